@@ -1,0 +1,1 @@
+"""Learn how people draw, including when: strokes with time, a sequence VAE, a classifier."""

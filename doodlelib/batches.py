@@ -1,0 +1,211 @@
+"""Drawings to padded batches: augmentation, length buckets, one flat pass and no loop over points.
+
+B drawing, T row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64
+from torch import Tensor
+
+from doodlelib.dataset import Split
+from doodlelib.strokes import (
+    DRAWN,
+    DT,
+    END,
+    LIFTED,
+    PEN,
+    PEN_COLUMNS,
+    Scale,
+    standardise,
+)
+
+BUCKET = 50  # batches: within so many, shuffled, drawings are sorted by length
+
+
+@dataclass(frozen=True)
+class StrokeBatch:
+    """Padded stroke-6 of some drawings.
+
+    Attributes:
+        rows: Start row, the points, then end rows up to the longest. dt is 0 where it is unknown.
+        lengths: Points of each drawing.
+        words: Index of each drawing's word.
+        timed: Whether dt is known.
+    """
+
+    rows: Float32[Tensor, "B T 6"]
+    lengths: Int64[Tensor, " B"]
+    words: Int64[Tensor, " B"]
+    timed: Bool[Tensor, " B"]
+
+    @property
+    def size(self) -> int:
+        """Number of drawings."""
+        return len(self.lengths)
+
+    def to(self, device: torch.device | str) -> "StrokeBatch":
+        """The batch on `device`."""
+        return StrokeBatch(
+            rows=self.rows.to(device),
+            lengths=self.lengths.to(device),
+            words=self.words.to(device),
+            timed=self.timed.to(device),
+        )
+
+
+def collate(
+    rows: np.ndarray, lengths: np.ndarray, *, words: np.ndarray, scale: Scale
+) -> StrokeBatch:
+    """Pad drawings that lie one behind the other.
+
+    Args:
+        rows: stroke-4 of all drawings, (sum of lengths, 4); NaN in dt where a drawing is untimed.
+        lengths: Points of each drawing, (B,).
+        words: Index of each drawing's word, (B,).
+        scale: The training split's.
+    """
+    starts = np.cumsum(lengths) - lengths
+    drawing = np.repeat(np.arange(len(lengths)), lengths)
+    step = np.arange(len(rows)) - starts[drawing] + 1  # row 0 of the batch is the start row
+    drawn = rows[:, PEN] > 0.5
+    padded = np.zeros((len(lengths), int(lengths.max()) + 2, 6), dtype=np.float32)
+    padded[..., PEN_COLUMNS.start + END] = 1
+    padded[:, 0, PEN_COLUMNS] = np.eye(3)[DRAWN]
+    padded[drawing, step, :3] = np.nan_to_num(standardise(rows, scale=scale), nan=0.0)
+    padded[:, 1, DT] = 0  # the first point has no time before it
+    padded[drawing, step, PEN_COLUMNS.start + DRAWN] = drawn
+    padded[drawing, step, PEN_COLUMNS.start + LIFTED] = ~drawn
+    padded[drawing, step, PEN_COLUMNS.start + END] = 0
+    return StrokeBatch(
+        rows=torch.from_numpy(padded),
+        lengths=torch.from_numpy(lengths.astype(np.int64)),
+        words=torch.from_numpy(words.astype(np.int64)),
+        timed=torch.from_numpy(~np.isnan(rows[starts, DT])),
+    )
+
+
+def collate_drawings(rows: Sequence[np.ndarray], *, words: np.ndarray, scale: Scale) -> StrokeBatch:
+    """`collate` for separate stroke-4 arrays."""
+    lengths = np.array([len(drawing) for drawing in rows])
+    return collate(np.concatenate(rows), lengths, words=words, scale=scale)
+
+
+def augment(
+    rows: np.ndarray,
+    lengths: np.ndarray,
+    *,
+    scale_factor: float,
+    drop_prob: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Stretch each drawing a little, and drop some points.
+
+    A dropped point's dx, dy and dt go into the next row, so that the rest of the drawing stays
+    where and when it was. Only points within a stroke are dropped, never its first or last.
+
+    Args:
+        rows: stroke-4 of drawings one behind the other.
+        lengths: Points of each.
+        scale_factor: dx and dy are multiplied apart by 1 - scale_factor to 1 + scale_factor.
+        drop_prob: Chance of each point within a stroke.
+        rng: Source of randomness.
+
+    Returns:
+        New rows and lengths.
+
+    Source: Ha & Eck 2017, sec. 4 and magenta's augment_strokes, which loses the dropped time.
+    """
+    drawing = np.repeat(np.arange(len(lengths)), lengths)
+    first = np.cumsum(lengths) - lengths
+    stretch = rng.uniform(1 - scale_factor, 1 + scale_factor, size=(len(lengths), 2))
+    continues = np.append(rows[1:, PEN] > 0.5, False)
+    continues[first[1:] - 1] = False
+    inner = (rows[:, PEN] > 0.5) & continues
+    inner[first] = False
+    kept = ~(inner & (rng.random(len(rows)) < drop_prob))
+
+    untimed = np.isnan(rows[:, DT])
+    cumulative = np.nan_to_num(rows[:, :PEN].astype(np.float64)).cumsum(axis=0)
+    moves = np.diff(cumulative[kept], axis=0, prepend=cumulative[:1])
+    new = np.empty((int(kept.sum()), 4), dtype=rows.dtype)
+    new[:, :DT] = moves[:, :DT] * stretch[drawing[kept]]
+    new[:, DT] = np.where(untimed[kept], np.nan, moves[:, DT])
+    new[:, PEN] = rows[kept, PEN]
+    return new, np.bincount(drawing[kept], minlength=len(lengths))
+
+
+class StrokeBatches(torch.utils.data.Dataset):
+    """One epoch of padded batches of drawings of like length.
+
+    A batch is a function of (seed, epoch, its number) alone, so that any number of loader workers
+    gives the same, and a resumed run sees what the unbroken one would have.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        max_seq_len: int,
+        seed: int,
+        epoch: int = 0,
+        scale_factor: float = 0.0,
+        drop_prob: float = 0.0,
+    ) -> None:
+        """Choose this epoch's batches.
+
+        Args:
+            split: Of a prepared store.
+            batch_size: Drawings in a batch; the last of an epoch may have fewer.
+            max_seq_len: Longer drawings are left out.
+            seed: With the epoch decides order and augmentation.
+            epoch: Number of the pass.
+            scale_factor: See `augment`; 0 leaves sizes as they are.
+            drop_prob: See `augment`; 0 leaves all points.
+
+        Raises:
+            ValueError: No drawing is short enough.
+        """
+        self.split, self.seed, self.epoch = split, seed, epoch
+        self.scale_factor, self.drop_prob = scale_factor, drop_prob
+        lengths = np.diff(split.offsets)
+        usable = np.flatnonzero(lengths <= max_seq_len)
+        if not len(usable):
+            raise ValueError(
+                f"none of the {len(split)} drawings has at most {max_seq_len} points "
+                f"(max_seq_len); prepare more drawings, or allow longer ones"
+            )
+        self.left_out = len(split) - len(usable)
+        rng = np.random.default_rng((seed, epoch))
+        usable = rng.permutation(usable)
+        buckets = np.array_split(usable, np.arange(0, len(usable), batch_size * BUCKET)[1:])
+        by_length = np.concatenate([b[np.argsort(lengths[b], kind="stable")] for b in buckets])
+        batches = np.array_split(by_length, np.arange(0, len(usable), batch_size)[1:])
+        self.batches = [batches[number] for number in rng.permutation(len(batches))]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> StrokeBatch:
+        chosen = self.batches[index]
+        offsets = self.split.offsets
+        lengths = offsets[chosen + 1] - offsets[chosen]
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        rows = np.asarray(self.split.points[np.repeat(offsets[chosen], lengths) + within])
+        if self.scale_factor or self.drop_prob:
+            rows, lengths = augment(
+                rows,
+                lengths,
+                scale_factor=self.scale_factor,
+                drop_prob=self.drop_prob,
+                rng=np.random.default_rng((self.seed, self.epoch, index)),
+            )
+        return collate(rows, lengths, words=self.split.words[chosen], scale=self.split.scale)
+
+    def load(self, *, num_workers: int = 0) -> torch.utils.data.DataLoader:
+        """All batches in order, from `num_workers` processes beside this one."""
+        return torch.utils.data.DataLoader(self, batch_size=None, num_workers=num_workers)

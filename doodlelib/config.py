@@ -1,0 +1,155 @@
+"""What can be set, what is allowed, and where the defaults stand: config/model_params.json."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+
+from doodlelib.paths import CONFIG
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Decay = Annotated[float, Field(gt=0, le=1)]
+
+_strict = ConfigDict(strict=True, extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True, config=_strict)
+class VAEConfig:
+    """Hyper-parameters of the sketch VAE and its training. Every key must be given.
+
+    Attributes:
+        in_size: Columns of stroke-6.
+        max_seq_len: Points a drawing may have; longer ones are left out of training (and counted),
+            and generation stops there.
+        class_conditioning: Tell the decoder the word.
+        decoder_act: What shapes the decoder's first state out of z.
+        use_layer_norm, recurrent_dropout: Either one switches from the fused LSTM to our own.
+        dropout: On the inputs and outputs of the LSTM layers.
+        num_gmm_modes: Mixture components, each for pen down and as many for pen up.
+        hide_time_prob: Share of training drawings whose time the encoder does not see, so that z
+            can be had from the shape alone.
+        hide_word_prob: Share of training drawings whose word the decoder is not told, so that it
+            can also draw without one.
+        lr_decay: Learning rate at step s: (learning_rate - lr_min) * lr_decay**s + lr_min.
+        kl_weight, kl_weight_start, kl_decay_rate: Weight of the KL term at step s:
+            kl_weight * (1 - (1 - kl_weight_start) * kl_decay_rate**s).
+        kl_tolerance: Nats a latent dimension, below which the mean KL costs nothing.
+        reg_covar: Least variance of dx and dy in a mixture component, in squared model units.
+        grad_clip: Largest norm of the gradient.
+        random_scale_factor: Augmentation: x and y scaled apart by up to this share.
+        augment_stroke_prob: Augmentation: chance that a point is dropped (merged into the next).
+    """
+
+    in_size: Literal[6]
+    num_epochs: Count
+    batch_size: Count
+    max_seq_len: Annotated[int, Field(ge=2, le=10_000)]
+    class_conditioning: bool
+    latent_size: Count
+    enc_hidden_size: Count
+    dec_hidden_size: Count
+    num_lstm_layers: Annotated[int, Field(ge=1, le=8)]
+    use_layer_norm: bool
+    recurrent_dropout: Share
+    dropout: Share
+    decoder_act: Literal["tanh", "relu", "gelu", "none"]
+    num_gmm_modes: Count
+    hide_time_prob: Annotated[float, Field(ge=0, le=1)]
+    hide_word_prob: Annotated[float, Field(ge=0, le=1)]
+    learning_rate: Positive
+    lr_min: NonNegative
+    lr_decay: Decay
+    kl_weight: NonNegative
+    kl_weight_start: Annotated[float, Field(ge=0, le=1)]
+    kl_tolerance: NonNegative
+    kl_decay_rate: Decay
+    reg_covar: NonNegative
+    grad_clip: Positive
+    random_scale_factor: Share
+    augment_stroke_prob: Share
+    num_workers: Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, kw_only=True, config=_strict)
+class CNNConfig:
+    """Hyper-parameters of the classifier and its training. Every key must be given.
+
+    Attributes:
+        image_size: Side of the input, px.
+        width: Channels of the first stage; each later stage doubles them.
+        lr_min: Where the cosine schedule ends.
+        grad_clip: Largest norm of the gradient.
+        patience: Epochs without a better validation loss before training stops.
+        label_smoothing: Share of the target spread over all words.
+        shift, rotate, zoom: Augmentation: at most this share of the side, degrees, share of size.
+        flip_prob: Augmentation: chance that an image is mirrored left to right.
+    """
+
+    image_size: Literal[28, 255]
+    num_epochs: Count
+    batch_size: Count
+    width: Count
+    dropout: Share
+    learning_rate: Positive
+    lr_min: NonNegative
+    weight_decay: NonNegative
+    grad_clip: Positive
+    label_smoothing: Share
+    patience: Count
+    shift: Share
+    rotate: Annotated[float, Field(ge=0, le=180)]
+    zoom: Share
+    flip_prob: Annotated[float, Field(ge=0, le=1)]
+    num_workers: Annotated[int, Field(ge=0)]
+
+
+Config = TypeVar("Config", VAEConfig, CNNConfig)
+_PARTS: dict[type, str] = {VAEConfig: "rnn", CNNConfig: "cnn"}
+
+
+def make_config(kind: type[Config], values: dict[str, Any]) -> Config:
+    """The checked configuration that `values` describe.
+
+    Raises:
+        ValueError: A key is unknown, missing, of a wrong type or out of range; it is named.
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']} (given: {item['input']!r})"
+            if item["type"] != "missing"
+            else f"{'.'.join(map(str, item['loc']))}: missing"
+            for item in error.errors()
+        )
+        raise ValueError(f"{_PARTS[kind]} parameters: {wrong}") from None
+
+
+def read_config(
+    kind: type[Config], path: str | Path = CONFIG / "model_params.json", **overrides: Any
+) -> Config:
+    """The configuration that a parameter file holds, changed by every override that is not None.
+
+    Args:
+        kind: `VAEConfig` (the file's part "rnn") or `CNNConfig` (its part "cnn").
+        path: JSON, ``{"rnn": {...}, "cnn": {...}}``; one of the two parts may be absent.
+        **overrides: Values by key.
+
+    Raises:
+        ValueError: The file is not JSON, has other parts or lacks this one; and see `make_config`.
+    """
+    try:
+        params = json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(params, dict) or set(params) - set(_PARTS.values()):
+        raise ValueError(f"{path} must be an object with the parts 'rnn' and 'cnn' and no other")
+    if _PARTS[kind] not in params:
+        raise ValueError(f"{path} has no part {_PARTS[kind]!r}")
+    given = {key: value for key, value in overrides.items() if value is not None}
+    return make_config(kind, params[_PARTS[kind]] | given)

@@ -1,0 +1,263 @@
+"""Drawings of any source to a store: filtered, in the 255 box, simplified, stroke-4, split.
+
+Everything streams in chunks of some thousand drawings: one thread reads and parses, one simplifies
+and writes, and memory does not grow with the number of drawings.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import Int64
+from tqdm import tqdm
+
+from doodlelib import paths
+from doodlelib.chunks import Chunk, to_stroke4
+from doodlelib.simplify import simplify_chunk
+from doodlelib.sources import describe, read_chunks
+from doodlelib.spread import Spreads
+from doodlelib.store import (
+    FORMAT_VERSION,
+    ID_WIDTH,
+    SPLITS,
+    Split,
+    SplitWriter,
+    check_replaceable,
+    is_current,
+    load_split,
+    publish,
+    read_store,
+)
+
+__all__ = ["Split", "load_split", "prepare", "read_store"]
+
+NAMED = 5  # words that a warning names
+PACKAGES = ("doodlelib", "numba", "numpy", "orjson")  # whose versions a store records
+T = TypeVar("T")
+
+
+def prepare(
+    out: str | Path,
+    *,
+    words: str | Sequence[str],
+    source: str | Path | Sequence[str | Path] = "sample",
+    samples_per_class: int | None = 1000,
+    method: str = "timed",
+    epsilon: float = 2.0,
+    epsilon_time: float = 8.0,
+    recognized: bool = True,
+    split: tuple[float, float, float] = (0.80, 0.19, 0.01),
+    seed: int = 0,
+    base_url: str | None = None,
+    cache: str | Path | None = None,
+    progress: bool = True,
+) -> Path:
+    """Make the store `out`, unless it is there, whole, and was made with the same settings.
+
+    Equal drawings and settings give equal bytes. Warns with the number where a word has fewer
+    drawings than asked for.
+
+    Args:
+        out: The store's folder; an older store there is replaced.
+        words: One or several; the store's word indices count in this order.
+        source: ``"sample"`` (made, with time), ``"raw"`` (published, with time), ``"simplified"``
+            (published, untimed), or a folder of one's own files named by word, from the working
+            directory or the repository (see `formats.read_folder`). Several: their drawings
+            together, timed and untimed.
+        samples_per_class: Drawings of each word from each source; None: all there are.
+        method: See `simplify.simplify`.
+        epsilon: See `simplify.simplify`.
+        epsilon_time: See `simplify.simplify`.
+        recognized: Leave out what the game did not recognise, where that was published.
+        split: Shares of train, valid and test. A hash of its id puts a drawing into one, for ever.
+        seed: Of the sample.
+        base_url: Of the published files; see `quickdraw.read_drawings`.
+        cache: Folder for what is fetched; see there.
+        progress: Show it on stderr, where that is a terminal.
+
+    Returns:
+        `out`. What was kept, what was dropped and why: `read_store`.
+
+    Raises:
+        ValueError: A setting out of range, a word or source that does not exist, a word without
+            one good drawing, or `out` holds files that are no store's.
+        FileNotFoundError, ConnectionError: The published files cannot be reached.
+    """
+    out = Path(out)
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    settings = {
+        "words": [words] if isinstance(words, str) else list(words),
+        "sources": [describe(one, base_url=base_url) for one in sources],
+        "samples_per_class": samples_per_class,
+        "method": method,
+        "epsilon": epsilon,
+        "epsilon_time": epsilon_time,
+        "recognized": recognized,
+        "split": list(split),
+        "seed": seed,
+    }
+    _check(settings)
+    check_replaceable(out)
+    if is_current(out, settings):
+        return out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    temporary.chmod(0o755)  # mkdtemp makes it private
+    try:
+        read = partial(
+            read_chunks,
+            limit=samples_per_class,
+            recognized=recognized,
+            seed=seed,
+            base_url=base_url,
+            cache=cache,
+            progress=progress,
+        )
+        _build(temporary, settings, sources, read, progress=progress)
+        publish(temporary, out, settings=settings)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return out
+
+
+def split_of(key_ids: Iterable[str], *, shares: Sequence[float]) -> Int64[np.ndarray, " n"]:
+    """Which of the splits each drawing belongs to, by its id alone.
+
+    Args:
+        key_ids: The drawings' ids.
+        shares: Of each split; together 1.
+    """
+    digests = [hashlib.blake2b(key_id.encode(), digest_size=8).digest() for key_id in key_ids]
+    places = np.frombuffer(b"".join(digests), dtype=">u8") / 2**64
+    return np.searchsorted(np.cumsum(shares[:-1]), places, side="right")
+
+
+def _build(
+    folder: Path,
+    settings: dict[str, Any],
+    sources: Sequence[str | Path],
+    read: Callable[..., Iterator[Chunk]],
+    *,
+    progress: bool,
+) -> None:
+    """Write the files of a store into `folder`; ``store.json`` last."""
+    words, limit = settings["words"], settings["samples_per_class"]
+    spreads, dropped = Spreads(), {word: Counter() for word in words}
+    kept: Counter[tuple[str, str]] = Counter()
+    found: Counter[tuple[str, str]] = Counter()
+
+    def chunks() -> Iterator[tuple[str, str, Chunk]]:
+        for word in words:
+            for source in sources:
+                for chunk in read(word, source, dropped=dropped[word]):
+                    yield word, str(source), chunk
+
+    total = limit and limit * len(words) * len(sources)
+    with ExitStack() as stack:
+        files = [folder / f"{name}.safetensors" for name in SPLITS]
+        writers = [stack.enter_context(SplitWriter(file)) for file in files]
+        bar = stack.enter_context(
+            tqdm(total=total, unit=" drawings", disable=None if progress else True)
+        )
+        for word, source, chunk in _ahead(chunks()):
+            simplified = simplify_chunk(
+                chunk,
+                method=settings["method"],
+                epsilon=settings["epsilon"],
+                epsilon_time=settings["epsilon_time"],
+            )
+            ids = [head["key_id"] for head in chunk.heads]
+            sides = split_of(ids, shares=settings["split"])
+            for side, (name, writer) in enumerate(zip(SPLITS, writers, strict=True)):
+                part = simplified.take(np.flatnonzero(sides == side))
+                if not len(part):
+                    continue
+                rows, lengths = to_stroke4(part), np.diff(part.offsets)
+                if name == "train":
+                    spreads.add(rows, lengths)
+                writer.append(
+                    rows,
+                    lengths,
+                    word=words.index(word),
+                    timed=part.timed,
+                    ids=[_stored_id(head["key_id"]) for head in part.heads],
+                )
+                kept[word, name] += len(part)
+            found[word, source] += len(chunk)
+            bar.update(len(chunk))
+        sizes = {name: writer.finish() for name, writer in zip(SPLITS, writers, strict=True)}
+
+    for word in words:
+        if not any(kept[word, name] for name in SPLITS):
+            raise ValueError(f"no good drawing of {word!r}; dropped: {dict(dropped[word])}")
+    for source in map(str, sources):
+        short = {word: found[word, source] for word in words if found[word, source] < (limit or 0)}
+        if short:
+            least = sorted(short, key=lambda word: short[word])[:NAMED]
+            named = ", ".join(f"{word!r} {short[word]}" for word in least)
+            more = f" and {len(short) - NAMED} more words" if len(short) > NAMED else ""
+            warnings.warn(
+                f"{limit} good drawings a word were asked for; {source} holds of {named}{more}",
+                stacklevel=3,
+            )
+    store = {
+        "format_version": FORMAT_VERSION,
+        "settings": settings,
+        "words": words,
+        "scale": asdict(spreads.to_scale()),
+        "kept": {word: {name: kept[word, name] for name in SPLITS} for word in words},
+        "dropped": {word: dict(sorted(dropped[word].items())) for word in words},
+        "bytes": sizes,
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+    text = json.dumps(store, indent=2, ensure_ascii=False)
+    with paths.atomic_write(folder / "store.json") as file:
+        file.write(text.encode())
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """`items`, with the next one in the making, in another thread, while one is worked on."""
+
+    def following() -> list[T]:
+        return list(islice(items, 1))
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(following)
+        while item := coming.result():
+            coming = pool.submit(following)
+            yield from item
+
+
+def _check(settings: dict[str, Any]) -> None:
+    """Raise ValueError at settings that no store can have."""
+    words, shares, limit = settings["words"], settings["split"], settings["samples_per_class"]
+    if not words or len(set(words)) != len(words):
+        raise ValueError(f"words are {words}: a list of one or more, each once")
+    if not settings["sources"]:
+        raise ValueError("source is an empty list")
+    if limit is None and {"kind": "sample"} in settings["sources"]:
+        raise ValueError("the sample has no end: samples_per_class must be a number")
+    if limit is not None and limit < 1:
+        raise ValueError(f"samples_per_class is {limit}; 1 or more, or None for all")
+    if len(shares) != 3 or min(shares) < 0 or shares[0] == 0 or abs(sum(shares) - 1) > 1e-9:
+        raise ValueError(f"split is {shares}: shares of train (not 0), valid and test, together 1")
+
+
+def _stored_id(key_id: str) -> str:
+    """The id itself, or where it is too long for the store a digest of it."""
+    if len(key_id.encode()) <= ID_WIDTH:
+        return key_id
+    return f"long-{hashlib.blake2b(key_id.encode(), digest_size=20).hexdigest()}"

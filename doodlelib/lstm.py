@@ -1,0 +1,191 @@
+"""LSTM layers behind one face: PyTorch's fused one, and one with layer norm and recurrent dropout.
+
+B batch, T step, I input, H hidden, D both directions (2 H).
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+MakeLayer = Callable[[int, int], nn.Module]
+State = tuple[Float[Tensor, "B H"], Float[Tensor, "B H"]]  # h and c of one layer
+
+
+class FusedLayer(nn.Module):
+    """One layer of `torch.nn.LSTM`, with our initial weights."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(input_size, hidden_size, batch_first=True)
+        weights = dict(self.lstm.named_parameters())
+        nn.init.xavier_uniform_(weights["weight_ih_l0"])
+        _orthogonal_gates(weights["weight_hh_l0"])
+        nn.init.zeros_(weights["bias_hh_l0"])
+        _forget_bias(weights["bias_ih_l0"])
+
+    def forward(
+        self, x: Float[Tensor, "B T I"], state: State
+    ) -> tuple[Float[Tensor, "B T H"], State]:
+        """Hidden states of all steps, and the last state."""
+        y, (h, c) = self.lstm(x, (state[0][None].contiguous(), state[1][None].contiguous()))
+        return y, (h[0], c[0])
+
+
+class NormLayer(nn.Module):
+    """LSTM layer with layer norm on each gate and on the cell, and dropout on the candidate.
+
+    The input projection of all steps is one matrix product; only the recurrent one is per step.
+
+    Source: Ba et al. 2016 (layer norm), eq. 20-22; Semeniuta et al. 2016 (recurrent dropout on the
+    candidate, a new mask each step), as in magenta's LayerNormLSTMCell.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, layer_norm: bool, recurrent_dropout: float
+    ) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.recurrent_dropout = recurrent_dropout
+        self.layer_norm = layer_norm
+        self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size))
+        self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size))
+        self.bias = nn.Parameter(torch.empty(4 * hidden_size))
+        nn.init.xavier_uniform_(self.weight_ih)
+        _orthogonal_gates(self.weight_hh)
+        _forget_bias(self.bias)
+        if layer_norm:
+            self.gate_gain = nn.Parameter(torch.ones(4 * hidden_size))
+            self.cell_norm = nn.LayerNorm(hidden_size)
+
+    def forward(
+        self, x: Float[Tensor, "B T I"], state: State
+    ) -> tuple[Float[Tensor, "B T H"], State]:
+        """Hidden states of all steps, and the last state."""
+        h, c = state
+        projected = F.linear(x, self.weight_ih).transpose(0, 1).contiguous().unbind(0)
+        keep = self._keep(x, len(projected))
+        outputs = []
+        for step, from_input in enumerate(projected):
+            gates = torch.addmm(from_input, h, self.weight_hh.t())  # (B, 4H)
+            gates = self._normalised(gates)
+            i, f, g, o = gates.chunk(4, dim=-1)
+            candidate = g.tanh()
+            if keep is not None:
+                candidate = candidate * keep[step]
+            c = f.sigmoid() * c + i.sigmoid() * candidate
+            shown = self.cell_norm(c) if self.layer_norm else c
+            h = o.sigmoid() * shown.tanh()
+            outputs.append(h)
+        return torch.stack(outputs, dim=1), (h, c)
+
+    def _normalised(self, gates: Float[Tensor, "B G"]) -> Float[Tensor, "B G"]:
+        if not self.layer_norm:
+            return gates + self.bias
+        normed = F.layer_norm(gates.unflatten(-1, (4, -1)), (self.hidden_size,))
+        return torch.addcmul(self.bias, normed.flatten(-2), self.gate_gain)
+
+    def _keep(self, x: Tensor, steps: int) -> Float[Tensor, "T B H"] | None:
+        """Masks of the candidate for all steps; None where nothing is dropped."""
+        if not self.training or self.recurrent_dropout == 0:
+            return None
+        share = 1 - self.recurrent_dropout
+        return x.new_empty(steps, x.shape[0], self.hidden_size).bernoulli_(share).div_(share)
+
+
+def make_layer(
+    input_size: int, hidden_size: int, *, layer_norm: bool, recurrent_dropout: float
+) -> nn.Module:
+    """The fused layer where it can do what is asked for, our own otherwise."""
+    if layer_norm or recurrent_dropout > 0:
+        return NormLayer(
+            input_size, hidden_size, layer_norm=layer_norm, recurrent_dropout=recurrent_dropout
+        )
+    return FusedLayer(input_size, hidden_size)
+
+
+class LSTM(nn.Module):
+    """Layers over one another, left to right, with dropout on each layer's outputs.
+
+    Args:
+        input_size: Columns of the first layer's input.
+        hidden_size: Of every layer.
+        layers: How many.
+        dropout: Share of the outputs set to zero in training.
+        layer: Makes one layer from its input and hidden sizes.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, layers: int, dropout: float, layer: MakeLayer
+    ) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.dropout = nn.Dropout(dropout)
+        sizes = [input_size] + [hidden_size] * (layers - 1)
+        self.layers = nn.ModuleList(layer(size, hidden_size) for size in sizes)
+
+    def forward(
+        self, x: Float[Tensor, "B T I"], states: list[State]
+    ) -> tuple[Float[Tensor, "B T H"], list[State]]:
+        """Outputs of the last layer, and the last state of each layer."""
+        last = []
+        for layer, state in zip(self.layers, states, strict=True):
+            x, state = layer(x, state)
+            x = self.dropout(x)
+            last.append(state)
+        return x, last
+
+
+class BiLSTM(nn.Module):
+    """Both directions over sequences of different lengths, without packing.
+
+    The backward direction reads each sequence reversed within its own length, which on a CPU is
+    much faster than packed sequences and gives the same. What stands behind a sequence's end is
+    never seen by the states returned. Arguments as `LSTM`; each direction has `hidden_size`.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, layers: int, dropout: float, layer: MakeLayer
+    ) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.dropout = nn.Dropout(dropout)
+        sizes = [input_size] + [2 * hidden_size] * (layers - 1)
+        self.ahead = nn.ModuleList(layer(size, hidden_size) for size in sizes)
+        self.back = nn.ModuleList(layer(size, hidden_size) for size in sizes)
+
+    def forward(
+        self, x: Float[Tensor, "B T I"], lengths: Int64[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B D"]]:
+        """Outputs of both directions at each step, and those at each direction's end.
+
+        Steps at or behind a sequence's length hold nothing of use.
+        """
+        steps = torch.arange(x.shape[1], device=x.device)
+        mirrored = lengths[:, None] - 1 - steps  # (B, T)
+        order = torch.where(mirrored >= 0, mirrored, steps)[..., None]
+        zero = x.new_zeros(x.shape[0], self.hidden_size)
+        for ahead, back in zip(self.ahead, self.back, strict=True):
+            y_ahead, _ = ahead(x, (zero, zero))
+            y_back, _ = back(x.gather(1, order.expand_as(x)), (zero, zero))
+            y_back = y_back.gather(1, order.expand_as(y_back))
+            x = self.dropout(torch.cat([y_ahead, y_back], dim=-1))
+        rows = torch.arange(len(x), device=x.device)
+        ends = x[rows, lengths - 1, : self.hidden_size], x[:, 0, self.hidden_size :]
+        return x, torch.cat(ends, dim=-1)
+
+
+@torch.no_grad()
+def _orthogonal_gates(weight: Float[Tensor, "G H"]) -> None:
+    """Each of the four gates gets an orthogonal matrix of its own."""
+    for gate in weight.chunk(4):
+        nn.init.orthogonal_(gate)
+
+
+@torch.no_grad()
+def _forget_bias(bias: Float[Tensor, " G"]) -> None:
+    """Zero but for the forget gate, which starts open (Jozefowicz et al. 2015)."""
+    bias.zero_()
+    bias.chunk(4)[1].fill_(1.0)

@@ -1,0 +1,168 @@
+"""The mixture over one move: where to, and how long it takes, given whether the pen is down.
+
+One mixture of products: component m says both where (a 2-D Gaussian) and when (a log-normal whose
+mean depends on the distance moved), so that a fast component can also be a long one.
+
+... any batch axes, M mixture component. Positions and log times are in model units (see
+`strokes.Scale`).
+
+Source: Graves 2013, eq. 24-26 for (dx, dy); Shchur et al. 2020 (arXiv 1909.12127) for log-normal
+mixtures of time. New here: time joins the position's components and depends on the distance.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+PARAMETERS = 9  # numbers the network gives for each component
+_LOG_2PI = math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Parameters in their ranges; see `from_output`.
+
+    Attributes:
+        log_pi: Log weights, normalised over M.
+        mean, std: Of dx and dy.
+        rho: Correlation of dx and dy, within (-1, 1).
+        time_mean, time_slope: The standardised log time has mean time_mean + time_slope * log r, r
+            being the distance moved.
+        time_std: Its standard deviation.
+    """
+
+    log_pi: Float[Tensor, "*batch M"]
+    mean: Float[Tensor, "*batch M 2"]
+    std: Float[Tensor, "*batch M 2"]
+    rho: Float[Tensor, "*batch M"]
+    time_mean: Float[Tensor, "*batch M"]
+    time_slope: Float[Tensor, "*batch M"]
+    time_std: Float[Tensor, "*batch M"]
+
+
+def from_output(output: Float[Tensor, "*batch M 9"], *, reg_covar: float) -> Mixture:
+    """The mixture that the network's unbounded output describes.
+
+    Args:
+        output: Numbers of each component.
+        reg_covar: Added to the variances, as to the diagonal of the covariance matrix, so that no
+            component can close in on a single value (many moves have dx = 0 exactly).
+    """
+    log_pi, mean_x, mean_y, log_x, log_y, rho, time_mean, time_slope, log_time = output.unbind(-1)
+    raw_std = torch.stack([log_x, log_y], dim=-1).clamp(-10, 10).exp()
+    std = (raw_std**2 + reg_covar).sqrt()
+    return Mixture(
+        log_pi=log_pi.log_softmax(dim=-1),
+        mean=torch.stack([mean_x, mean_y], dim=-1),
+        std=std,
+        rho=rho.tanh() * (1 - 1e-4) * (raw_std / std).prod(dim=-1),
+        time_mean=time_mean,
+        time_slope=time_slope,
+        time_std=((2 * log_time.clamp(-10, 10)).exp() + reg_covar).sqrt(),
+    )
+
+
+def log_distance(xy: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
+    """Log of the distance moved, in model units; smooth and finite where nothing moved."""
+    return 0.5 * (xy.square().sum(dim=-1) + 1e-4).log()
+
+
+def position_terms(mixture: Mixture, xy: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch M"]:
+    """Log of weight times density of (dx, dy), of each component."""
+    zx, zy = ((xy[..., None, :] - mixture.mean) / mixture.std).unbind(-1)
+    one_less_rho2 = 1 - mixture.rho**2
+    return (
+        mixture.log_pi
+        - (zx**2 + zy**2 - 2 * mixture.rho * zx * zy) / (2 * one_less_rho2)
+        - mixture.std.log().sum(dim=-1)
+        - 0.5 * one_less_rho2.log()
+        - _LOG_2PI
+    )
+
+
+def time_terms(
+    mixture: Mixture, xy: Float[Tensor, "*batch 2"], time: Float[Tensor, "*batch"]
+) -> Float[Tensor, "*batch M"]:
+    """Log density of the standardised log time given the move, of each component."""
+    mean = mixture.time_mean + mixture.time_slope * log_distance(xy)[..., None]
+    z = (time[..., None] - mean) / mixture.time_std
+    return -0.5 * z**2 - mixture.time_std.log() - 0.5 * _LOG_2PI
+
+
+def log_prob(
+    mixture: Mixture, xy: Float[Tensor, "*batch 2"], time: Float[Tensor, "*batch"]
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """Log density of the position, and of the time given that position; their sum is the joint.
+
+    Args:
+        mixture: Of each step.
+        xy: dx, dy in model units.
+        time: Standardised log time.
+
+    Returns:
+        log p(dx, dy) and log p(time | dx, dy), nats in model units. The second is the log-sum-exp
+        of the joint terms less that of the position's.
+    """
+    position = position_terms(mixture, xy)
+    joint = torch.logsumexp(position + time_terms(mixture, xy, time), dim=-1)
+    log_position = torch.logsumexp(position, dim=-1)
+    return log_position, joint - log_position
+
+
+def sample_position(
+    mixture: Mixture, *, temperature: float, generator: torch.Generator | None
+) -> Float[Tensor, "*batch 2"]:
+    """Draw dx, dy; at temperature 0 the mean of the weightiest component.
+
+    Source: Ha & Eck 2017, eq. 8 (log weights over the temperature, variances times it).
+    """
+    component = choose(mixture.log_pi, temperature=temperature, generator=generator)
+    rho = _take(mixture.rho, component)
+    mean, std = (
+        torch.stack([_take(axis, component) for axis in both.unbind(-1)], dim=-1)
+        for both in (mixture.mean, mixture.std)
+    )
+    noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+    x, y = noise.unbind(-1)
+    correlated = torch.stack([x, rho * x + (1 - rho**2).sqrt() * y], dim=-1)
+    return mean + std * math.sqrt(temperature) * correlated
+
+
+def sample_time(
+    mixture: Mixture,
+    xy: Float[Tensor, "*batch 2"],
+    *,
+    temperature: float,
+    generator: torch.Generator | None,
+) -> Float[Tensor, "*batch"]:
+    """Draw the standardised log time given the move made.
+
+    The component is drawn anew, by its weight given the move: at temperature 1 this is exactly
+    p(time | dx, dy), however the move itself was drawn.
+    """
+    weights = position_terms(mixture, xy)
+    component = choose(weights, temperature=temperature, generator=generator)
+    mean = mixture.time_mean + mixture.time_slope * log_distance(xy)[..., None]
+    mean, std = _take(mean, component), _take(mixture.time_std, component)
+    noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+    return mean + std * math.sqrt(temperature) * noise
+
+
+def choose(
+    logits: Float[Tensor, "*batch M"], *, temperature: float, generator: torch.Generator | None
+) -> Int64[Tensor, "*batch"]:
+    """Draw an index with probability softmax(logits / temperature); at 0 the largest."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    probabilities = (logits / temperature).softmax(dim=-1)
+    chosen = torch.multinomial(probabilities.flatten(0, -2), 1, generator=generator)
+    return chosen.view(logits.shape[:-1])
+
+
+def _take(
+    values: Float[Tensor, "*batch M"], component: Int64[Tensor, "*batch"]
+) -> Float[Tensor, "*batch"]:
+    return values.gather(-1, component[..., None]).squeeze(-1)

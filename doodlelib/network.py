@@ -1,0 +1,261 @@
+"""The network of the sketch VAE, tensors in and out: encoder, decoder, likelihood, loss.
+
+B drawing, T step, M mixture component, Z latent, K pen kind (drawn, lifted).
+A step predicts the next row: first the pen event (drawn, lifted, end), then, given it, the move and
+its time from a mixture of that kind's own components.
+
+Source: Ha & Eck 2017 (arXiv 1704.03477); time, the order pen-then-move and hidden time are new.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from doodlelib import mdn
+from doodlelib.batches import StrokeBatch
+from doodlelib.config import VAEConfig
+from doodlelib.inputs import INPUTS, Place, inputs, origin
+from doodlelib.lstm import LSTM, BiLSTM, State, make_layer
+from doodlelib.moments import LatentMoments
+from doodlelib.strokes import DT, END, LIFTED, PEN_COLUMNS, Scale
+
+WORD_SIZE = 32  # of the embedding that tells the decoder the word
+PEN_EVENTS = 3
+
+Sums = dict[str, tuple[Tensor, Tensor]]  # by name: sum over a batch, and count of what was summed
+
+
+@dataclass(frozen=True)
+class StepNats:
+    """Log-likelihood of each step in nats; 0 where the step has no such event.
+
+    Attributes:
+        pen: log p(pen event).
+        position: log p(dx, dy | pen event) of moves, density in px.
+        segment_time, pause_time: log p(dt | pen event, dx, dy) of drawn and of lifted moves of
+            timed drawings, density in ms.
+        is_step, is_move, is_segment, is_pause: Which steps have the four.
+    """
+
+    pen: Float[Tensor, "B T"]
+    position: Float[Tensor, "B T"]
+    segment_time: Float[Tensor, "B T"]
+    pause_time: Float[Tensor, "B T"]
+    is_step: Bool[Tensor, "B T"]
+    is_move: Bool[Tensor, "B T"]
+    is_segment: Bool[Tensor, "B T"]
+    is_pause: Bool[Tensor, "B T"]
+
+    def events(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Log-likelihood and count of each kind of event, by name, each summed over steps, (B,)."""
+        kinds = {
+            "pen": (self.pen, self.is_step),
+            "position": (self.position, self.is_move),
+            "segment_time": (self.segment_time, self.is_segment),
+            "pause_time": (self.pause_time, self.is_pause),
+        }
+        return {name: (nats.sum(1), count.sum(1)) for name, (nats, count) in kinds.items()}
+
+
+class SketchNet(nn.Module):
+    """A bi-LSTM encodes a drawing, an LSTM with a mixture head draws one, in time.
+
+    Beside its weights it keeps the moments of z that training met, of each word.
+
+    Args:
+        config: Its hyper-parameters.
+        words: The words it was trained on; with class conditioning it can be asked for one.
+        scale: The training split's; turns what it draws into px and ms.
+    """
+
+    def __init__(self, config: VAEConfig, *, words: Sequence[str], scale: Scale) -> None:
+        super().__init__()
+        self.config, self.words, self.scale = config, list(words), scale
+        layer = partial(
+            make_layer,
+            layer_norm=config.use_layer_norm,
+            recurrent_dropout=config.recurrent_dropout,
+        )
+        stack = {"layers": config.num_lstm_layers, "dropout": config.dropout, "layer": layer}
+        self.encoder = BiLSTM(INPUTS, config.enc_hidden_size, **stack)
+        self.to_mean = nn.Linear(2 * config.enc_hidden_size, config.latent_size)
+        self.to_log_std = nn.Linear(2 * config.enc_hidden_size, config.latent_size)
+
+        self.word_size = WORD_SIZE if config.class_conditioning else 0
+        # one more: the word is not told
+        self.embed_word = nn.Embedding(len(self.words) + 1, self.word_size)
+        condition_size = config.latent_size + self.word_size
+        self.to_state = nn.Linear(
+            condition_size, 2 * config.num_lstm_layers * config.dec_hidden_size
+        )
+        self.act = {"tanh": nn.Tanh(), "relu": nn.ReLU(), "gelu": nn.GELU(), "none": nn.Identity()}[
+            config.decoder_act
+        ]
+        self.decoder = LSTM(INPUTS + condition_size, config.dec_hidden_size, **stack)
+        modes = 2 * config.num_gmm_modes * mdn.PARAMETERS
+        self.head = nn.Linear(config.dec_hidden_size, PEN_EVENTS + modes)
+        self.moments = LatentMoments(len(self.words), config.latent_size)
+        for linear in (self.to_mean, self.to_log_std, self.to_state):
+            nn.init.normal_(linear.weight, std=0.001)
+            nn.init.zeros_(linear.bias)
+
+    @property
+    def unknown_word(self) -> int:
+        """The index that stands for a word that is not told."""
+        return len(self.words)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head.weight.device
+
+    def posterior(
+        self, batch: StrokeBatch, *, see_time: Bool[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B Z"], Float[Tensor, "B Z"]]:
+        """Mean and log standard deviation of q(z | drawing).
+
+        Args:
+            batch: Drawings.
+            see_time: Which drawings' time the encoder sees, where they have any.
+        """
+        rows = batch.rows[:, 1:-1]
+        x, _ = inputs(rows, see_time=batch.timed & see_time, place=origin(rows), xy=self.scale.xy)
+        _, ends = self.encoder(x, batch.lengths)
+        return self.to_mean(ends), self.to_log_std(ends)
+
+    def condition(
+        self, z: Float[Tensor, "B Z"], words: Int64[Tensor, " B"]
+    ) -> Float[Tensor, "B C"]:
+        """What the decoder knows at every step: z, and the word where it is told."""
+        return torch.cat([z, self.embed_word(words)], dim=-1) if self.word_size else z
+
+    def first_states(self, condition: Float[Tensor, "B C"]) -> list[State]:
+        """The decoder's h and c before the first step, of each layer."""
+        states = self.act(self.to_state(condition)).chunk(2 * self.config.num_lstm_layers, dim=-1)
+        return list(zip(states[::2], states[1::2], strict=True))
+
+    def step(
+        self,
+        rows: Float[Tensor, "B T 6"],
+        *,
+        timed: Bool[Tensor, " B"],
+        condition: Float[Tensor, "B C"],
+        place: Place,
+        states: list[State],
+    ) -> tuple[Float[Tensor, "B T 3"], Float[Tensor, "B T K M 9"], Place, list[State]]:
+        """Pen logits and mixture outputs for the rows that follow `rows`; place and last states."""
+        x, place = inputs(rows, see_time=timed, place=place, xy=self.scale.xy)
+        known = condition[:, None].expand(-1, rows.shape[1], -1)
+        hidden, states = self.decoder(torch.cat([x, known], dim=-1), states)
+        with torch.autocast(self.device.type, enabled=False):  # the likelihood needs full precision
+            output = self.head(hidden.float())
+        shape = (2, self.config.num_gmm_modes, mdn.PARAMETERS)
+        mixtures = output[..., PEN_EVENTS:].unflatten(-1, shape)
+        return output[..., :PEN_EVENTS], mixtures, place, states
+
+    def mixture(
+        self, output: Float[Tensor, "*batch K M 9"], is_lifted: Bool[Tensor, "*batch"]
+    ) -> mdn.Mixture:
+        """The mixture of the kind of each move: the pen's up or its down components."""
+        kind = is_lifted.long()[..., None, None, None].expand(
+            *is_lifted.shape, 1, *output.shape[-2:]
+        )
+        chosen = output.gather(-3, kind).squeeze(-3)
+        return mdn.from_output(chosen, reg_covar=self.config.reg_covar)
+
+    def step_nats(self, batch: StrokeBatch, z: Float[Tensor, "B Z"]) -> StepNats:
+        """Log-likelihood of each step of `batch`, told what came before (teacher forcing).
+
+        The first row is the same in every drawing; it is given, not predicted.
+        """
+        rows, targets = batch.rows[:, 1:-1], batch.rows[:, 2:]
+        condition = self.condition(z, batch.words)
+        logits, output, *_ = self.step(
+            rows,
+            timed=batch.timed,
+            condition=condition,
+            place=origin(rows),
+            states=self.first_states(condition),
+        )
+        event = targets[..., PEN_COLUMNS].argmax(dim=-1)
+        number = torch.arange(event.shape[1], device=event.device)
+        is_step = number < batch.lengths[:, None]
+        is_move = is_step & (event != END)
+        is_lifted = is_move & (event == LIFTED)
+        pen = -F.cross_entropy(logits.transpose(1, 2), event, reduction="none")
+        position, time = mdn.log_prob(
+            self.mixture(output, is_lifted), targets[..., :DT], targets[..., DT]
+        )
+        scale = self.scale
+        mean = torch.where(is_lifted, scale.pause_mean, scale.segment_mean)
+        std = torch.where(is_lifted, scale.pause_std, scale.segment_std)
+        time = time - std.log() - (targets[..., DT] * std + mean)  # density of dt itself, in ms
+        is_timed = is_move & batch.timed[:, None]
+        is_segment, is_pause = is_timed & ~is_lifted, is_timed & is_lifted
+        return StepNats(
+            pen=torch.where(is_step, pen, 0),
+            position=torch.where(is_move, position - 2 * math.log(scale.xy), 0),
+            segment_time=torch.where(is_segment, time, 0),
+            pause_time=torch.where(is_pause, time, 0),
+            is_step=is_step,
+            is_move=is_move,
+            is_segment=is_segment,
+            is_pause=is_pause,
+        )
+
+    def loss(self, batch: StrokeBatch, *, step: int | None) -> tuple[Tensor, Sums]:
+        """The negative ELBO as it is trained on, and its parts.
+
+        The nats of a drawing are divided by `max_seq_len`, a constant, so that a move weighs the
+        same in a batch of short drawings as in one of long ones; the KL term is the mean over
+        drawings and latent dimensions and costs nothing below `kl_tolerance`.
+
+        Args:
+            batch: Drawings.
+            step: Of the optimiser, which decides the KL term's weight; None: its final weight.
+
+        Returns:
+            The loss, and for each figure of interest its sum over the batch and the count.
+
+        Source: Ha & Eck 2017, eq. 9-11, the mean over dimensions as in magenta's code.
+        """
+        config, chance = self.config, torch.rand(2, batch.size, device=self.device)
+        mean, log_std = self.posterior(batch, see_time=chance[0] >= config.hide_time_prob)
+        z = mean + log_std.exp() * torch.randn_like(mean)
+        if self.training:
+            self.moments.follow(batch.words, mean.detach().float(), log_std.detach().float())
+        words = torch.where(chance[1] < config.hide_word_prob, self.unknown_word, batch.words)
+        events = self.step_nats(replace(batch, words=words), z).events()
+        kl = 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std)  # (B, Z)
+        likelihood = torch.stack([nats.sum() for nats, _ in events.values()]).sum()
+        reconstruction = -likelihood / (batch.size * config.max_seq_len)
+        loss = reconstruction + self.kl_weight(step) * kl.mean().clamp(min=config.kl_tolerance)
+        size = torch.tensor(float(batch.size))
+        sums = {name: (-nats.sum(), count.sum()) for name, (nats, count) in events.items()}
+        sums |= {"loss": (loss * size, size), "kl": (kl.sum(), size)}
+        return loss, {name: (total.detach(), count) for name, (total, count) in sums.items()}
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Adam, as in the paper."""
+        return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate)
+
+    def learning_rate(self, step: int, *, progress: float) -> float:
+        """At optimiser step `step`, however far training is: falls from learning_rate to lr_min."""
+        config = self.config
+        return (config.learning_rate - config.lr_min) * config.lr_decay**step + config.lr_min
+
+    def kl_weight(self, step: int | None) -> float:
+        """Weight of the KL term at optimiser step `step`; None: where it ends.
+
+        Source: Ha & Eck 2017, appendix on training (eta_step), times kl_weight.
+        """
+        config = self.config
+        if step is None:
+            return config.kl_weight
+        return config.kl_weight * (1 - (1 - config.kl_weight_start) * config.kl_decay_rate**step)

@@ -1,0 +1,57 @@
+"""Where things lie, found from the package's own place, so that every working directory will do."""
+
+import os
+import re
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = ROOT / "config"
+NOTEBOOKS = ROOT / "notebooks"
+RAW = ROOT / "data" / "raw"
+PROCESSED = ROOT / "data" / "processed"
+RUNS = ROOT / "reports" / "runs"
+TRAINED = ROOT / "trained_models"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]*")
+
+
+def resolve(path: str | Path) -> Path:
+    """`path` below the repository; an absolute path passes through unchanged."""
+    return ROOT / path
+
+
+def checked_name(name: str) -> str:
+    """`name` itself, if it can be one folder's name and nothing else.
+
+    Raises:
+        ValueError: It is empty, starts with a dot or holds anything but letters, digits, ``._ -``.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name for a folder: letters, digits, '.', '_', '-', ' '")
+    return name
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Generator[IO[bytes]]:
+    """Open a file for writing that replaces `path` when, and only when, all went well.
+
+    Whatever interrupts the writing (an error, a kill, a power cut), `path` is either the old file
+    or the whole new one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp makes it private
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,186 @@
+"""Notebooks without a browser: papermill, after a check of every parameter's name and type."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from doodlelib.parameters import check_parameters, parse_values, read_yaml
+from doodlelib.paths import CONFIG, NOTEBOOKS, ROOT, RUNS
+
+STEPS = ("01_explore_data", "02_preprocess", "03_train_vae", "04_train_cnn", "05_latent_space")
+DAY = 24 * 60 * 60  # s
+INTERRUPTED = 130  # exit status, as shells have it
+EXAMPLE = """\
+example:
+  python -m doodlelib.run notebooks/03_train_vae.ipynb out.ipynb -p epochs 50 -f params.yaml
+"""
+
+
+class NotebookError(RuntimeError):
+    """A cell of a notebook failed, ran too long, or its kernel died."""
+
+
+def run_notebook(
+    notebook: str | Path,
+    output: str | Path,
+    parameters: Mapping[str, Any],
+    *,
+    timeout: int = DAY,
+    live: bool = False,
+) -> Path:
+    """Execute a notebook and keep the executed copy, which is the record of the run.
+
+    Args:
+        notebook: Its kernel is python3 whatever its metadata say.
+        output: Where the executed copy goes, once all cells have run. If one fails, what ran is
+            kept beside it as ``<name>.failed.ipynb`` and an older `output` stays as it was.
+        parameters: Values by name, for the cell tagged ``parameters``.
+        timeout: Seconds that one cell may take.
+        live: Print what the cells print, as it appears.
+
+    Returns:
+        `output`.
+
+    Raises:
+        FileNotFoundError, ValueError: Before anything is run; see `check_parameters`.
+        NotebookError: A cell failed. The message ends with the cell's own error.
+    """
+    notebook, output = Path(notebook), Path(output)
+    if output.resolve() == notebook.resolve():
+        raise ValueError(
+            f"{output} is the notebook itself, which an executed copy must not replace"
+        )
+    check_parameters(notebook, parameters)
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    # Inherited by the kernel. Threads that spin while they wait slow a busy machine tenfold.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    running, failed = (output.with_suffix(f".{state}.ipynb") for state in ("running", "failed"))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    failed.unlink(missing_ok=True)
+    try:
+        papermill.execute_notebook(
+            notebook,
+            running,
+            dict(parameters),
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            stdout_file=sys.stdout if live else None,
+            stderr_file=sys.stderr if live else None,
+            execution_timeout=timeout,
+            extra_arguments=["--log-level=ERROR"],  # it warns of unencrypted loopback each time
+        )
+        running.replace(output)
+    except papermill.PapermillExecutionError as error:
+        cause = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
+        raise NotebookError(
+            f"{notebook.name} failed (see {failed}), cell [{error.exec_count}]: {cause}"
+        ) from None
+    except CellTimeoutError:
+        raise NotebookError(
+            f"{notebook.name} failed (see {failed}): a cell ran longer than {timeout} s"
+        ) from None
+    except DeadKernelError:
+        raise NotebookError(f"{notebook.name} failed (see {failed}): its kernel died") from None
+    finally:
+        if running.exists():
+            running.replace(failed)
+    return output
+
+
+def run_demo() -> None:
+    """Run notebooks 01 to 05 as ``config/smoke`` says, and list what they wrote.
+
+    Raises:
+        FileNotFoundError, ValueError, NotebookError: See `run_notebook`.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # such small models are faster on one thread
+    began, folder = time.time(), RUNS / "demo"
+    for step in STEPS:
+        parameters = read_yaml(CONFIG / "smoke" / f"{step[:2]}.yaml")
+        print(f"== {step}", flush=True)
+        start = time.perf_counter()
+        run_notebook(NOTEBOOKS / f"{step}.ipynb", folder / f"{step}.ipynb", parameters, live=True)
+        print(f"== {step}: {time.perf_counter() - start:.0f} s\n", flush=True)
+    print(f"All done in {time.time() - began:.0f} s. Below {ROOT}:")
+    for title, ending in {
+        "executed notebooks": ".ipynb",
+        "checkpoints": ".pt",
+        "metrics": ".csv",
+        "doodles": ".gif",
+        "plots": ".png",
+    }.items():
+        print(f"  {title}")
+        for path in sorted(folder.rglob(f"*{ending}")):
+            if path.stat().st_mtime >= began:
+                print(f"    {path.relative_to(ROOT)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m doodlelib.run",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("notebook", nargs="?", type=Path, help="the notebook to execute")
+    parser.add_argument("output", nargs="?", type=Path, help="where the executed copy goes")
+    parser.add_argument(
+        *("-p", "--parameter"),
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a parameter; may be repeated, and wins over -f",
+    )
+    parser.add_argument(
+        *("-f", "--file"), action="append", default=[], metavar="YAML", help="parameters in a file"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=int,
+        default=DAY,
+        metavar="S",
+        help="seconds a cell may take (%(default)s)",
+    )
+    parser.add_argument(
+        "--demo", action="store_true", help="run all five on the embedded sample instead"
+    )
+    options = parser.parse_args(arguments)
+    if options.demo == (options.output is not None):
+        parser.error("either a notebook and an output are needed, or --demo alone")
+    try:
+        if options.demo:
+            run_demo()
+            return 0
+        parameters = {
+            name: value for path in options.file for name, value in read_yaml(path).items()
+        } | parse_values(options.notebook, options.parameter)
+        print(
+            run_notebook(
+                options.notebook,
+                options.output,
+                parameters,
+                timeout=options.timeout,
+                live=True,
+            )
+        )
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(" ".join(str(error).split()))
+    except NotebookError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+"""The sketch VAE for people: drawings in, drawings out.
+
+N drawing, Z latent.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from doodlelib.batches import StrokeBatch, collate_drawings
+from doodlelib.config import VAEConfig
+from doodlelib.network import SketchNet
+from doodlelib.sampling import sample
+from doodlelib.simplify import simplify
+from doodlelib.strokes import Drawing, Scale, from_stroke4, from_stroke6, to_stroke4
+
+CANDIDATES = 256  # latents tried for one beginning, in `complete`
+
+
+@dataclass(frozen=True)
+class LogLikelihood:
+    """What one drawing's events cost, and how many there were.
+
+    Attributes:
+        pen, position, segment_time, pause_time: Sums of log-likelihood, nats. Positions as a
+            density in px of the 255 box, times in ms given the position of the same step.
+        pen_count, position_count, segment_time_count, pause_time_count: Numbers of the events. An
+            untimed drawing has no time events.
+    """
+
+    pen: float
+    position: float
+    segment_time: float
+    pause_time: float
+    pen_count: int
+    position_count: int
+    segment_time_count: int
+    pause_time_count: int
+
+
+class SketchVAE(SketchNet):
+    """Sequence VAE over strokes with time.
+
+    Every drawing it is given is simplified as its training drawings were; every drawing it gives
+    is in the 255 box's px and in ms, timed.
+
+    Args:
+        config: Its hyper-parameters.
+        words: The words it was trained on; with class conditioning it can be asked for one.
+        scale: The training split's; turns what it draws into px and ms.
+        simplification: Keyword arguments of `simplify.simplify` in its training data.
+    """
+
+    def __init__(
+        self,
+        config: VAEConfig,
+        *,
+        words: Sequence[str],
+        scale: Scale,
+        simplification: Mapping[str, Any],
+    ) -> None:
+        super().__init__(config, words=words, scale=scale)
+        self.simplification = dict(simplification)
+
+    @torch.no_grad()
+    def encode(self, drawings: Sequence, *, see_time: bool = True) -> Float[Tensor, "N Z"]:
+        """Mean of q(z | drawing) of each.
+
+        Args:
+            drawings: Timed or untimed.
+            see_time: False hides the time of timed drawings, so that z knows the shape alone.
+        """
+        batch = self._batch(drawings, words=None)
+        self.eval()
+        mean, _ = self.posterior(batch, see_time=torch.full_like(batch.timed, see_time))
+        return mean
+
+    def decode(
+        self,
+        z: Float[Tensor, "N Z"],
+        *,
+        word: str | Sequence[str] | None = None,
+        temperature: float = 0.4,
+        time_temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> list[Drawing]:
+        """One drawing of each z.
+
+        Args:
+            z: Latents.
+            word: Of all drawings, or one for each; none: the decoder is not told.
+            temperature: Of the shape and the pen; 0 takes the likeliest, 1 the model's own spread.
+            time_temperature: Of the time.
+            seed: Equal seeds give equal drawings (on a CPU).
+
+        Raises:
+            ValueError: A temperature is negative, z has another size, or a word is unknown.
+        """
+        return self._draw(z, self._indices(word, len(z)), temperature, time_temperature, seed)
+
+    def generate(
+        self,
+        n: int,
+        *,
+        word: str | Sequence[str] | None = None,
+        temperature: float = 0.4,
+        time_temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> list[Drawing]:
+        """`n` new drawings, each from a random z of its own. Arguments as `decode`."""
+        if n < 1:
+            raise ValueError(f"n must be at least 1, not {n}")
+        z = self.moments.draw(self._indices(word, n), generator=_generator(seed))
+        return self.decode(
+            z, word=word, temperature=temperature, time_temperature=time_temperature, seed=seed
+        )
+
+    def reconstruct(
+        self,
+        drawings: Sequence,
+        *,
+        word: str | Sequence[str] | None = None,
+        temperature: float = 0.4,
+        time_temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> list[Drawing]:
+        """Each drawing through the latent and back. Arguments as `decode`."""
+        return self.decode(
+            self.encode(drawings),
+            word=word,
+            temperature=temperature,
+            time_temperature=time_temperature,
+            seed=seed,
+        )
+
+    @torch.no_grad()
+    def complete(
+        self,
+        drawing: Sequence,
+        *,
+        n: int = 10,
+        word: str | None = None,
+        temperature: float = 0.4,
+        time_temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> list[Drawing]:
+        """`n` endings of a drawing that somebody began; each result starts with that beginning.
+
+        The encoder takes no part: random latents are kept in proportion to the
+        likelihood of the beginning (sampling-importance resampling), which is p(z | beginning).
+
+        Args:
+            drawing: The beginning; its last stroke may be carried on or left.
+            n: How many.
+            word: What it is to become; none: the decoder is not told.
+            temperature: See `decode`.
+            time_temperature: See `decode`.
+            seed: See `decode`.
+        """
+        if n < 1:
+            raise ValueError(f"n must be at least 1, not {n}")
+        self.eval()
+        generator = _generator(seed)
+        words = self._indices(word, CANDIDATES)
+        z = self.moments.draw(words, generator=generator)
+        begun = self._batch([drawing] * CANDIDATES, words=words)
+        nats = self.step_nats(begun, z)
+        ended = begun.lengths - 1  # the step that would end the drawing here
+        pen = nats.pen.scatter(1, ended[:, None], 0.0)
+        likelihood = (pen + nats.position + nats.segment_time + nats.pause_time).sum(1)
+        chosen = torch.multinomial(
+            likelihood.cpu().softmax(0), n, replacement=True, generator=generator
+        )
+        return self._draw(
+            z[chosen], words[chosen], temperature, time_temperature, seed, begun=begun.rows[0]
+        )
+
+    @torch.no_grad()
+    def log_likelihood(
+        self,
+        drawings: Sequence,
+        given: Literal["z", "shape", "prior"] = "z",
+        *,
+        word: str | Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> list[LogLikelihood]:
+        """Log-likelihood of each drawing's events, each given all events before it.
+
+        Args:
+            drawings: To be judged.
+            given: Where z comes from: "z", the mean of q(z | drawing); "shape", the same with the
+                time hidden, so that z cannot carry the times judged; "prior", a random z.
+            word: See `decode`.
+            seed: Of the prior's z.
+
+        Raises:
+            ValueError: `given` is none of the three.
+        """
+        if given not in ("z", "shape", "prior"):
+            raise ValueError(f"given must be 'z', 'shape' or 'prior', not {given!r}")
+        batch = self._batch(drawings, words=self._indices(word, len(drawings)))
+        if given == "prior":
+            z = self.moments.draw(batch.words, generator=_generator(seed))
+        else:
+            z = self.encode(drawings, see_time=given == "z")
+        self.eval()
+        events = self.step_nats(batch, z.to(self.device)).events()
+        columns = {name: nats.tolist() for name, (nats, _) in events.items()}
+        columns |= {f"{name}_count": count.tolist() for name, (_, count) in events.items()}
+        return [
+            LogLikelihood(**dict(zip(columns, row, strict=True)))
+            for row in zip(*columns.values(), strict=True)
+        ]
+
+    def _draw(
+        self,
+        z: Float[Tensor, "N Z"],
+        words: Int64[Tensor, " N"],
+        temperature: float,
+        time_temperature: float,
+        seed: int | None,
+        begun: Float[Tensor, "T 6"] | None = None,
+    ) -> list[Drawing]:
+        rows = sample(
+            self,
+            z.to(self.device),
+            words,
+            begun=begun,
+            temperature=temperature,
+            time_temperature=time_temperature,
+            generator=_generator(seed, self.device),
+        )
+        return [from_stroke4(from_stroke6(drawing, scale=self.scale)) for drawing in rows]
+
+    def _batch(self, drawings: Sequence, *, words: Int64[Tensor, " N"] | None) -> StrokeBatch:
+        if len(drawings) == 0:
+            raise ValueError("no drawings given")
+        rows = [to_stroke4(simplify(drawing, **self.simplification)) for drawing in drawings]
+        indices = np.zeros(len(rows), dtype=int) if words is None else words.numpy(force=True)
+        return collate_drawings(rows, words=indices, scale=self.scale).to(self.device)
+
+    def _indices(self, word: str | Sequence[str] | None, n: int) -> Int64[Tensor, " N"]:
+        """Indices of the words asked for; the unknown word's where none is."""
+        if word is None:
+            return torch.full((n,), self.unknown_word, device=self.device)
+        if not self.word_size:
+            raise ValueError(f"this model draws without words; {word!r} cannot be asked for")
+        wanted = [word] * n if isinstance(word, str) else list(word)
+        if len(wanted) != n:
+            raise ValueError(f"{len(wanted)} words for {n} drawings")
+        for name in wanted:
+            if name not in self.words:
+                raise ValueError(f"the model does not know {name!r}, but {', '.join(self.words)}")
+        return torch.tensor([self.words.index(name) for name in wanted], device=self.device)
+
+
+def _generator(seed: int | None, device: torch.device | str = "cpu") -> torch.Generator | None:
+    return None if seed is None else torch.Generator(device).manual_seed(seed)

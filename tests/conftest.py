@@ -1,0 +1,33 @@
+"""What several test files share."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from doodlelib.paths import ROOT
+
+COPIED = ("doodlelib", "config", "notebooks", "trained_models", "data")
+
+
+@pytest.fixture(scope="session")
+def mirror() -> str:
+    """Base URL of a mirror of the published data; tests of real data skip where it is unset."""
+    url = os.environ.get("DOODLELIB_QUICKDRAW_URL")
+    if not url:
+        pytest.skip("DOODLELIB_QUICKDRAW_URL names no mirror of the Quick, Draw! data")
+    return url
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the notebooks need, somewhere else: all that they write stays there.
+
+    Processes that are to use it need ``PYTHONPATH`` set to it.
+    """
+    folder = tmp_path_factory.mktemp("copy")
+    ignored = shutil.ignore_patterns("__pycache__", ".*", "raw", "processed")
+    for name in COPIED:
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    return folder

@@ -1,0 +1,108 @@
+"""One file holds a model, and nothing that is not one gets in."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from doodlelib import checkpoint
+from doodlelib.cnn import DoodleCNN
+from doodlelib.config import CNNConfig, VAEConfig, read_config
+from doodlelib.strokes import Scale
+from doodlelib.vae import SketchVAE
+
+SCALE = Scale(xy=31.0, segment_mean=4.4, segment_std=0.8, pause_mean=6.0, pause_std=0.7)
+SIMPLIFICATION = {"method": "rdp", "epsilon": 1.5, "epsilon_time": 8.0}
+
+
+def make_vae() -> SketchVAE:
+    config = read_config(VAEConfig, latent_size=4, enc_hidden_size=8, dec_hidden_size=8)
+    return SketchVAE(config, words=["cat", "t-shirt"], scale=SCALE, simplification=SIMPLIFICATION)
+
+
+def test_a_vae_comes_back_whole(tmp_path: Path) -> None:
+    vae = make_vae()
+    again = checkpoint.load_vae(checkpoint.save(tmp_path / "vae.pt", vae))
+    assert again.config == vae.config
+    assert again.words == vae.words
+    assert again.scale == SCALE
+    assert again.simplification == SIMPLIFICATION
+    one, other = vae.generate(2, word="cat", seed=3), again.generate(2, word="cat", seed=3)
+    for a, b in zip(one, other, strict=True):
+        for stroke, same in zip(a, b, strict=True):
+            np.testing.assert_array_equal(stroke, same)
+
+
+def test_a_cnn_comes_back_whole(tmp_path: Path) -> None:
+    cnn = DoodleCNN(read_config(CNNConfig, width=4), words=["cat", "dog"])
+    again = checkpoint.load_cnn(checkpoint.save(tmp_path / "cnn.pt", cnn))
+    assert again.words == ["cat", "dog"]
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+    np.testing.assert_array_equal(cnn.predict(images), again.predict(images))
+
+
+class Attack:
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("attacked"),))
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("bad.pt")
+    path.write_bytes(pickle.dumps(Attack(), protocol=2))
+    with pytest.raises(ValueError, match="cannot be read"):
+        checkpoint.load_vae(path)
+    torch.save({"weights": Attack()}, path)
+    with pytest.raises(ValueError, match="cannot be read"):
+        checkpoint.load_vae(path)
+    assert not Path("attacked").exists()
+
+    whole = checkpoint.save("whole.pt", make_vae()).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="cannot be read"):
+        checkpoint.load_vae(path)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="cannot be read"):
+        checkpoint.load_vae(path)
+    torch.save([1, 2], path)
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        checkpoint.load_vae(path)
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        checkpoint.load_vae("nowhere.pt")
+
+
+def test_kind_version_and_contents_are_checked(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path / "vae.pt", make_vae())
+    with pytest.raises(ValueError, match="kind rnn, not cnn"):
+        checkpoint.load_cnn(path)
+    contents = torch.load(path, weights_only=True)
+    for change, message in (
+        ({"format_version": 99}, "format 99"),
+        ({"config": contents["config"] | {"latent_size": 5}}, "do not fit"),
+        ({"config": contents["config"] | {"latent": 5}}, "latent: Unexpected"),
+        ({"scale": {"xy": -1.0}}, "xy must be above 0"),
+    ):
+        torch.save(contents | change, path)
+        with pytest.raises(ValueError, match=message):
+            checkpoint.load_vae(path)
+    del contents["scale"]
+    torch.save(contents, path)
+    with pytest.raises(ValueError, match="do not fit"):
+        checkpoint.load_vae(path)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = checkpoint.save(tmp_path / "vae.pt", make_vae())
+    before = path.read_bytes()
+
+    def full(contents: object, file: object) -> None:
+        file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(path, make_vae())
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["vae.pt"]

@@ -1,0 +1,63 @@
+"""Parameter files are checked to the last key."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from doodlelib.config import CNNConfig, VAEConfig, make_config, read_config
+from doodlelib.paths import CONFIG
+
+DEFAULTS = json.loads((CONFIG / "model_params.json").read_text())
+
+
+@pytest.mark.parametrize(("kind", "part"), [(VAEConfig, "rnn"), (CNNConfig, "cnn")])
+def test_the_file_holds_every_key_and_no_other(kind: type, part: str) -> None:
+    assert list(DEFAULTS[part]) == [field.name for field in dataclasses.fields(kind)]
+    assert dataclasses.asdict(read_config(kind)) == DEFAULTS[part]
+
+
+@pytest.mark.parametrize("key", list(DEFAULTS["rnn"]))
+def test_a_missing_key_is_named(key: str) -> None:
+    values = {name: value for name, value in DEFAULTS["rnn"].items() if name != key}
+    with pytest.raises(ValueError, match=f"{key}: missing"):
+        make_config(VAEConfig, values)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("in_size", 5),
+        ("num_epochs", 0),
+        ("learning_rate", "1e-3"),
+        ("learning_rate", -1.0),
+        ("use_layer_norm", 1),
+        ("recurrent_dropout", 1.0),
+        ("latent_size", 12.5),
+        ("decoder_act", "swish"),
+        ("kl_decay_rate", 1.1),
+        ("num_workers", -1),
+    ],
+)
+def test_a_wrong_value_is_named(key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"rnn parameters: {key}: .*given: {value!r}"):
+        read_config(VAEConfig, **{key: value})
+
+
+def test_an_unknown_key_is_named() -> None:
+    with pytest.raises(ValueError, match="hidden_size"):
+        read_config(CNNConfig, hidden_size=3)
+
+
+def test_overrides_change_only_what_is_given() -> None:
+    assert read_config(VAEConfig, latent_size=7, num_epochs=None).latent_size == 7
+    assert read_config(VAEConfig, num_epochs=None) == read_config(VAEConfig)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"rnn": {}, "vae": {}}', '{"cnn": {}}'])
+def test_a_malformed_file_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"params\.json"):
+        read_config(VAEConfig, path)

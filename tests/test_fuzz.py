@@ -1,0 +1,99 @@
+"""Whatever bytes a file holds, the readers read it, drop drawings, or say what is wrong with it."""
+
+import io
+import json
+import struct
+import zipfile
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from doodlelib import formats
+from doodlelib.strokes import to_stroke4
+
+LINE = {
+    "word": "cat",
+    "countrycode": "DE",
+    "timestamp": "2017-03-01 10:00:00.00000 UTC",
+    "recognized": True,
+    "key_id": "123",
+    "drawing": [[[1, 2.5], [3, 4], [0, 20]], [[5], [6], [90]]],
+}
+MOVES = np.array([np.ones((2, 3), np.int16), np.ones((3, 3), np.int16)], dtype=object)
+SVG = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 100 100'>{}</svg>"
+
+
+def as_bin(*, recognized: int = 1, strokes: tuple = (((1, 2), (3, 4)), ((9,), (8,)))) -> bytes:
+    head = struct.pack("<Q2sbIH", 2**63, b"DE", recognized, 1_490_000_000, len(strokes))
+    return head + b"".join(struct.pack("<H", len(x)) + bytes(x) + bytes(y) for x, y in strokes)
+
+
+def good_bytes(suffix: str) -> bytes:
+    """A small file that is well formed; for `.npz` its member."""
+    if suffix in (".npy", ".npz"):
+        file = io.BytesIO()
+        array = to_stroke4(LINE["drawing"]) if suffix == ".npy" else MOVES
+        np.save(file, array, allow_pickle=True)
+        return file.getvalue()
+    return {
+        ".ndjson": (json.dumps(LINE).encode() + b"\n") * 2,
+        ".bin": as_bin() * 3,
+        ".svg": SVG.format("<g transform='scale(2)'><path d='M1 1C2 2 3 3 4 4z'/></g>").encode(),
+    }[suffix]
+
+
+def zipped(member: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train.npy", member)
+    return file.getvalue()
+
+
+edits = st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=6), st.integers(0, 6)), max_size=4)
+
+
+@pytest.mark.filterwarnings("ignore:Reading")  # numpy's, of headers that look like Python 2's
+@pytest.mark.parametrize("inside", [True, False], ids=["member", "whole"])
+@pytest.mark.parametrize("suffix", [".ndjson", ".bin", ".npy", ".svg", ".npz"])
+@settings(deadline=None, max_examples=60)
+@given(edits=edits, cut=st.none() | st.floats(0, 1))
+def test_mutated_files_are_read_dropped_or_refused(tmp_path_factory, suffix, inside, edits, cut):
+    data = good_bytes(suffix)
+    if suffix == ".npz" and not inside:
+        data = zipped(data)
+    for where, inserted, removed in edits:
+        at = int(where * len(data))
+        data = data[:at] + inserted + data[at + removed :]
+    data = data if cut is None else data[: int(cut * len(data))]
+    path = tmp_path_factory.mktemp("fuzz") / f"cat{suffix}"
+    path.write_bytes(zipped(data) if suffix == ".npz" and inside else data)
+    dropped = Counter()
+    try:
+        records = list(formats.read_file(path, dropped=dropped))
+    except ValueError as error:
+        assert str(path) in str(error)
+    else:
+        assert len(records) + dropped.total() < 10
+        assert all(np.isfinite(np.concatenate(record.drawing[0])).all() for record in records)
+    if suffix == ".npy":
+        try:
+            formats.read_images(path)
+        except ValueError as error:
+            assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("suffix", [".ndjson", ".bin", ".npy", ".svg", ".npz"])
+def test_no_file_is_taken_for_another(tmp_path, suffix):
+    path = tmp_path / f"cat{suffix}"
+    png = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20
+    others = {s: good_bytes(s) for s in (".ndjson", ".bin", ".npy", ".svg")} | {
+        ".npz": zipped(good_bytes(".npz")),
+        ".png": png,
+    }
+    for other in others.keys() - {suffix}:
+        path.write_bytes(others[other])
+        with pytest.raises(ValueError, match="cat"):
+            list(formats.read_file(path))

@@ -1,0 +1,57 @@
+"""Reading real files: the same from a folder and from a server over it."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+from fileserver import serving
+
+from doodlelib import quickdraw
+
+WORDS = ["t-shirt", "The Eiffel Tower", "hot air balloon"]
+KINDS: tuple[quickdraw.Kind, ...] = ("raw", "simplified")
+
+
+@pytest.fixture
+def folder(mirror: str) -> Path:
+    """The mirror's own folder."""
+    if not mirror.startswith("file:"):
+        pytest.skip("the mirror is no folder")
+    return Path(unquote(urlsplit(mirror).path))
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_server_gives_what_the_folder_gives(
+    mirror: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranges: bool
+):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    names = [f"full/{kind}/{word}.ndjson" for kind in KINDS for word in WORDS]
+    names += ["full/numpy_bitmap/cat.npy", "sketchrnn/pig.test.npz"]
+    files = {name: (folder / name).read_bytes() for name in names}
+    with serving(files, ranges=ranges) as server:
+        here: dict[str, Any] = {"base_url": server.url, "cache": tmp_path, "progress": False}
+        for word in WORDS:
+            for kind in KINDS:
+                ours = list(quickdraw.read_drawings(word, kind=kind, **here))
+                theirs = list(quickdraw.read_drawings(word, kind=kind, base_url=mirror))
+                assert [a.to_json() for a in ours] == [b.to_json() for b in theirs]
+                assert len(ours) > 10
+                assert {record.word for record in ours} == {word}
+                assert {len(ours[0].drawing[0])} == {3 if kind == "raw" else 2}
+        np.testing.assert_array_equal(
+            quickdraw.read_bitmaps("cat", **here), quickdraw.read_bitmaps("cat", base_url=mirror)
+        )
+        path = quickdraw.fetch_sketchrnn("pig", suffix=".test.npz", **here)
+        assert path.read_bytes() == files["sketchrnn/pig.test.npz"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_word_has_drawings(mirror: str, kind: quickdraw.Kind):
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # fewer than asked for
+        for word in quickdraw.words():
+            records = list(quickdraw.read_drawings(word, kind=kind, limit=3, base_url=mirror))
+            assert records
+            assert {record.word for record in records} == {word}

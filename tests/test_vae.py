@@ -1,0 +1,131 @@
+"""The model for people: drawings in, drawings out."""
+
+import numpy as np
+import pytest
+import torch
+
+from doodlelib.config import VAEConfig, read_config
+from doodlelib.sample import make_drawings
+from doodlelib.simplify import simplify
+from doodlelib.strokes import Drawing, Scale, duration, is_timed, to_stroke4, without_time
+from doodlelib.vae import SketchVAE
+
+SIMPLIFICATION = {"method": "timed", "epsilon": 2.0, "epsilon_time": 8.0}
+STAR = make_drawings("star", 1)[0].drawing
+CAT = make_drawings("cat", 1)[0].drawing
+
+
+@pytest.fixture(scope="module")
+def vae() -> SketchVAE:
+    torch.manual_seed(0)
+    config = read_config(
+        VAEConfig, latent_size=6, enc_hidden_size=12, dec_hidden_size=16, max_seq_len=30
+    )
+    scale = Scale(xy=32.0, segment_mean=4.4, segment_std=0.8, pause_mean=6.0, pause_std=0.8)
+    return SketchVAE(config, words=["star", "cat"], scale=scale, simplification=SIMPLIFICATION)
+
+
+def same(one: list[Drawing], other: list[Drawing]) -> bool:
+    return all(
+        np.array_equal(to_stroke4(a), to_stroke4(b)) for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_generated_drawings_are_timed_and_seeded(vae: SketchVAE) -> None:
+    doodles = vae.generate(5, word="cat", seed=1)
+    assert len(doodles) == 5
+    for doodle in doodles:
+        assert is_timed(doodle)
+        rows = to_stroke4(doodle)  # raises if the clock ran back
+        assert (rows[1:, 2] > 0).all()
+        assert duration(doodle) == pytest.approx(rows[:, 2].sum())
+    assert same(doodles, vae.generate(5, word="cat", seed=1))
+    assert not same(doodles, vae.generate(5, word="cat", seed=2))
+    assert not same(doodles, vae.generate(5, word="star", seed=1))
+    assert len(vae.generate(2, word=["cat", "star"])) == len(vae.generate(2)) == 2
+
+
+def test_time_temperature_leaves_the_first_move_alone(vae: SketchVAE) -> None:
+    slow, still = (vae.generate(20, seed=4, time_temperature=t) for t in (1.0, 0.0))
+    moved = [i for i in range(20) if len(to_stroke4(slow[i])) > 1]
+    a, b = (np.array([to_stroke4(doodles[i])[1] for i in moved]) for doodles in (slow, still))
+    np.testing.assert_allclose(a[:, :2], b[:, :2], atol=1e-3)
+    assert (a[:, 2] != b[:, 2]).all()
+
+
+def test_encode_decode_reconstruct(vae: SketchVAE) -> None:
+    z = vae.encode([STAR, CAT])
+    assert z.shape == (2, 6)
+    torch.testing.assert_close(vae.encode([CAT])[0], z[1], atol=1e-5, rtol=1e-4)
+    assert same(
+        vae.decode(z, word=["star", "cat"], seed=3),
+        vae.reconstruct([STAR, CAT], word=["star", "cat"], seed=3),
+    )
+
+
+def test_completions_begin_as_the_drawing_did(vae: SketchVAE) -> None:
+    begun = CAT[:1]
+    start = to_stroke4(simplify(begun, **SIMPLIFICATION))
+    endings = vae.complete(begun, n=4, word="cat", seed=0)
+    assert len(endings) == 4
+    for ending in endings:
+        np.testing.assert_allclose(to_stroke4(ending)[: len(start)], start, rtol=1e-4, atol=1e-3)
+    assert same(endings, vae.complete(begun, n=4, word="cat", seed=0))
+    assert len({sum(len(stroke[0]) for stroke in ending) for ending in endings}) > 1
+
+
+def test_likelihood_counts_events_and_hides_what_it_says(vae: SketchVAE) -> None:
+    rows = to_stroke4(simplify(CAT, **SIMPLIFICATION))
+    (nats,) = vae.log_likelihood([CAT])
+    assert nats.pen_count == len(rows)
+    assert nats.position_count == len(rows) - 1
+    assert nats.pause_time_count == (rows[1:, 3] == 0).sum()
+    assert nats.segment_time_count == (rows[1:, 3] == 1).sum()
+    assert nats.pen < 0
+
+    untimed = vae.log_likelihood([without_time(CAT)], "shape")[0]
+    assert untimed.segment_time_count == untimed.pause_time_count == 0
+    assert untimed.segment_time == untimed.pause_time == 0
+
+    by_given = {g: vae.log_likelihood([CAT], g)[0].position for g in ("z", "shape", "prior")}
+    assert len(set(by_given.values())) == 3
+    with pytest.raises(ValueError, match="given must be"):
+        vae.log_likelihood([CAT], "time")  # ty: ignore[invalid-argument-type]
+
+
+def test_times_judged_given_the_shape_do_not_reach_z(vae: SketchVAE) -> None:
+    """Position and pen of the first move come before any time, so hidden time leaves them alone."""
+    simple = simplify(STAR, **SIMPLIFICATION)
+    slower = [[x, y, 3 * t] for x, y, t in simple]
+    torch.testing.assert_close(
+        vae.encode([simple], see_time=False), vae.encode([slower], see_time=False)
+    )
+    assert not torch.allclose(vae.encode([simple]), vae.encode([slower]))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda vae: vae.generate(0), "n must be at least 1"),
+        (lambda vae: vae.generate(1, word="dog"), "does not know 'dog'"),
+        (lambda vae: vae.generate(2, word=["cat"]), "1 words for 2"),
+        (lambda vae: vae.generate(1, temperature=-1.0), "temperatures"),
+        (lambda vae: vae.decode(torch.zeros(1, 5)), "z has shape"),
+        (lambda vae: vae.encode([]), "no drawings"),
+        (lambda vae: vae.encode([[]]), "no strokes"),
+        (lambda vae: vae.complete(CAT, n=0), "n must be at least 1"),
+    ],
+)
+def test_bad_requests_are_named(vae: SketchVAE, call: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(vae)
+
+
+def test_without_class_conditioning_there_are_no_words_to_ask_for(vae: SketchVAE) -> None:
+    config = read_config(
+        VAEConfig, latent_size=6, enc_hidden_size=8, dec_hidden_size=8, class_conditioning=False
+    )
+    plain = SketchVAE(config, words=vae.words, scale=vae.scale, simplification=SIMPLIFICATION)
+    assert len(plain.generate(2, seed=0)) == 2
+    with pytest.raises(ValueError, match="without words"):
+        plain.generate(1, word="cat")
