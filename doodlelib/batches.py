@@ -3,6 +3,7 @@
 B drawing, T row.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from doodlelib.strokes import (
     standardise,
 )
 
+RDP_EPSILON = 2.0  # px, as that of the published simplified drawings
 BUCKET = 50  # batches: within so many, shuffled, drawings are sorted by length
 
 
@@ -100,9 +102,11 @@ def augment(
     *,
     scale_factor: float,
     drop_prob: float,
+    flip_prob: float,
+    rdp_prob: float = 0.0,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Stretch each drawing a little, and drop some points.
+    """Stretch each drawing a little, mirror some, and drop some points.
 
     A dropped point's dx, dy and dt go into the next row, so that the rest of the drawing stays
     where and when it was. Only points within a stroke are dropped, never its first or last.
@@ -112,6 +116,9 @@ def augment(
         lengths: Points of each.
         scale_factor: dx and dy are multiplied apart by 1 - scale_factor to 1 + scale_factor.
         drop_prob: Chance of each point within a stroke.
+        flip_prob: Chance of each drawing to be mirrored left to right.
+        rdp_prob: Chance of each drawing to keep of its points only those that its shape needs:
+            what the time-keeping simplification keeps besides tells where the pen slowed down.
         rng: Source of randomness.
 
     Returns:
@@ -122,6 +129,7 @@ def augment(
     drawing = np.repeat(np.arange(len(lengths)), lengths)
     first = np.cumsum(lengths) - lengths
     stretch = rng.uniform(1 - scale_factor, 1 + scale_factor, size=(len(lengths), 2))
+    stretch[rng.random(len(lengths)) < flip_prob, 0] *= -1
     continues = np.append(rows[1:, PEN] > 0.5, False)
     continues[first[1:] - 1] = False
     inner = (rows[:, PEN] > 0.5) & continues
@@ -130,6 +138,14 @@ def augment(
 
     untimed = np.isnan(rows[:, DT])
     cumulative = np.nan_to_num(rows[:, :PEN].astype(np.float64)).cumsum(axis=0)
+    if rdp_prob:
+        from doodlelib import kernels
+
+        begins = rows[:, PEN] < 0.5
+        begins[first] = True
+        bounds = np.append(np.flatnonzero(begins), len(rows))
+        needed = kernels.keep(cumulative.T.copy(), bounds, RDP_EPSILON, math.inf)
+        kept &= needed | (rng.random(len(lengths)) >= rdp_prob)[drawing]
     moves = np.diff(cumulative[kept], axis=0, prepend=cumulative[:1])
     new = np.empty((int(kept.sum()), 4), dtype=rows.dtype)
     new[:, :DT] = moves[:, :DT] * stretch[drawing[kept]]
@@ -155,6 +171,9 @@ class StrokeBatches(torch.utils.data.Dataset):
         epoch: int = 0,
         scale_factor: float = 0.0,
         drop_prob: float = 0.0,
+        flip_prob: float = 0.0,
+        rdp_prob: float = 0.0,
+        timed_only: bool = False,
     ) -> None:
         """Choose this epoch's batches.
 
@@ -166,20 +185,29 @@ class StrokeBatches(torch.utils.data.Dataset):
             epoch: Number of the pass.
             scale_factor: See `augment`; 0 leaves sizes as they are.
             drop_prob: See `augment`; 0 leaves all points.
+            flip_prob: See `augment`; 0 mirrors none.
+            rdp_prob: See `augment`; 0 leaves all points.
+            timed_only: Leave out drawings without time.
 
         Raises:
-            ValueError: No drawing is short enough.
+            ValueError: No drawing is short enough, or timed.
         """
         self.split, self.seed, self.epoch = split, seed, epoch
-        self.scale_factor, self.drop_prob = scale_factor, drop_prob
+        self.augmentation = {
+            "scale_factor": scale_factor,
+            "drop_prob": drop_prob,
+            "flip_prob": flip_prob,
+            "rdp_prob": rdp_prob,
+        }
         lengths = np.diff(split.offsets)
-        usable = np.flatnonzero(lengths <= max_seq_len)
+        among = np.flatnonzero(split.timed) if timed_only else np.arange(len(split))
+        usable = among[lengths[among] <= max_seq_len]
         if not len(usable):
             raise ValueError(
-                f"none of the {len(split)} drawings has at most {max_seq_len} points "
-                f"(max_seq_len); prepare more drawings, or allow longer ones"
+                f"none of the {len(among)} {'timed ' * timed_only}drawings has at most "
+                f"{max_seq_len} points (max_seq_len); prepare more drawings, or allow longer ones"
             )
-        self.left_out = len(split) - len(usable)
+        self.left_out = len(among) - len(usable)
         rng = np.random.default_rng((seed, epoch))
         usable = rng.permutation(usable)
         buckets = np.array_split(usable, np.arange(0, len(usable), batch_size * BUCKET)[1:])
@@ -196,14 +224,9 @@ class StrokeBatches(torch.utils.data.Dataset):
         lengths = offsets[chosen + 1] - offsets[chosen]
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         rows = np.asarray(self.split.points[np.repeat(offsets[chosen], lengths) + within])
-        if self.scale_factor or self.drop_prob:
-            rows, lengths = augment(
-                rows,
-                lengths,
-                scale_factor=self.scale_factor,
-                drop_prob=self.drop_prob,
-                rng=np.random.default_rng((self.seed, self.epoch, index)),
-            )
+        if any(self.augmentation.values()):
+            rng = np.random.default_rng((self.seed, self.epoch, index))
+            rows, lengths = augment(rows, lengths, **self.augmentation, rng=rng)
         return collate(rows, lengths, words=self.split.words[chosen], scale=self.split.scale)
 
     def load(self, *, num_workers: int = 0) -> torch.utils.data.DataLoader:

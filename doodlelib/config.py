@@ -28,8 +28,9 @@ class VAEConfig:
             and generation stops there.
         class_conditioning: Tell the decoder the word.
         decoder_act: What shapes the decoder's first state out of z.
-        use_layer_norm, recurrent_dropout: Either one switches from the fused LSTM to our own.
-        dropout: On the inputs and outputs of the LSTM layers.
+        use_layer_norm, recurrent_dropout: Of the decoder; either one switches from the fused LSTM
+            to our own. The encoder is always the fused one, as in magenta's default.
+        dropout: On the outputs of the LSTM layers.
         num_gmm_modes: Mixture components, each for pen down and as many for pen up.
         hide_time_prob: Share of training drawings whose time the encoder does not see, so that z
             can be had from the shape alone.
@@ -41,6 +42,8 @@ class VAEConfig:
         kl_tolerance: Nats a latent dimension, below which the mean KL costs nothing.
         reg_covar: Least variance of dx and dy in a mixture component, in squared model units.
         grad_clip: Largest norm of the gradient.
+        flip_prob: Augmentation: chance that a drawing is mirrored left to right. Timed drawings are
+            few, and their times overfit first.
         random_scale_factor: Augmentation: x and y scaled apart by up to this share.
         augment_stroke_prob: Augmentation: chance that a point is dropped (merged into the next).
     """
@@ -70,6 +73,7 @@ class VAEConfig:
     kl_decay_rate: Decay
     reg_covar: NonNegative
     grad_clip: Positive
+    flip_prob: Annotated[float, Field(ge=0, le=1)]
     random_scale_factor: Share
     augment_stroke_prob: Share
     num_workers: Annotated[int, Field(ge=0)]
@@ -108,8 +112,43 @@ class CNNConfig:
     num_workers: Annotated[int, Field(ge=0)]
 
 
-Config = TypeVar("Config", VAEConfig, CNNConfig)
-_PARTS: dict[type, str] = {VAEConfig: "rnn", CNNConfig: "cnn"}
+@dataclass(frozen=True, kw_only=True, config=_strict)
+class RetimeConfig:
+    """Hyper-parameters of the retimer and its training, on timed drawings. Every key must be given.
+
+    Attributes:
+        max_seq_len: Points a drawing may have; longer ones are left out of training.
+        hidden_size: Of each of the three LSTMs.
+        num_modes: Log-normals for drawn moves, and as many for lifted ones.
+        dropout: On the outputs of the LSTMs.
+        lr_min: Where the cosine schedule ends.
+        grad_clip: Largest norm of the gradient.
+        patience: Epochs without a better validation loss before training stops.
+        pause_weight: What a pause counts in the loss, against a segment.
+        flip_prob, random_scale_factor: Augmentation: see `VAEConfig`.
+        rdp_prob: Augmentation: chance that a drawing keeps only the points of its shape, as the
+            published simplified drawings do.
+    """
+
+    num_epochs: Count
+    batch_size: Count
+    max_seq_len: Annotated[int, Field(ge=2, le=10_000)]
+    hidden_size: Count
+    num_modes: Count
+    dropout: Share
+    learning_rate: Positive
+    lr_min: NonNegative
+    grad_clip: Positive
+    patience: Count
+    pause_weight: Positive
+    flip_prob: Annotated[float, Field(ge=0, le=1)]
+    random_scale_factor: Share
+    rdp_prob: Annotated[float, Field(ge=0, le=1)]
+    num_workers: Annotated[int, Field(ge=0)]
+
+
+Config = TypeVar("Config", VAEConfig, CNNConfig, RetimeConfig)
+PARTS: dict[type, str] = {VAEConfig: "rnn", CNNConfig: "cnn", RetimeConfig: "retime"}
 
 
 def make_config(kind: type[Config], values: dict[str, Any]) -> Config:
@@ -127,7 +166,7 @@ def make_config(kind: type[Config], values: dict[str, Any]) -> Config:
             else f"{'.'.join(map(str, item['loc']))}: missing"
             for item in error.errors()
         )
-        raise ValueError(f"{_PARTS[kind]} parameters: {wrong}") from None
+        raise ValueError(f"{PARTS[kind]} parameters: {wrong}") from None
 
 
 def read_config(
@@ -136,8 +175,8 @@ def read_config(
     """The configuration that a parameter file holds, changed by every override that is not None.
 
     Args:
-        kind: `VAEConfig` (the file's part "rnn") or `CNNConfig` (its part "cnn").
-        path: JSON, ``{"rnn": {...}, "cnn": {...}}``; one of the two parts may be absent.
+        kind: `VAEConfig` (the file's part "rnn"), `CNNConfig` ("cnn") or `RetimeConfig` ("retime").
+        path: JSON, ``{"rnn": {...}, "cnn": {...}, "retime": {...}}``; parts may be absent.
         **overrides: Values by key.
 
     Raises:
@@ -147,9 +186,9 @@ def read_config(
         params = json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(params, dict) or set(params) - set(_PARTS.values()):
-        raise ValueError(f"{path} must be an object with the parts 'rnn' and 'cnn' and no other")
-    if _PARTS[kind] not in params:
-        raise ValueError(f"{path} has no part {_PARTS[kind]!r}")
+    if not isinstance(params, dict) or set(params) - set(PARTS.values()):
+        raise ValueError(f"{path} must be an object of the parts {', '.join(PARTS.values())}")
+    if PARTS[kind] not in params:
+        raise ValueError(f"{path} has no part {PARTS[kind]!r}")
     given = {key: value for key, value in overrides.items() if value is not None}
-    return make_config(kind, params[_PARTS[kind]] | given)
+    return make_config(kind, params[PARTS[kind]] | given)

@@ -14,8 +14,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+
+from doodlelib.strokes import Scale
 
 PARAMETERS = 9  # numbers the network gives for each component
 _LOG_2PI = math.log(2 * math.pi)
@@ -110,6 +112,38 @@ def log_prob(
     joint = torch.logsumexp(position + time_terms(mixture, xy, time), dim=-1)
     log_position = torch.logsumexp(position, dim=-1)
     return log_position, joint - log_position
+
+
+def time_cdf(
+    mixture: Mixture, xy: Float[Tensor, "*batch 2"], time: Float[Tensor, "*batch"]
+) -> Float[Tensor, "*batch"]:
+    """P(a time no longer than `time` | the position), arguments as `log_prob`.
+
+    Of times that follow the model this is uniform on (0, 1): the probability integral transform.
+    """
+    mean = mixture.time_mean + mixture.time_slope * log_distance(xy)[..., None]
+    below = torch.special.ndtr((time[..., None] - mean) / mixture.time_std)
+    return (position_terms(mixture, xy).softmax(dim=-1) * below).sum(dim=-1)
+
+
+def density_in_ms(
+    nats: Float[Tensor, "*batch"],
+    time: Float[Tensor, "*batch"],
+    is_lifted: Bool[Tensor, "*batch"],
+    *,
+    scale: Scale,
+) -> Float[Tensor, "*batch"]:
+    """Log density of dt itself, in ms, from that of its standardised log.
+
+    Args:
+        nats: Log density of `time`.
+        time: Standardised log time.
+        is_lifted: Whose is a pause; pauses are standardised apart.
+        scale: Of the training split.
+    """
+    mean = torch.where(is_lifted, scale.pause_mean, scale.segment_mean)
+    std = torch.where(is_lifted, scale.pause_std, scale.segment_std)
+    return nats - std.log() - (time * std + mean)
 
 
 def sample_position(

@@ -1,18 +1,16 @@
 """How near generated drawings come to real ones, above all in time; and how good a classifier is.
 
 Every distance between two samples stands beside its floor, the same distance between two halves of
-the real sample: no figure means anything without it. Rows that are not moves (start, end, padding)
-are nowhere counted.
+the real sample: no figure means anything without it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from doodlelib.strokes import DT, DX, DY, MIN_DT, PEN, to_stroke4
+from doodlelib.measures import Measures, measure
 
 BINS = 60
 LEAST = 10  # drawings that can be compared: their halves go through five folds
@@ -25,70 +23,8 @@ MARGINALS = (
     "log_pause",
     "log_duration",
     "pen_up_share",
+    "speed_curvature_exponent",
 )
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What can be measured on the moves of many timed drawings, in px and ms.
-
-    Attributes:
-        dx, dy, dt: Of every move.
-        log_segment_time, log_speed: Of drawn moves; speed in px per ms.
-        log_pause: Of lifted moves.
-        log_duration, pen_up_share: Of drawings.
-        length_time_correlation: Of log length and log dt over all drawn moves.
-        lag1_autocorrelation: Of log dt of drawn moves that follow one another in a stroke, each
-            less its drawing's mean.
-    """
-
-    dx: Float[np.ndarray, " n"]
-    dy: Float[np.ndarray, " n"]
-    dt: Float[np.ndarray, " n"]
-    log_segment_time: Float[np.ndarray, " s"]
-    log_speed: Float[np.ndarray, " s"]
-    log_pause: Float[np.ndarray, " p"]
-    log_duration: Float[np.ndarray, " d"]
-    pen_up_share: Float[np.ndarray, " d"]
-    length_time_correlation: float
-    lag1_autocorrelation: float
-
-
-def measure(drawings: Sequence) -> Measures:
-    """Measure timed drawings, taken as they are (simplified or not).
-
-    Raises:
-        ValueError: None given, or one is untimed.
-    """
-    if len(drawings) == 0:
-        raise ValueError("no drawings to measure")
-    rows = [to_stroke4(drawing) for drawing in drawings]
-    moves = np.concatenate([drawing[1:] for drawing in rows])
-    if np.isnan(moves[:, DT]).any():
-        raise ValueError("untimed drawings have no time to measure")
-    owner = np.repeat(np.arange(len(rows)), [len(drawing) - 1 for drawing in rows])
-    drawn = moves[:, PEN] > 0.5
-    log_dt = np.log(np.maximum(moves[:, DT], MIN_DT))
-    log_length = np.log(np.maximum(np.hypot(moves[:, DX], moves[:, DY]), 0.1))
-    total = np.bincount(owner, moves[:, DT], minlength=len(rows))
-    pen_up = np.bincount(owner, moves[:, DT] * ~drawn, minlength=len(rows))
-    mean = np.bincount(owner, log_dt * drawn, minlength=len(rows)) / np.maximum(
-        np.bincount(owner, drawn, minlength=len(rows)), 1
-    )
-    centred = log_dt - mean[owner]
-    follows = drawn[1:] & drawn[:-1] & (owner[1:] == owner[:-1])
-    return Measures(
-        dx=moves[:, DX],
-        dy=moves[:, DY],
-        dt=moves[:, DT],
-        log_segment_time=log_dt[drawn],
-        log_speed=(log_length - log_dt)[drawn],
-        log_pause=log_dt[~drawn],
-        log_duration=np.log(np.maximum(total, MIN_DT)),
-        pen_up_share=pen_up / np.maximum(total, MIN_DT),
-        length_time_correlation=_correlation(log_length[drawn], log_dt[drawn]),
-        lag1_autocorrelation=_correlation(centred[1:][follows], centred[:-1][follows]),
-    )
 
 
 def jsd(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], *, bins: int = BINS) -> float:
@@ -212,6 +148,19 @@ def two_sample_auc(a: Sequence, b: Sequence, *, kind: str, seed: int = 0) -> flo
     )
 
 
+def frechet_distance(a: Float[np.ndarray, "n f"], b: Float[np.ndarray, "m f"]) -> float:
+    """Frechet distance of the normal distributions fitted to two samples of features.
+
+    Source: Heusel et al. 2017 (arXiv 1706.08500), eq. 6; there in an Inception network's features.
+    """
+    from scipy.linalg import sqrtm
+
+    mean = [x.mean(axis=0) for x in (a, b)]
+    covariance = [np.cov(x, rowvar=False) for x in (a, b)]
+    root = sqrtm(covariance[0] @ covariance[1])
+    return float(((mean[0] - mean[1]) ** 2).sum() + np.trace(sum(covariance) - 2 * root.real))
+
+
 def classification(
     labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n w"], words: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -263,9 +212,3 @@ def _halves(drawings: Sequence, seed: int) -> tuple[Measures, Measures]:
         measure([drawings[index] for index in part]) for part in np.array_split(order, 2)
     )
     return first, second
-
-
-def _correlation(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(a, b)[0, 1])

@@ -6,6 +6,8 @@ word that the decoder is told.
 B drawing, W word, Z latent. Row W stands for all words together.
 """
 
+import math
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -47,16 +49,22 @@ class LatentMoments(nn.Module):
 
     @torch.no_grad()
     def draw(
-        self, words: Int64[Tensor, " B"], *, generator: torch.Generator | None
+        self,
+        words: Int64[Tensor, " B"],
+        *,
+        temperature: float = 1.0,
+        generator: torch.Generator | None,
     ) -> Float[Tensor, "B Z"]:
         """A random z of each word; one that was hardly seen has the moments of all words.
 
         Args:
             words: Indices; W for a word that is not told.
+            temperature: Variances are multiplied by it, as those of the moves are in `sampling`;
+                at 0 every z is its word's mean.
             generator: On the CPU.
         """
         rows = torch.where(self.count[words] < SEEN_ENOUGH, len(self.count) - 1, words)
         noise = torch.randn(len(words), self.mean.shape[1], generator=generator)
         mean = self.mean[rows]
         spread = (self.square[rows] - mean**2).clamp(min=1e-4).sqrt()
-        return mean + spread * noise.to(mean.device)
+        return mean + math.sqrt(temperature) * spread * noise.to(mean.device)

@@ -9,7 +9,7 @@ Source: Ha & Eck 2017 (arXiv 1704.03477); time, the order pen-then-move and hidd
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -21,46 +21,15 @@ from doodlelib import mdn
 from doodlelib.batches import StrokeBatch
 from doodlelib.config import VAEConfig
 from doodlelib.inputs import INPUTS, Place, inputs, origin
-from doodlelib.lstm import LSTM, BiLSTM, State, make_layer
+from doodlelib.lstm import LSTM, BiLSTM, FusedLayer, State, make_layer
 from doodlelib.moments import LatentMoments
+from doodlelib.nats import StepNats
 from doodlelib.strokes import DT, END, LIFTED, PEN_COLUMNS, Scale
 
 WORD_SIZE = 32  # of the embedding that tells the decoder the word
 PEN_EVENTS = 3
 
 Sums = dict[str, tuple[Tensor, Tensor]]  # by name: sum over a batch, and count of what was summed
-
-
-@dataclass(frozen=True)
-class StepNats:
-    """Log-likelihood of each step in nats; 0 where the step has no such event.
-
-    Attributes:
-        pen: log p(pen event).
-        position: log p(dx, dy | pen event) of moves, density in px.
-        segment_time, pause_time: log p(dt | pen event, dx, dy) of drawn and of lifted moves of
-            timed drawings, density in ms.
-        is_step, is_move, is_segment, is_pause: Which steps have the four.
-    """
-
-    pen: Float[Tensor, "B T"]
-    position: Float[Tensor, "B T"]
-    segment_time: Float[Tensor, "B T"]
-    pause_time: Float[Tensor, "B T"]
-    is_step: Bool[Tensor, "B T"]
-    is_move: Bool[Tensor, "B T"]
-    is_segment: Bool[Tensor, "B T"]
-    is_pause: Bool[Tensor, "B T"]
-
-    def events(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Log-likelihood and count of each kind of event, by name, each summed over steps, (B,)."""
-        kinds = {
-            "pen": (self.pen, self.is_step),
-            "position": (self.position, self.is_move),
-            "segment_time": (self.segment_time, self.is_segment),
-            "pause_time": (self.pause_time, self.is_pause),
-        }
-        return {name: (nats.sum(1), count.sum(1)) for name, (nats, count) in kinds.items()}
 
 
 class SketchNet(nn.Module):
@@ -82,8 +51,8 @@ class SketchNet(nn.Module):
             layer_norm=config.use_layer_norm,
             recurrent_dropout=config.recurrent_dropout,
         )
-        stack = {"layers": config.num_lstm_layers, "dropout": config.dropout, "layer": layer}
-        self.encoder = BiLSTM(INPUTS, config.enc_hidden_size, **stack)
+        stack = {"layers": config.num_lstm_layers, "dropout": config.dropout}
+        self.encoder = BiLSTM(INPUTS, config.enc_hidden_size, layer=FusedLayer, **stack)
         self.to_mean = nn.Linear(2 * config.enc_hidden_size, config.latent_size)
         self.to_log_std = nn.Linear(2 * config.enc_hidden_size, config.latent_size)
 
@@ -97,7 +66,7 @@ class SketchNet(nn.Module):
         self.act = {"tanh": nn.Tanh(), "relu": nn.ReLU(), "gelu": nn.GELU(), "none": nn.Identity()}[
             config.decoder_act
         ]
-        self.decoder = LSTM(INPUTS + condition_size, config.dec_hidden_size, **stack)
+        self.decoder = LSTM(INPUTS + condition_size, config.dec_hidden_size, layer=layer, **stack)
         modes = 2 * config.num_gmm_modes * mdn.PARAMETERS
         self.head = nn.Linear(config.dec_hidden_size, PEN_EVENTS + modes)
         self.moments = LatentMoments(len(self.words), config.latent_size)
@@ -174,6 +143,44 @@ class SketchNet(nn.Module):
 
         The first row is the same in every drawing; it is given, not predicted.
         """
+        targets, event, logits, mixture = self._predict(batch, z)
+        number = torch.arange(event.shape[1], device=event.device)
+        is_step = number < batch.lengths[:, None]
+        is_move, is_lifted = is_step & (event != END), event == LIFTED
+        pen = -F.cross_entropy(logits.transpose(1, 2), event, reduction="none")
+        position, time = mdn.log_prob(mixture, targets[..., :DT], targets[..., DT])
+        time = mdn.density_in_ms(time, targets[..., DT], is_lifted, scale=self.scale)
+        is_timed = is_move & batch.timed[:, None]
+        is_segment, is_pause = is_timed & ~is_lifted, is_timed & is_lifted
+        return StepNats(
+            pen=torch.where(is_step, pen, 0),
+            position=torch.where(is_move, position - 2 * math.log(self.scale.xy), 0),
+            segment_time=torch.where(is_segment, time, 0),
+            pause_time=torch.where(is_pause, time, 0),
+            is_step=is_step,
+            is_move=is_move,
+            is_segment=is_segment,
+            is_pause=is_pause,
+        )
+
+    def time_cdf(
+        self, batch: StrokeBatch, z: Float[Tensor, "B Z"]
+    ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+        """P(a time no longer than its own | position, what came before) of every timed move.
+
+        Returns:
+            Of all moves in one row, and which of them are pauses.
+        """
+        targets, event, _, mixture = self._predict(batch, z)
+        number = torch.arange(event.shape[1], device=event.device)
+        timed = (number < batch.lengths[:, None]) & (event != END) & batch.timed[:, None]
+        cdf = mdn.time_cdf(mixture, targets[..., :DT], targets[..., DT])
+        return cdf[timed], (event == LIFTED)[timed]
+
+    def _predict(
+        self, batch: StrokeBatch, z: Float[Tensor, "B Z"]
+    ) -> tuple[Float[Tensor, "B T 6"], Int64[Tensor, "B T"], Float[Tensor, "B T 3"], mdn.Mixture]:
+        """Each next row, its pen event, and what is predicted of both (teacher forcing)."""
         rows, targets = batch.rows[:, 1:-1], batch.rows[:, 2:]
         condition = self.condition(z, batch.words)
         logits, output, *_ = self.step(
@@ -184,30 +191,7 @@ class SketchNet(nn.Module):
             states=self.first_states(condition),
         )
         event = targets[..., PEN_COLUMNS].argmax(dim=-1)
-        number = torch.arange(event.shape[1], device=event.device)
-        is_step = number < batch.lengths[:, None]
-        is_move = is_step & (event != END)
-        is_lifted = is_move & (event == LIFTED)
-        pen = -F.cross_entropy(logits.transpose(1, 2), event, reduction="none")
-        position, time = mdn.log_prob(
-            self.mixture(output, is_lifted), targets[..., :DT], targets[..., DT]
-        )
-        scale = self.scale
-        mean = torch.where(is_lifted, scale.pause_mean, scale.segment_mean)
-        std = torch.where(is_lifted, scale.pause_std, scale.segment_std)
-        time = time - std.log() - (targets[..., DT] * std + mean)  # density of dt itself, in ms
-        is_timed = is_move & batch.timed[:, None]
-        is_segment, is_pause = is_timed & ~is_lifted, is_timed & is_lifted
-        return StepNats(
-            pen=torch.where(is_step, pen, 0),
-            position=torch.where(is_move, position - 2 * math.log(scale.xy), 0),
-            segment_time=torch.where(is_segment, time, 0),
-            pause_time=torch.where(is_pause, time, 0),
-            is_step=is_step,
-            is_move=is_move,
-            is_segment=is_segment,
-            is_pause=is_pause,
-        )
+        return targets, event, logits, self.mixture(output, event == LIFTED)
 
     def loss(self, batch: StrokeBatch, *, step: int | None) -> tuple[Tensor, Sums]:
         """The negative ELBO as it is trained on, and its parts.

@@ -4,7 +4,6 @@ N drawing, Z latent.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -14,33 +13,14 @@ from torch import Tensor
 
 from doodlelib.batches import StrokeBatch, collate_drawings
 from doodlelib.config import VAEConfig
+from doodlelib.nats import LogLikelihood
 from doodlelib.network import SketchNet
+from doodlelib.retime import Retimer
 from doodlelib.sampling import sample
 from doodlelib.simplify import simplify
 from doodlelib.strokes import Drawing, Scale, from_stroke4, from_stroke6, to_stroke4
 
 CANDIDATES = 256  # latents tried for one beginning, in `complete`
-
-
-@dataclass(frozen=True)
-class LogLikelihood:
-    """What one drawing's events cost, and how many there were.
-
-    Attributes:
-        pen, position, segment_time, pause_time: Sums of log-likelihood, nats. Positions as a
-            density in px of the 255 box, times in ms given the position of the same step.
-        pen_count, position_count, segment_time_count, pause_time_count: Numbers of the events. An
-            untimed drawing has no time events.
-    """
-
-    pen: float
-    position: float
-    segment_time: float
-    pause_time: float
-    pen_count: int
-    position_count: int
-    segment_time_count: int
-    pause_time_count: int
 
 
 class SketchVAE(SketchNet):
@@ -56,6 +36,8 @@ class SketchVAE(SketchNet):
         simplification: Keyword arguments of `simplify.simplify` in its training data.
     """
 
+    retimer: Retimer | None
+
     def __init__(
         self,
         config: VAEConfig,
@@ -66,6 +48,11 @@ class SketchVAE(SketchNet):
     ) -> None:
         super().__init__(config, words=words, scale=scale)
         self.simplification = dict(simplification)
+        self.attach(None)
+
+    def attach(self, retimer: Retimer | None) -> None:
+        """Let `retime` use this one. It is trained and kept apart: not a part of these weights."""
+        object.__setattr__(self, "retimer", retimer)
 
     @torch.no_grad()
     def encode(self, drawings: Sequence, *, see_time: bool = True) -> Float[Tensor, "N Z"]:
@@ -112,10 +99,17 @@ class SketchVAE(SketchNet):
         time_temperature: float = 1.0,
         seed: int | None = None,
     ) -> list[Drawing]:
-        """`n` new drawings, each from a random z of its own. Arguments as `decode`."""
+        """`n` new drawings, each from a random z of its own. Arguments as `decode`.
+
+        The temperature is also that of z: a cool one keeps to what is usual for the word.
+        """
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
-        z = self.moments.draw(self._indices(word, n), generator=_generator(seed))
+        if not temperature >= 0:
+            raise ValueError(f"temperatures must be >= 0, not {temperature}")
+        z = self.moments.draw(
+            self._indices(word, n), temperature=temperature, generator=_generator(seed)
+        )
         return self.decode(
             z, word=word, temperature=temperature, time_temperature=time_temperature, seed=seed
         )
@@ -180,6 +174,18 @@ class SketchVAE(SketchNet):
             z[chosen], words[chosen], temperature, time_temperature, seed, begun=begun.rows[0]
         )
 
+    def retime(
+        self, drawing: Sequence, *, temperature: float = 1.0, seed: int | None = None
+    ) -> Drawing:
+        """The drawing with the time a person might have taken; see `Retimer.retime`.
+
+        Raises:
+            ValueError: No retimer is attached, and see there.
+        """
+        if self.retimer is None:
+            raise ValueError("no retimer is attached: vae.attach(checkpoint.load_retimer())")
+        return self.retimer.retime(drawing, temperature=temperature, seed=seed)
+
     @torch.no_grad()
     def log_likelihood(
         self,
@@ -209,13 +215,28 @@ class SketchVAE(SketchNet):
         else:
             z = self.encode(drawings, see_time=given == "z")
         self.eval()
-        events = self.step_nats(batch, z.to(self.device)).events()
-        columns = {name: nats.tolist() for name, (nats, _) in events.items()}
-        columns |= {f"{name}_count": count.tolist() for name, (_, count) in events.items()}
-        return [
-            LogLikelihood(**dict(zip(columns, row, strict=True)))
-            for row in zip(*columns.values(), strict=True)
-        ]
+        return self.step_nats(batch, z.to(self.device)).by_drawing()
+
+    @torch.no_grad()
+    def time_pit(
+        self, drawings: Sequence, *, word: str | Sequence[str] | None = None
+    ) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " p"]]:
+        """Where real times lie within what was predicted: 0 quicker than all of it, 1 slower.
+
+        Given the shape alone, as ``given="shape"``. Flat histograms mean that the spread that the
+        model predicts is the true one (the probability integral transform; Dawid 1984).
+
+        Args:
+            drawings: Untimed ones take no part.
+            word: See `decode`.
+
+        Returns:
+            Of all segments, and of all pauses.
+        """
+        batch = self._batch(drawings, words=self._indices(word, len(drawings)))
+        cdf, is_pause = self.time_cdf(batch, self.encode(drawings, see_time=False))
+        values, pauses = cdf.numpy(force=True), is_pause.numpy(force=True)
+        return values[~pauses], values[pauses]
 
     def _draw(
         self,

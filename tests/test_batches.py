@@ -56,7 +56,9 @@ def test_dropped_points_leave_the_rest_where_and_when_it_was(
 ) -> None:
     rows, lengths = rows_of(split, 6)
     rng = np.random.default_rng(seed)
-    new, new_lengths = augment(rows, lengths, scale_factor=0.0, drop_prob=drop_prob, rng=rng)
+    new, new_lengths = augment(
+        rows, lengths, scale_factor=0.0, drop_prob=drop_prob, flip_prob=0.0, rng=rng
+    )
     assert new_lengths.sum() == len(new)
     ends, new_ends = np.cumsum(lengths), np.cumsum(new_lengths)
     for end, length, new_end, new_length in zip(ends, lengths, new_ends, new_lengths, strict=True):
@@ -71,7 +73,14 @@ def test_dropped_points_leave_the_rest_where_and_when_it_was(
 
 def test_stretch_is_one_factor_an_axis_a_drawing(split: Split) -> None:
     rows, lengths = rows_of(split, 4)
-    new, _ = augment(rows, lengths, scale_factor=0.2, drop_prob=0.0, rng=np.random.default_rng(1))
+    new, _ = augment(
+        rows,
+        lengths,
+        scale_factor=0.2,
+        drop_prob=0.0,
+        flip_prob=0.0,
+        rng=np.random.default_rng(1),
+    )
     np.testing.assert_array_equal(new[:, DT:], rows[:, DT:])
     moved = np.abs(rows[:, DX]) > 1
     owner = np.repeat(np.arange(4), lengths)

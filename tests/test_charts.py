@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from doodlelib import charts
-from doodlelib.metrics import Measures, measure
+from doodlelib.measures import Measures, measure
 
 FIGURES = ("pen", "position", "segment_time", "pause_time", "loss", "kl")
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from doodlelib.ladder import time_ladder
+from doodlelib.ladder import ConstantSpeed, LogLinear, time_ladder
 
 
 def made(count: int, *, slope: float, seed: int) -> list[np.ndarray]:
@@ -43,3 +43,29 @@ def test_where_length_says_nothing_regression_gains_nothing() -> None:
     table = time_ladder(made(300, slope=0.0, seed=2), made(100, slope=0.0, seed=3))
     gain = table.loc["log-normal"] - table.loc["log-linear regression"]
     assert gain.abs().max() < 0.02
+
+
+def test_the_regression_times_a_shape_as_it_judges_it() -> None:
+    """Times drawn from the law have the law's own entropy, and the true law's spread."""
+    train = made(300, slope=0.6, seed=4)
+    law, rng = LogLinear(train), np.random.default_rng(5)
+    timed = [law.timed(rows, rng=rng) for rows in made(200, slope=0.6, seed=6)]
+    assert law.nats(timed).mean() == pytest.approx(law.nats(train).mean(), abs=0.05)
+    moves = np.concatenate([rows[1:] for rows in timed])
+    drawn = moves[:, 3] > 0.5
+    length = np.log(np.maximum(np.hypot(moves[:, 0], moves[:, 1]), 0.5))
+    residual = np.log(moves[:, 2]) - np.where(drawn, 4.0 + 0.6 * length, 6.0)
+    assert residual.std() == pytest.approx(0.5, abs=0.02)
+    assert residual.mean() == pytest.approx(0, abs=0.02)
+
+
+def test_constant_speed_is_constant() -> None:
+    train = made(50, slope=0.6, seed=7)
+    timed = ConstantSpeed(train).timed(train[0])
+    for kind in (True, False):
+        moves = timed[1:][(timed[1:, 3] > 0.5) == kind]
+        speed = np.hypot(moves[:, 0], moves[:, 1]) / moves[:, 2]
+        assert np.ptp(speed) < 1e-6 * speed.mean()
+    together = [ConstantSpeed(train).timed(rows) for rows in train]
+    total, expected = (sum(rows[1:, 2].sum() for rows in some) for some in (together, train))
+    assert total == pytest.approx(expected, rel=0.01)

@@ -25,27 +25,57 @@ def test_without_norm_and_dropout_it_is_the_plain_lstm() -> None:
         torch.testing.assert_close(got, expected)
 
 
-def test_layer_norm_follows_the_equations() -> None:
-    layer = NormLayer(4, 6, layer_norm=True, recurrent_dropout=0.0).double()
+def reference(
+    layer: NormLayer, x: torch.Tensor, h: torch.Tensor, c: torch.Tensor, keep: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The equations gate by gate, differentiated by autograd."""
+    hidden, size = [], layer.hidden_size
+    for t in range(x.shape[1]):
+        gates = []
+        for k in range(4):
+            part = slice(size * k, size * (k + 1))
+            total = x[:, t] @ layer.weight_ih[part].t() + h @ layer.weight_hh[part].t()
+            if layer.layer_norm:
+                total = F.layer_norm(total, (size,)) * layer.gate_gain[part]
+            gates.append(total + layer.bias[part])
+        i, f, g, o = gates
+        candidate = g.tanh() if keep is None else g.tanh() * keep[t]
+        c = f.sigmoid() * c + i.sigmoid() * candidate
+        h = o.sigmoid() * (layer.cell_norm(c) if layer.layer_norm else c).tanh()
+        hidden.append(h)
+    return torch.stack(hidden, dim=1), h, c
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("drop", [0.0, 0.3])
+def test_values_and_gradients_follow_the_equations(norm: bool, drop: float) -> None:
+    layer = NormLayer(4, 6, layer_norm=norm, recurrent_dropout=drop).double()
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    x = torch.randn(2, 5, 4, dtype=torch.float64)
-    h = c = torch.zeros(2, 6, dtype=torch.float64)
-    for t in range(5):
-        gates = []
-        for k in range(4):
-            part = slice(6 * k, 6 * k + 6)
-            total = x[:, t] @ layer.weight_ih[part].t() + h @ layer.weight_hh[part].t()
-            gates.append(F.layer_norm(total, (6,), layer.gate_gain[part], layer.bias[part]))
-        i, f, g, o = gates
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        h = o.sigmoid() * layer.cell_norm(c).tanh()
-    start = torch.zeros(2, 6, dtype=torch.float64)
-    y, (last, cell) = layer(x, (start, start))
-    torch.testing.assert_close(y[:, -1], h, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(last, h, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(cell, c, rtol=1e-12, atol=1e-12)
+    leaves = [torch.randn(3, 7, 4), torch.randn(3, 6), torch.randn(3, 6)]
+    leaves = [leaf.double().requires_grad_() for leaf in leaves] + list(layer.parameters())
+    x, h, c = leaves[:3]
+    torch.manual_seed(5)
+    y, (last, cell) = layer(x, (h, c))
+    torch.manual_seed(5)  # the same masks
+    expected = reference(layer, x, h, c, layer._keep(x, 7))
+    weights = [torch.randn_like(value) for value in expected]
+    gradients = []
+    for values in ((y, last, cell), expected):
+        loss = sum((value * weight).sum() for value, weight in zip(values, weights, strict=True))
+        gradients.append(torch.autograd.grad(loss, leaves))
+    close = {"rtol": 0, "atol": 1e-9}
+    for got, wanted in zip((y, last, cell, *gradients[0]), (*expected, *gradients[1]), strict=True):
+        torch.testing.assert_close(got, wanted, **close)
+
+
+def test_dropped_share_and_mean_of_the_candidate() -> None:
+    layer = NormLayer(3, 200, layer_norm=False, recurrent_dropout=0.25)
+    keep = layer._keep(torch.zeros(50, 9, 3), 9)
+    assert keep is not None
+    assert (keep == 0).double().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert keep.mean().item() == pytest.approx(1, abs=0.01)
 
 
 def test_initial_weights() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from doodlelib import metrics
+from doodlelib.measures import measure
 from doodlelib.sample import make_drawings
 from doodlelib.simplify import simplify
 from doodlelib.strokes import Drawing, without_time
@@ -35,7 +36,7 @@ def test_jsd_of_known_distributions() -> None:
 
 def test_measures_of_a_drawing_by_hand() -> None:
     drawing = [[[0, 30, 30], [0, 40, 50], [0, 100, 120]], [[0], [50], [620]]]
-    measures = metrics.measure([drawing])
+    measures = measure([drawing])
     assert measures.dx.tolist() == [30, 0, -30]
     np.testing.assert_allclose(np.exp(measures.log_speed), [0.5, 0.5])
     np.testing.assert_allclose(np.exp(measures.log_pause), [500])
@@ -66,9 +67,9 @@ def test_distances_have_floors(drawings: list[Drawing]) -> None:
 
 def test_untimed_drawings_cannot_be_measured() -> None:
     with pytest.raises(ValueError, match="untimed"):
-        metrics.measure([without_time(make_drawings("star", 1)[0].drawing)])
+        measure([without_time(make_drawings("star", 1)[0].drawing)])
     with pytest.raises(ValueError, match="no drawings"):
-        metrics.measure([])
+        measure([])
 
 
 def test_too_few_drawings_cannot_be_compared(drawings: list[Drawing]) -> None:
@@ -91,3 +92,23 @@ def test_classification_by_hand() -> None:
     assert report.loc["a", "precision"] == 0.5
     assert report.loc["b", "recall"] == pytest.approx(2 / 3)
     assert confusion.loc["b", "a"] == 1
+
+
+def test_the_exponent_of_speed_and_curvature_is_found() -> None:
+    """A spiral passed at speed ~ curvature ** -0.4."""
+    angle = np.linspace(0.5, 12, 200)
+    x, y = 8 * angle * np.cos(angle), 8 * angle * np.sin(angle)
+    radius = 8 * (1 + angle**2) ** 1.5 / (2 + angle**2)  # of curvature
+    length = np.hypot(np.diff(x), np.diff(y))
+    speed = 0.1 * (radius[1:] + radius[:-1]) ** 0.4
+    t = np.concatenate([[0], np.cumsum(length / speed)])
+    (exponent,) = measure([[[x, y, t]]]).speed_curvature_exponent
+    assert exponent == pytest.approx(-0.4, abs=0.02)
+    assert len(measure([[[[0, 9], [0, 0], [0, 9]]]]).speed_curvature_exponent) == 0
+
+
+def test_frechet_distance_of_normals_whose_distance_is_known() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0, 1, (40_000, 3)), rng.normal(2, 3, (40_000, 3))
+    assert metrics.frechet_distance(a, b) == pytest.approx(3 * (2**2 + (3 - 1) ** 2), rel=0.03)
+    assert metrics.frechet_distance(a, a) == pytest.approx(0, abs=1e-6)

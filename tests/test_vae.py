@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from doodlelib.batches import collate_drawings
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.sample import make_drawings
 from doodlelib.simplify import simplify
@@ -129,3 +130,15 @@ def test_without_class_conditioning_there_are_no_words_to_ask_for(vae: SketchVAE
     assert len(plain.generate(2, seed=0)) == 2
     with pytest.raises(ValueError, match="without words"):
         plain.generate(1, word="cat")
+
+
+def test_times_that_the_model_drew_are_uniform_in_its_own_forecast(vae: SketchVAE) -> None:
+    """The probability integral transform, on doodles whose z is known."""
+    z = torch.zeros(300, vae.config.latent_size)
+    doodles = vae.decode(z, temperature=1.0, seed=3)
+    words = np.full(len(doodles), vae.unknown_word)
+    rows = [to_stroke4(doodle) for doodle in doodles]
+    with torch.no_grad():
+        cdf, _ = vae.time_cdf(collate_drawings(rows, words=words, scale=vae.scale), z)
+    deciles = np.histogram(cdf.numpy(), bins=5, range=(0, 1))[0] / len(cdf)
+    assert np.abs(deciles - 0.2).max() < 0.05

@@ -1,0 +1,249 @@
+"""When a given shape would have been drawn: the time of every move, with the whole shape in view.
+
+A bidirectional LSTM reads the shape; a second LSTM goes through the moves in order, is told the
+times so far as well, and says with a mixture of log-normals how long the next move takes.
+
+B drawing, T row, M mixture component, K pen kind (drawn, lifted).
+
+Source: log-normal mixtures of time, Shchur et al. 2020 (arXiv 1909.12127); the rest is new here.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torch.distributions import Categorical, MixtureSameFamily, Normal
+
+from doodlelib import mdn
+from doodlelib.batches import StrokeBatch, collate_drawings
+from doodlelib.config import RetimeConfig
+from doodlelib.inputs import INPUTS, inputs, origin
+from doodlelib.lstm import LSTM, BiLSTM, FusedLayer
+from doodlelib.simplify import simplify
+from doodlelib.strokes import (
+    DT,
+    LIFTED,
+    PEN_COLUMNS,
+    Drawing,
+    Scale,
+    from_stroke4,
+    from_stroke6,
+    to_stroke4,
+    without_time,
+)
+
+GEOMETRY = 3  # inputs beside those of `inputs`: direction of the move, log of its distance
+PAST = 6  # inputs about the times so far, see `_past`
+AHEAD = 2  # inputs about what is still to be drawn, see `_ahead`
+GAME = 20_000.0  # ms: the game ends then, and people hurry towards it
+LEAST_STD = 0.05  # of a component, in standardised log time
+MAX_TIME = 8.0  # standard deviations of log time: a pause of minutes, and no overflow
+
+Sums = dict[str, tuple[Tensor, Tensor]]  # by name: sum over a batch, and count of what was summed
+
+
+class Retimer(nn.Module):
+    """Density and samples of the time of each move, given all moves and the times before it.
+
+    Args:
+        config: Its hyper-parameters.
+        words: The words it was trained on; it is not told them.
+        scale: The training split's.
+        simplification: Keyword arguments of `simplify.simplify` in its training data.
+    """
+
+    def __init__(
+        self,
+        config: RetimeConfig,
+        *,
+        words: Sequence[str],
+        scale: Scale,
+        simplification: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.config, self.words, self.scale = config, list(words), scale
+        self.simplification = dict(simplification)
+        stack = {"layers": 1, "dropout": config.dropout, "layer": FusedLayer}
+        own = INPUTS + GEOMETRY
+        self.shape = BiLSTM(own, config.hidden_size, **stack)
+        self.course = LSTM(2 * config.hidden_size + own + AHEAD + PAST, config.hidden_size, **stack)
+        self.head = nn.Linear(config.hidden_size, 2 * config.num_modes * 4)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head.weight.device
+
+    def retime(
+        self, drawing: Sequence, *, temperature: float = 1.0, seed: int | None = None
+    ) -> Drawing:
+        """The drawing, simplified by its shape alone, with the time a person might have taken.
+
+        Args:
+            drawing: Timed or untimed; its own time is not looked at.
+            temperature: 0 takes the likeliest times, 1 the model's own spread.
+            seed: Equal seeds give equal times (on a CPU).
+
+        Raises:
+            ValueError: The temperature is negative, or the drawing is malformed.
+        """
+        if not temperature >= 0:
+            raise ValueError(f"temperature must be >= 0, not {temperature}")
+        shape = to_stroke4(simplify(without_time(drawing), **self.simplification))
+        batch = collate_drawings([shape], words=np.zeros(1, dtype=int), scale=self.scale)
+        rows = batch.rows[:, 1:-1].to(self.device)
+        generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
+        times = self.sample(rows, batch.lengths, temperature=temperature, generator=generator)
+        batch.rows[:, 1:-1, DT] = times.cpu()
+        return from_stroke4(from_stroke6(batch.rows[0].numpy(), scale=self.scale))
+
+    def loss(self, batch: StrokeBatch, *, step: int | None) -> tuple[Tensor, Sums]:
+        """Mean negative log-likelihood of the times of timed drawings, and its parts in nats.
+
+        A pause counts `pause_weight` times: pauses are few, and hard to foresee. `step`, the
+        optimiser's, plays no part here.
+
+        Returns:
+            The loss, and for each figure of interest its sum over the batch and the count.
+        """
+        nats, is_segment, is_pause = self.step_nats(batch)
+        sums = {
+            "segment_time": (-nats[is_segment].sum(), is_segment.sum()),
+            "pause_time": (-nats[is_pause].sum(), is_pause.sum()),
+        }
+        pauses = self.config.pause_weight * torch.stack(sums["pause_time"])
+        total, count = torch.stack(sums["segment_time"]) + pauses
+        loss = total / count.clamp(min=1)
+        sums["loss"] = (total, count)
+        return loss, {name: (total.detach(), count) for name, (total, count) in sums.items()}
+
+    def step_nats(
+        self, batch: StrokeBatch
+    ) -> tuple[Float[Tensor, "B T"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """Log density, in ms, of the time of each point but the first.
+
+        Returns:
+            Nats, and where they are those of a segment's and of a pause's time.
+        """
+        rows = batch.rows[:, 1:-1]
+        is_lifted = rows[:, 1:, PEN_COLUMNS.start + LIFTED] > 0.5
+        number = torch.arange(1, rows.shape[1], device=rows.device)
+        known = (number < batch.lengths[:, None]) & batch.timed[:, None]
+        nats = mdn.density_in_ms(
+            self.log_prob(rows, batch.lengths), rows[:, 1:, DT], is_lifted, scale=self.scale
+        )
+        return nats, known & ~is_lifted, known & is_lifted
+
+    def log_prob(
+        self, rows: Float[Tensor, "B T 6"], lengths: Int64[Tensor, " B"]
+    ) -> Float[Tensor, "B T-1"]:
+        """Log density of the standardised log time of each row but the first, in nats.
+
+        Args:
+            rows: stroke-6 in model units, without the start row.
+            lengths: Points of each drawing; what is said of rows behind them is of no use.
+        """
+        told = torch.cat([self._see(rows, lengths)[:, 1:], self._past(rows[:, :-1])], dim=-1)
+        output, _ = self.course(told, self._first_state(rows))
+        with torch.autocast(rows.device.type, enabled=False):
+            logits, mean, std = self._mixture(output.float(), rows[:, 1:])
+            mixture = MixtureSameFamily(Categorical(logits=logits), Normal(mean, std))
+            return mixture.log_prob(rows[:, 1:, DT])
+
+    @torch.no_grad()
+    def sample(
+        self,
+        rows: Float[Tensor, "B T 6"],
+        lengths: Int64[Tensor, " B"],
+        *,
+        temperature: float,
+        generator: torch.Generator | None,
+    ) -> Float[Tensor, "B T"]:
+        """Standardised log time of each row; 0 for the first, nothing of use behind `lengths`.
+
+        Args:
+            rows: See `log_prob`; their times are not looked at.
+            lengths: See there.
+            temperature: Logits are divided by it, variances multiplied; 0 takes the mean of the
+                weightiest component.
+            generator: Source of randomness, on the rows' device.
+        """
+        self.eval()
+        seen, states = self._see(rows, lengths), self._first_state(rows)
+        rows = rows.clone()
+        rows[..., DT] = 0
+        for step in range(1, rows.shape[1]):
+            told = torch.cat([seen[:, step : step + 1], self._past(rows[:, :step])[:, -1:]], dim=-1)
+            output, states = self.course(told, states)
+            logits, mean, std = (
+                values[:, 0] for values in self._mixture(output, rows[:, step : step + 1])
+            )
+            component = mdn.choose(logits, temperature=temperature, generator=generator)[:, None]
+            noise = torch.randn(component.shape, generator=generator, device=rows.device)
+            time = mean.gather(1, component) + (
+                math.sqrt(temperature) * std.gather(1, component) * noise
+            )
+            rows[:, step, DT] = time[:, 0].clamp(-MAX_TIME, MAX_TIME)
+        return rows[..., DT]
+
+    def _past(self, rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T 6"]:
+        """The time of each row, the time since the start in games, and of each kind of move the
+        mean time up to there and whether there was one."""
+        kinds = rows[..., PEN_COLUMNS][..., :2].clone()
+        kinds[:, 0] = 0  # the first point has no time before it
+        count = kinds.cumsum(dim=1)
+        time = rows[..., DT, None]
+        mean = (kinds * time).cumsum(dim=1) / count.clamp(min=1)
+        scale = self.scale
+        of_kind = time * time.new_tensor([scale.segment_std, scale.pause_std]) + time.new_tensor(
+            [scale.segment_mean, scale.pause_mean]
+        )
+        elapsed = (kinds * of_kind.exp()).sum(dim=-1, keepdim=True).cumsum(dim=1) / GAME
+        return torch.cat([time, elapsed, mean, (count > 0).to(rows.dtype)], dim=-1)
+
+    def _see(
+        self, rows: Float[Tensor, "B T 6"], lengths: Int64[Tensor, " B"]
+    ) -> Float[Tensor, "B T C"]:
+        """What the shape tells of each move: its own geometry, and what lies before and after."""
+        hidden = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+        moves, _ = inputs(rows, see_time=hidden, place=origin(rows), xy=self.scale.xy)
+        distance = mdn.log_distance(rows[..., :DT])[..., None]
+        own = torch.cat([moves, rows[..., :DT] / distance.exp(), distance], dim=-1)
+        return torch.cat([self.shape(own, lengths)[0], own, self._ahead(rows, lengths)], dim=-1)
+
+    @staticmethod
+    def _ahead(
+        rows: Float[Tensor, "B T 6"], lengths: Int64[Tensor, " B"]
+    ) -> Float[Tensor, "B T 2"]:
+        """Logs of how many segments and how many strokes are still to come at each row."""
+        number = torch.arange(rows.shape[1], device=rows.device)
+        kinds = rows[..., PEN_COLUMNS][..., :2] * (number < lengths[:, None])[..., None]
+        return (kinds.sum(dim=1, keepdim=True) - kinds.cumsum(dim=1) + 1).log()
+
+    def _first_state(self, rows: Float[Tensor, "B T 6"]) -> list[tuple[Tensor, Tensor]]:
+        zero = rows.new_zeros(len(rows), self.course.hidden_size)
+        return [(zero, zero)]
+
+    def _mixture(
+        self, output: Float[Tensor, "B T H"], rows: Float[Tensor, "B T 6"]
+    ) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B T M"], Float[Tensor, "B T M"]]:
+        """Logits, means and standard deviations for the kind of each of `rows`."""
+        values = self.head(output).unflatten(-1, (2, self.config.num_modes, 4))
+        lifted = (rows[..., PEN_COLUMNS.start + LIFTED] > 0.5)[..., None, None]
+        values = torch.where(lifted, values[..., 1, :, :], values[..., 0, :, :])
+        logits, mean, slope, raw_std = values.unbind(-1)
+        mean = mean + slope * mdn.log_distance(rows[..., :DT])[..., None]
+        return logits, mean, nn.functional.softplus(raw_std) + LEAST_STD
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Adam."""
+        return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate)
+
+    def learning_rate(self, step: int, *, progress: float) -> float:
+        """At a share `progress` of training: a cosine from learning_rate down to lr_min."""
+        first, last = self.config.learning_rate, self.config.lr_min
+        return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2

@@ -1,0 +1,165 @@
+"""The retimer: its density against its samples, time hidden, and that it learns."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from doodlelib import mdn
+from doodlelib.batches import StrokeBatch, collate_drawings
+from doodlelib.config import RetimeConfig, VAEConfig, read_config
+from doodlelib.retime import Retimer
+from doodlelib.sample import make_drawings
+from doodlelib.simplify import simplify
+from doodlelib.strokes import DT, PEN, Scale, duration, is_timed, to_stroke4, without_time
+from doodlelib.vae import SketchVAE
+
+SIMPLIFICATION = {"method": "timed", "epsilon": 2.0, "epsilon_time": 8.0}
+SCALE = Scale(30.0, 4.4, 0.8, 6.0, 0.8)
+DRAWINGS = [simplify(record.drawing, **SIMPLIFICATION) for record in make_drawings("cat", n=12)]
+
+
+@pytest.fixture
+def retimer() -> Retimer:
+    torch.manual_seed(0)
+    config = read_config(RetimeConfig, hidden_size=24, num_modes=3, dropout=0.0)
+    net = Retimer(config, words=["cat"], scale=SCALE, simplification=SIMPLIFICATION)
+    return net.eval()
+
+
+def batch_of(drawings: list) -> StrokeBatch:
+    rows = [to_stroke4(drawing) for drawing in drawings]
+    return collate_drawings(rows, words=np.zeros(len(rows), dtype=int), scale=SCALE)
+
+
+def test_the_density_integrates_to_one(retimer: Retimer) -> None:
+    batch = batch_of(DRAWINGS[:1])
+    rows = batch.rows[:, 1:-1]
+    grid = torch.linspace(-12, 12, 4001)
+    for step in (1, 5, len(rows[0]) - 1):
+        at = rows[:, : step + 1].repeat(len(grid), 1, 1)
+        at[:, step, DT] = grid
+        # the shape after the step is cut off, which is a shape like any other
+        lengths = torch.full((len(grid),), step + 1)
+        with torch.no_grad():
+            density = retimer.log_prob(at, lengths)[:, step - 1].exp()
+        assert torch.trapezoid(density, grid).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_samples_follow_the_density(retimer: Retimer) -> None:
+    """Mean log density of samples is the negative entropy, which the density itself gives."""
+    rows = batch_of(DRAWINGS[:1]).rows[:, 1:4].repeat(4000, 1, 1)
+    lengths = torch.full((4000,), 3)
+    generator = torch.Generator().manual_seed(1)
+    times = retimer.sample(rows, lengths, temperature=1.0, generator=generator)
+    grid = torch.linspace(-8, 8, 2001)
+    at = rows[:1].repeat(len(grid), 1, 1)
+    at[:, 1, DT] = grid
+    with torch.no_grad():
+        density = retimer.log_prob(at, torch.full((len(grid),), 3))[:, 0].exp()
+    mean = torch.trapezoid(grid * density, grid)
+    std = torch.trapezoid((grid - mean) ** 2 * density, grid).sqrt()
+    assert times[:, 1].mean().item() == pytest.approx(mean.item(), abs=0.08)
+    assert times[:, 1].std().item() == pytest.approx(std.item(), rel=0.08)
+    assert (times[:, 0] == 0).all()
+    assert times[:, 1].std() > 0.1
+
+
+def test_later_times_are_not_seen(retimer: Retimer) -> None:
+    batch = batch_of(DRAWINGS[:1])
+    rows = batch.rows[:, 1:-1]
+    with torch.no_grad():
+        before = retimer.log_prob(rows, batch.lengths)
+        changed = rows.clone()
+        changed[:, 6:, DT] += 1.0
+        after = retimer.log_prob(changed, batch.lengths)
+    torch.testing.assert_close(after[:, :5], before[:, :5])
+    assert not torch.allclose(after[:, 6:], before[:, 6:])
+
+
+def test_padding_changes_nothing(retimer: Retimer) -> None:
+    together = batch_of(DRAWINGS[:6])
+    with torch.no_grad():
+        nats, is_segment, is_pause = retimer.step_nats(together)
+        for number, drawing in enumerate(DRAWINGS[:6]):
+            alone, segment, _ = retimer.step_nats(batch_of([drawing]))
+            points = int(together.lengths[number]) - 1
+            torch.testing.assert_close(nats[number, :points], alone[0])
+            assert (is_segment[number].sum(), segment.sum()) == (segment.sum(),) * 2
+    points = [to_stroke4(drawing) for drawing in DRAWINGS[:6]]
+    assert is_pause.sum() == sum((rows[1:, PEN] < 0.5).sum() for rows in points)
+
+
+def test_untimed_drawings_take_no_part(retimer: Retimer) -> None:
+    mixed = batch_of([DRAWINGS[0], without_time(DRAWINGS[1])])
+    loss, sums = retimer.loss(mixed, step=0)
+    alone, _ = retimer.loss(batch_of(DRAWINGS[:1]), step=0)
+    torch.testing.assert_close(loss, alone)
+    assert int(sums["segment_time"][1] + sums["pause_time"][1]) == mixed.lengths[0] - 1
+    nothing, _ = retimer.loss(batch_of([without_time(DRAWINGS[1])]), step=0)
+    assert nothing == 0
+
+
+def test_the_density_is_in_ms() -> None:
+    """A log-normal of scipy's, in ms, against ours by way of the standardised log."""
+    dt = np.array([3.0, 80.0, 900.0])
+    time = torch.from_numpy((np.log(dt) - SCALE.pause_mean) / SCALE.pause_std)
+    standard = torch.from_numpy(stats.norm.logpdf(time.numpy(), 0.3, 0.7))
+    nats = mdn.density_in_ms(standard, time, torch.ones(3, dtype=torch.bool), scale=SCALE)
+    law = stats.lognorm(
+        s=0.7 * SCALE.pause_std, scale=np.exp(SCALE.pause_mean + 0.3 * SCALE.pause_std)
+    )
+    np.testing.assert_allclose(nats.numpy(), law.logpdf(dt), rtol=1e-6)
+
+
+def test_it_learns_slow_pauses_and_quick_lines(retimer: Retimer) -> None:
+    """Trained on drawings of one even pace, it gives others that pace."""
+
+    def even(drawing: list) -> list:
+        """Every drawn move 50 ms, every pause 400 ms."""
+        clock, strokes = 0.0, []
+        for x, y, _ in drawing:
+            t = clock + 50.0 * np.arange(len(x))
+            strokes.append([x, y, t])
+            clock = t[-1] + 400
+        return strokes
+
+    batch = batch_of([even(drawing) for drawing in DRAWINGS[:8]])
+    optimizer = torch.optim.Adam(retimer.parameters(), lr=0.02)
+    for step in range(60):
+        loss, _ = retimer.train().loss(batch, step=step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    timed = retimer.retime(without_time(DRAWINGS[10]), seed=1)
+    rows = to_stroke4(timed)[1:]
+    drawn = rows[:, PEN] > 0.5
+    assert np.median(rows[drawn, DT]) == pytest.approx(50, rel=0.2)
+    assert np.median(rows[~drawn, DT]) == pytest.approx(400, rel=0.2)
+
+
+def test_retiming_keeps_the_shape_and_is_seeded(retimer: Retimer) -> None:
+    drawing = DRAWINGS[3]
+    first, again, other = (retimer.retime(drawing, seed=seed) for seed in (1, 1, 2))
+    shape = simplify(without_time(drawing), **SIMPLIFICATION)
+    origin = np.array([[shape[0][0][0]], [shape[0][1][0]]])
+    assert is_timed(first)
+    for stroke, expected in zip(first, shape, strict=True):
+        np.testing.assert_allclose(stroke[:2], np.asarray(expected) - origin, atol=1e-3)
+    assert duration(first) == duration(again) != duration(other)
+    slower = [[x, y, 3 * t] for x, y, t in drawing]
+    assert duration(retimer.retime(slower, seed=1)) == duration(first)
+    with pytest.raises(ValueError, match="temperature must be >= 0"):
+        retimer.retime(drawing, temperature=-1)
+
+
+def test_a_vae_without_a_retimer_says_what_to_do(retimer: Retimer) -> None:
+    config = read_config(VAEConfig, enc_hidden_size=4, dec_hidden_size=4, latent_size=2)
+    vae = SketchVAE(config, words=["cat"], scale=SCALE, simplification=SIMPLIFICATION)
+    with pytest.raises(ValueError, match="no retimer"):
+        vae.retime(DRAWINGS[0])
+    vae.attach(retimer)
+    assert duration(vae.retime(DRAWINGS[0], seed=1)) == duration(
+        retimer.retime(DRAWINGS[0], seed=1)
+    )
+    assert not any(name.startswith("retimer") for name in vae.state_dict())
