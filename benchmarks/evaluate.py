@@ -1,15 +1,17 @@
 """The figures on the cards of trained_models/: a VAE or a classifier on drawings it never saw.
 
     python benchmarks/evaluate.py rnn MODEL.pt STORE [--cnn CNN.pt] [--figures OUT.json]
+    python benchmarks/evaluate.py retime MODEL.pt STORE [--figures OUT.json]
     python benchmarks/evaluate.py cnn MODEL.pt STORE [--figures OUT.json]
 
-STORE is what notebook 02 prepared and the model was trained on; a VAE is judged on its valid split,
-of which training only chose the epoch, a classifier on its test split, once.
+STORE is what notebook 02 prepared and the model was trained on; a VAE and a retimer are judged on
+its valid split, of which training only chose the epoch, a classifier on its test split, once.
 """
 
 import argparse
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 
 from doodlelib import checkpoint, ladder, metrics
+from doodlelib.batches import collate_drawings
 from doodlelib.dataset import Split, load_split
+from doodlelib.retime import Retimer
+from doodlelib.simplify import simplify
+from doodlelib.strokes import duration, from_stroke4, to_stroke4
 from doodlelib.vae import SketchVAE
 
-SAMPLES = 1000
+SAMPLES = 2000
+OF_A_WORD = 100  # doodles that the classifier judges
 EVENTS = ("pen", "position", "segment_time", "pause_time")
 
 
@@ -72,8 +80,9 @@ def evaluate_vae(model: Path, store: Path, cnn: Path | None) -> dict[str, Any]:
     figures["ended_by_themselves"] = float((points < vae.config.max_seq_len).mean())
     moved = [doodle for doodle, count in zip(doodles, points, strict=True) if count > 1]
     figures["time_panel_at_temperature_1"] = metrics.time_panel(drawings, moved).to_dict("index")
+    figures["time_pit_from_uniform"] = pit(vae, drawings, words)
     if cnn:
-        figures["recognised_by_the_classifier"] = recognised(vae, checkpoint.load_cnn(cnn))
+        figures |= judged(vae, checkpoint.load_cnn(cnn), held_out)
     return figures
 
 
@@ -85,13 +94,107 @@ def words_of(vae: SketchVAE, split: Split, count: int) -> list[str] | None:
     return np.random.default_rng(0).choice(words, count).tolist()
 
 
-def recognised(vae: SketchVAE, cnn: checkpoint.DoodleCNN) -> dict[str, float]:
-    """Share of 50 doodles of each word the classifier knows that it names rightly."""
-    shares = {}
+def pit(vae: SketchVAE, drawings: Sequence, words: Sequence[str]) -> dict[str, float]:
+    """Kolmogorov-Smirnov distance of the probability integral transform from uniform; 0 is best."""
+    parts = [
+        vae.time_pit(drawings[i : i + 100], word=words[i : i + 100] if vae.word_size else None)
+        for i in range(0, len(drawings), 100)
+    ]
+    kinds = zip(("segment_time", "pause_time"), zip(*parts, strict=True), strict=True)
+    return {
+        kind: float(stats.kstest(np.concatenate(values), "uniform").statistic)
+        for kind, values in kinds
+    }
+
+
+def judged(vae: SketchVAE, cnn: checkpoint.DoodleCNN, held_out: Split) -> dict[str, Any]:
+    """What a classifier trained on real drawings makes of doodles at temperature 0.4.
+
+    The share of each of its words that it names rightly, of doodles and of real drawings held out,
+    and the Frechet distance of doodles from real ones in its last features, with the distance
+    between two halves of the real ones as floor.
+    """
+    own = np.array(held_out.classes)[held_out.words]
+    doodles, real, shares = [], [], {}
     for index, word in enumerate(cnn.words):
-        doodles = vae.generate(50, word=word, temperature=0.4, seed=index)
-        shares[word] = float((cnn.predict(doodles).argmax(1) == index).mean())
-    return shares | {"all": float(np.mean(list(shares.values())))}
+        drawn = vae.generate(OF_A_WORD, word=word, temperature=0.4, seed=index)
+        held = [held_out.drawing(i) for i in np.flatnonzero(own == word)[: 2 * OF_A_WORD]]
+        shares[word] = {
+            name: float((cnn.predict(some).argmax(1) == index).mean())
+            for name, some in (("doodles", drawn), ("real", held))
+        }
+        doodles += drawn
+        real += held
+    features = [cnn.features(some) for some in (doodles, real[::2], real[1::2])]
+    return {
+        "recognised_by_the_classifier": shares
+        | {
+            "all": {k: float(np.mean([s[k] for s in shares.values()])) for k in ("doodles", "real")}
+        },
+        "frechet_distance": {
+            "doodles": metrics.frechet_distance(features[0], features[1]),
+            "floor": metrics.frechet_distance(features[1], features[2]),
+        },
+    }
+
+
+def evaluate_retimer(model: Path, store: Path) -> dict[str, Any]:
+    """Likelihood beside simple laws, and how near its times come to people's.
+
+    For the likelihood the points are those of the store. To be timed, a drawing keeps only the
+    points of its shape: the others would tell where the pen slowed down.
+    """
+    retimer = checkpoint.load_retimer(model)
+    train, held_out = load_split(store, "train"), load_split(store, "valid")
+    rows, judged_rows = timed_rows(train), timed_rows(held_out)
+    laws = ladder.time_ladder(rows, judged_rows).to_dict("index")
+    figures: dict[str, Any] = {"held_out_timed_drawings": len(judged_rows)}
+    figures["nats_per_event"] = laws | {"retimer": retimer_nats(retimer, judged_rows)}
+
+    rdp = retimer.simplification | {"method": "rdp"}
+    shapes = {
+        name: [to_stroke4(simplify(from_stroke4(drawing), **rdp)) for drawing in some]
+        for name, some in (("train", rows), ("held out", judged_rows))
+    }
+    real, rng = [from_stroke4(drawing) for drawing in shapes["held out"]], np.random.default_rng(0)
+    constant, regression = ladder.ConstantSpeed(shapes["train"]), ladder.LogLinear(shapes["train"])
+    timed = {
+        "constant speed": [from_stroke4(constant.timed(one)) for one in shapes["held out"]],
+        "log-linear regression": [
+            from_stroke4(regression.timed(one, rng=rng)) for one in shapes["held out"]
+        ],
+        "retimer": [retimer.retime(drawing, seed=i) for i, drawing in enumerate(real)],
+        "retimer, likeliest": [retimer.retime(drawing, temperature=0) for drawing in real],
+    }
+    figures["retimed"] = {name: timing(real, some) for name, some in timed.items()}
+    return figures
+
+
+def retimer_nats(retimer: Retimer, rows: Sequence[np.ndarray]) -> dict[str, float]:
+    """Mean negative log-likelihood of a segment's and of a pause's time."""
+    sums: Counter[str] = Counter()
+    for i in range(0, len(rows), 100):
+        some = rows[i : i + 100]
+        batch = collate_drawings(some, words=np.zeros(len(some), dtype=int), scale=retimer.scale)
+        with torch.no_grad():
+            nats, *kinds = retimer.step_nats(batch)
+        for kind, own in zip(("segment_time", "pause_time"), kinds, strict=True):
+            sums[kind] -= float(nats[own].sum())
+            sums[f"{kind}_count"] += int(own.sum())
+    return {kind: sums[kind] / sums[f"{kind}_count"] for kind in ("segment_time", "pause_time")}
+
+
+def timing(real: Sequence, timed: Sequence) -> dict[str, float]:
+    """How far the times of drawings are from their true ones."""
+    table = metrics.distances(real, timed)
+    errors = [
+        abs(duration(a) - duration(b)) / duration(b) for a, b in zip(timed, real, strict=True)
+    ]
+    return {
+        "median_relative_error_of_duration": float(np.median(errors)),
+        "log_speed_jsd": table.loc["log_speed", "jsd"],
+        "log_pause_jsd": table.loc["log_pause", "jsd"],
+    }
 
 
 def evaluate_cnn(model: Path, store: Path) -> dict[str, Any]:
@@ -124,7 +227,7 @@ def rounded(value: Any) -> Any:
 def main() -> None:
     """Print the figures, and put them into the card if one is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kind", choices=("rnn", "cnn"))
+    parser.add_argument("kind", choices=("rnn", "retime", "cnn"))
     parser.add_argument("model", type=Path)
     parser.add_argument("store", type=Path)
     parser.add_argument("--cnn", type=Path, help="classifier that judges a VAE's doodles")
@@ -132,6 +235,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.kind == "rnn":
         figures = evaluate_vae(options.model, options.store, options.cnn)
+    elif options.kind == "retime":
+        figures = evaluate_retimer(options.model, options.store)
     else:
         figures = evaluate_cnn(options.model, options.store)
     figures = rounded(figures)

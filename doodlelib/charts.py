@@ -76,7 +76,7 @@ def plot_distributions(real: Times, *, generated: Times | None = None) -> Figure
     """How long segments, pauses and drawings last and how fast the pen moves, on log axes.
 
     Args:
-        real: `metrics.measure` of real drawings.
+        real: `measures.measure` of real drawings.
         generated: Of a model's, to be laid over them.
     """
     samples = {"real": real} | ({"generated": generated} if generated else {})
@@ -105,6 +105,22 @@ def plot_distributions(real: Times, *, generated: Times | None = None) -> Figure
     axes[0].set_ylabel("share (%)")
     axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
+
+
+def plot_pit(values: Mapping[str, Float[np.ndarray, " n"]], *, ax: Axes | None = None) -> Axes:
+    """Where real times lie within what was predicted of them; a true forecast gives the line.
+
+    Args:
+        values: By name, numbers from 0 to 1; see `SketchVAE.time_pit`.
+        ax: Where; none: a new figure.
+    """
+    ax = ax or new_axes(figsize=(5.0, 3.0))
+    for name, some in values.items():
+        ax.stairs(*np.histogram(some, bins=20, range=(0, 1), density=True), label=name, lw=1.5)
+    ax.axhline(1, color="black", lw=1, ls=":", label="a true forecast")
+    ax.set(xlabel="predicted share of shorter times", ylabel="density", xlim=(0, 1), ylim=0)
+    ax.legend(frameon=False)
+    return ax
 
 
 def plot_confusion(matrix: pd.DataFrame, *, ax: Axes | None = None) -> Axes:

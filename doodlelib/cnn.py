@@ -4,7 +4,7 @@ N, B drawing, C channel, S side of a picture, W word.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -194,12 +194,15 @@ class DoodleCNN(nn.Module):
         Raises:
             ValueError: The pictures are not of the configured size.
         """
+        return self.head(self.dropout(self.embed(images)))
+
+    def embed(self, images: Shaped[Tensor, "B C S S"]) -> Float[Tensor, "B F"]:
+        """What the last layer sees of pictures; arguments and errors as `forward`."""
         needed = (self.CHANNELS, self.config.image_size, self.config.image_size)
         if images.shape[1:] != needed:
             raise ValueError(f"pictures are {tuple(images.shape[1:])}, the model takes {needed}")
         x = (images.float() / 255).contiguous(memory_format=torch.channels_last)
-        features = self.stages(self.stem(x)).mean(dim=(2, 3))
-        return self.head(self.dropout(features))
+        return self.stages(self.stem(x)).mean(dim=(2, 3))
 
     def loss(self, batch: ImageBatch, *, step: int | None) -> tuple[Tensor, Sums]:
         """Cross-entropy, nats a picture, and the accuracy; labels are smoothed in training only.
@@ -227,17 +230,30 @@ class DoodleCNN(nn.Module):
         Raises:
             ValueError: A drawing is malformed, or the pictures are not of the configured size.
         """
+        return self._in_parts(drawings, lambda x: self(x).softmax(dim=1))
+
+    @torch.no_grad()
+    def features(
+        self, drawings: Sequence | UInt8[np.ndarray, "N S S"]
+    ) -> Float32[np.ndarray, "N F"]:
+        """What the last layer sees of each of `drawings`; arguments and errors as `predict`."""
+        return self._in_parts(drawings, self.embed)
+
+    def _in_parts(
+        self,
+        drawings: Sequence | UInt8[np.ndarray, "N S S"],
+        function: Callable[[Tensor], Tensor],
+    ) -> Float32[np.ndarray, "N _"]:
         if not isinstance(drawings, np.ndarray):
             drawings = rasterize_many(drawings, self.config.image_size)
         parts = np.split(drawings, range(PREDICT_BATCH, len(drawings), PREDICT_BATCH))
-        training = self.training
+        training, device = self.training, self.head.weight.device
         self.eval()
         try:
-            device = self.head.weight.device
-            logits = [self(torch.from_numpy(part)[:, None].to(device)).cpu() for part in parts]
+            found = [function(torch.from_numpy(part)[:, None].to(device)).cpu() for part in parts]
         finally:
             self.train(training)
-        return torch.cat(logits).softmax(dim=1).numpy()
+        return torch.cat(found).numpy()
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """AdamW, with the configured decay."""

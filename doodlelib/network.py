@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from doodlelib import mdn
 from doodlelib.batches import StrokeBatch
 from doodlelib.config import VAEConfig
+from doodlelib.exemplars import Exemplars
 from doodlelib.inputs import INPUTS, Place, inputs, origin
 from doodlelib.lstm import LSTM, BiLSTM, FusedLayer, State, make_layer
-from doodlelib.moments import LatentMoments
 from doodlelib.nats import StepNats
 from doodlelib.strokes import DT, END, LIFTED, PEN_COLUMNS, Scale
 
@@ -35,7 +35,7 @@ Sums = dict[str, tuple[Tensor, Tensor]]  # by name: sum over a batch, and count 
 class SketchNet(nn.Module):
     """A bi-LSTM encodes a drawing, an LSTM with a mixture head draws one, in time.
 
-    Beside its weights it keeps the moments of z that training met, of each word.
+    Beside its weights it keeps the posteriors that training met last, of each word.
 
     Args:
         config: Its hyper-parameters.
@@ -69,7 +69,7 @@ class SketchNet(nn.Module):
         self.decoder = LSTM(INPUTS + condition_size, config.dec_hidden_size, layer=layer, **stack)
         modes = 2 * config.num_gmm_modes * mdn.PARAMETERS
         self.head = nn.Linear(config.dec_hidden_size, PEN_EVENTS + modes)
-        self.moments = LatentMoments(len(self.words), config.latent_size)
+        self.exemplars = Exemplars(len(self.words), config.latent_size)
         for linear in (self.to_mean, self.to_log_std, self.to_state):
             nn.init.normal_(linear.weight, std=0.001)
             nn.init.zeros_(linear.bias)
@@ -213,7 +213,7 @@ class SketchNet(nn.Module):
         mean, log_std = self.posterior(batch, see_time=chance[0] >= config.hide_time_prob)
         z = mean + log_std.exp() * torch.randn_like(mean)
         if self.training:
-            self.moments.follow(batch.words, mean.detach().float(), log_std.detach().float())
+            self.exemplars.follow(batch.words, mean.detach().float(), log_std.detach().float())
         words = torch.where(chance[1] < config.hide_word_prob, self.unknown_word, batch.words)
         events = self.step_nats(replace(batch, words=words), z).events()
         kl = 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std)  # (B, Z)

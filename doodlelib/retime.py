@@ -119,7 +119,7 @@ class Retimer(nn.Module):
         total, count = torch.stack(sums["segment_time"]) + pauses
         loss = total / count.clamp(min=1)
         sums["loss"] = (total, count)
-        return loss, {name: (total.detach(), count) for name, (total, count) in sums.items()}
+        return loss, {name: (part[0].detach(), part[1].detach()) for name, part in sums.items()}
 
     def step_nats(
         self, batch: StrokeBatch

@@ -107,7 +107,7 @@ class SketchVAE(SketchNet):
             raise ValueError(f"n must be at least 1, not {n}")
         if not temperature >= 0:
             raise ValueError(f"temperatures must be >= 0, not {temperature}")
-        z = self.moments.draw(
+        z = self.exemplars.draw(
             self._indices(word, n), temperature=temperature, generator=_generator(seed)
         )
         return self.decode(
@@ -161,7 +161,7 @@ class SketchVAE(SketchNet):
         self.eval()
         generator = _generator(seed)
         words = self._indices(word, CANDIDATES)
-        z = self.moments.draw(words, generator=generator)
+        z = self.exemplars.draw(words, generator=generator)
         begun = self._batch([drawing] * CANDIDATES, words=words)
         nats = self.step_nats(begun, z)
         ended = begun.lengths - 1  # the step that would end the drawing here
@@ -211,7 +211,7 @@ class SketchVAE(SketchNet):
             raise ValueError(f"given must be 'z', 'shape' or 'prior', not {given!r}")
         batch = self._batch(drawings, words=self._indices(word, len(drawings)))
         if given == "prior":
-            z = self.moments.draw(batch.words, generator=_generator(seed))
+            z = self.exemplars.draw(batch.words, generator=_generator(seed))
         else:
             z = self.encode(drawings, see_time=given == "z")
         self.eval()

@@ -156,3 +156,15 @@ def test_axes_given_are_used() -> None:
     assert charts.plot_projection(np.eye(2), ["cat", "dog"], ax=two) is two
     assert charts.plot_confusion(pd.DataFrame([[1]]), ax=three) is three
     assert plt.get_fignums() == []
+
+
+def test_pit_is_drawn_as_densities_with_the_true_line() -> None:
+    values = {"segments": np.linspace(0, 1, 1000), "pauses": np.full(50, 0.98)}
+    ax = charts.plot_pit(values)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["segments", "pauses", "a true forecast"]
+    flat, heap = (patch.get_data().values for patch in ax.patches)
+    np.testing.assert_allclose(flat, 1, atol=0.03)
+    np.testing.assert_allclose(heap, [0] * 19 + [20])
+    assert ax.get_xlabel()
+    assert ax.get_ylabel()

@@ -9,8 +9,9 @@ import torch
 
 from doodlelib import checkpoint
 from doodlelib.cnn import DoodleCNN
-from doodlelib.config import CNNConfig, VAEConfig, read_config
-from doodlelib.strokes import Scale
+from doodlelib.config import CNNConfig, RetimeConfig, VAEConfig, read_config
+from doodlelib.retime import Retimer
+from doodlelib.strokes import Scale, duration
 from doodlelib.vae import SketchVAE
 
 SCALE = Scale(xy=31.0, segment_mean=4.4, segment_std=0.8, pause_mean=6.0, pause_std=0.7)
@@ -41,6 +42,25 @@ def test_a_cnn_comes_back_whole(tmp_path: Path) -> None:
     assert again.words == ["cat", "dog"]
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
     np.testing.assert_array_equal(cnn.predict(images), again.predict(images))
+
+
+def make_retimer() -> Retimer:
+    config = read_config(RetimeConfig, hidden_size=8, num_modes=2)
+    return Retimer(config, words=["cat"], scale=SCALE, simplification=SIMPLIFICATION)
+
+
+def test_a_retimer_comes_back_whole_and_with_the_vae_of_its_run(tmp_path: Path) -> None:
+    retimer, drawing = make_retimer().eval(), [[[0, 90, 255], [0, 40, 9]], [[9, 9], [9, 80]]]
+    path = checkpoint.save(tmp_path / checkpoint.RETIMER, retimer)
+    again = checkpoint.load_retimer(path)
+    assert again.config == retimer.config
+    assert duration(again.retime(drawing, seed=1)) == duration(retimer.retime(drawing, seed=1))
+    vae = checkpoint.load_vae(checkpoint.save(tmp_path / "DoodleGenRNN_best.pt", make_vae()))
+    assert duration(vae.retime(drawing, seed=1)) == duration(retimer.retime(drawing, seed=1))
+    path.unlink()
+    vae = checkpoint.load_vae(tmp_path / "DoodleGenRNN_best.pt")
+    shipped = checkpoint.load_retimer()
+    assert duration(vae.retime(drawing, seed=1)) == duration(shipped.retime(drawing, seed=1))
 
 
 class Attack:

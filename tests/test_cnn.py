@@ -202,3 +202,12 @@ def test_images_of_a_split(drawings, images):
         scale=Scale(),
     )
     np.testing.assert_allclose(images_of(split, 28).astype(int), images.astype(int), atol=1)
+
+
+def test_features_are_what_the_last_layer_sees(model, drawings):
+    features = model.features(drawings[:5])
+    with torch.no_grad():
+        logits = model.head(torch.from_numpy(features))
+    np.testing.assert_allclose(
+        logits.softmax(dim=1).numpy(), model.predict(drawings[:5]), atol=1e-6
+    )

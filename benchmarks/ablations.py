@@ -1,0 +1,195 @@
+"""What each decision brings: short trainings that differ in one thing, judged on the same drawings.
+
+    python benchmarks/ablations.py STORE [--untimed 6000] [--epochs 3] [--only NAME ...]
+
+STORE is prepared from raw and simplified files, as by config/shipped/rnn_02.yaml; --rdp-store names
+one that differs in ``method: rdp`` alone. Every variant sees all timed drawings and as many untimed
+ones, and is judged on the timed held-out ones with z from the shape alone: nats an event, lower is
+better. Models are small and trainings short, so differences count and not the figures themselves.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from doodlelib import ladder, train
+from doodlelib.batches import StrokeBatches
+from doodlelib.config import VAEConfig, read_config
+from doodlelib.dataset import Split, load_split
+from doodlelib.spread import Spreads
+from doodlelib.strokes import DT, MIN_DT
+from doodlelib.vae import SketchVAE
+
+SIZES = {
+    "max_seq_len": 120,
+    "latent_size": 64,
+    "enc_hidden_size": 96,
+    "dec_hidden_size": 256,
+    "learning_rate": 0.002,
+    "lr_decay": 0.9985,
+    "kl_weight": 0.25,
+    "kl_decay_rate": 0.998,
+    "random_scale_factor": 0.1,
+    "augment_stroke_prob": 0.05,
+}
+EVENTS = ("pen", "position", "segment_time", "pause_time")
+GAUSSIAN_UNIT = 1000.0  # ms
+Change = Callable[[Split], Split]
+
+
+def chosen(split: Split, indices: np.ndarray) -> Split:
+    """The drawings at `indices`, in memory."""
+    rows = [split[index] for index in indices]
+    return replace(
+        split,
+        points=np.concatenate(rows),
+        offsets=np.concatenate([[0], np.cumsum([len(one) for one in rows])]),
+        words=split.words[indices],
+        timed=split.timed[indices],
+        ids=split.ids[indices],
+    )
+
+
+def without_time(split: Split) -> Split:
+    """The same shapes, untimed."""
+    points = split.points.copy()
+    points[:, DT] = np.nan
+    return replace(split, points=points, timed=np.zeros_like(split.timed))
+
+
+def gaussian_time(split: Split) -> Split:
+    """Times t replaced by exp(t / unit), whose logarithm, which the model sees, is linear in t."""
+    points = split.points.copy()
+    points[:, DT] = np.exp(points[:, DT] / GAUSSIAN_UNIT)
+    return replace(split, points=points)
+
+
+def scaled(split: Split, other: Split) -> tuple[Split, Split]:
+    """Both with the scale of the first."""
+    scale = Spreads.of(split.points, split.lengths).to_scale()
+    return replace(split, scale=scale), replace(other, scale=scale)
+
+
+def trained(fitted: Split, valid: Split, *, epochs: int, **overrides: object) -> SketchVAE:
+    """A model after some epochs."""
+    torch.manual_seed(0)
+    config = read_config(VAEConfig, num_epochs=epochs, **(SIZES | overrides))
+    vae = SketchVAE(
+        config, words=fitted.classes, scale=fitted.scale, simplification={"method": "timed"}
+    )
+
+    def batches(split: Split, epoch: int) -> torch.utils.data.DataLoader:
+        of_train = split is fitted
+        return StrokeBatches(
+            split,
+            batch_size=config.batch_size,
+            max_seq_len=config.max_seq_len,
+            seed=0,
+            epoch=epoch,
+            scale_factor=config.random_scale_factor * of_train,
+            drop_prob=config.augment_stroke_prob * of_train,
+            flip_prob=config.flip_prob * of_train,
+        ).load()
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = train.fit(
+            vae,
+            train_batches=lambda epoch: batches(fitted, epoch),
+            valid_batches=lambda: batches(valid, 0),
+            folder=Path(folder),
+            precision="bfloat16",
+        )
+        for row in rows:
+            print("   ", train.log_line(row, epochs=epochs), flush=True)
+    return vae
+
+
+@torch.no_grad()
+def nats(vae: SketchVAE, held_out: Split) -> dict[str, float]:
+    """Mean negative log-likelihood of each kind of event, z from the shape alone."""
+    vae.eval()
+    limit = vae.config.max_seq_len
+    sums = dict.fromkeys([*EVENTS, *(f"{event} count" for event in EVENTS)], 0.0)
+    for batch in StrokeBatches(held_out, batch_size=100, max_seq_len=limit, seed=0).load():
+        z, _ = vae.posterior(batch, see_time=torch.zeros_like(batch.timed))
+        for event, (total, count) in vae.step_nats(batch, z).events().items():
+            sums[event] -= float(total.sum())
+            sums[f"{event} count"] += float(count.sum())
+    return {event: sums[event] / max(sums[f"{event} count"], 1) for event in EVENTS}
+
+
+def main() -> None:
+    """Train and judge one variant after another, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--rdp-store", type=Path)
+    parser.add_argument("--untimed", type=int, default=6_000, metavar="N")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--only", nargs="+", metavar="NAME")
+    options = parser.parse_args()
+
+    def read(store: Path) -> tuple[Split, Split]:
+        fitted, held_out = load_split(store, "train"), load_split(store, "valid")
+        timed, untimed = np.flatnonzero(fitted.timed), np.flatnonzero(~fitted.timed)
+        some = np.random.default_rng(0).permutation(untimed)[: options.untimed]
+        short = held_out.lengths <= SIZES["max_seq_len"]
+        return (
+            chosen(fitted, np.concatenate([timed, some])),
+            chosen(held_out, np.flatnonzero(held_out.timed & (held_out.lengths > 1) & short)),
+        )
+
+    both = fitted, held_out = read(options.store)
+    only_timed = chosen(fitted, np.flatnonzero(fitted.timed))
+    more = options.epochs * len(fitted) // len(only_timed)  # as many drawings in all
+    plain = {"use_layer_norm": False, "recurrent_dropout": 0.0}
+    variants: dict[str, tuple[tuple[Split, Split], dict[str, object]]] = {
+        "as shipped": (both, {}),
+        "without time": ((without_time(fitted), without_time(held_out)), {}),
+        "Gaussian time": (scaled(gaussian_time(fitted), gaussian_time(held_out)), {}),
+        "without untimed drawings": ((only_timed, held_out), {"epochs": more}),
+        "without layer norm and recurrent dropout": (both, plain),
+        "without mirrored drawings": (both, {"flip_prob": 0.0}),
+        "without telling the word": (both, {"class_conditioning": False}),
+    }
+    if options.rdp_store:
+        variants["rdp instead of timed"] = (scaled(*read(options.rdp_store)), {})
+    table = {}
+    for name, ((one, other), overrides) in variants.items():
+        if options.only and name not in options.only:
+            continue
+        print(name, flush=True)
+        begin = time.perf_counter()
+        vae = trained(one, other, **({"epochs": options.epochs} | overrides))
+        table[name] = nats(vae, other) | {"minutes": (time.perf_counter() - begin) / 60}
+        if name == "Gaussian time":  # back from exp(t / unit) to t
+            table[name] |= gaussian_nats(table[name], other)
+        rows = [other[i] for i in range(len(other)) if other.timed[i]]
+        if rows and name in ("as shipped", "rdp instead of timed"):
+            fit = [one[i] for i in np.flatnonzero(one.timed & (one.lengths > 1))]
+            table[f"({name}: log-linear regression)"] = ladder.time_ladder(fit, rows).loc[
+                "log-linear regression"
+            ]
+        print(pd.DataFrame(table).T.round(3).to_string(), flush=True)
+
+
+def gaussian_nats(found: dict[str, float], held_out: Split) -> dict[str, float]:
+    """Costs of u = exp(t / unit) as costs of t: p(t) = p(u) u / unit."""
+    moves = np.delete(held_out.points, held_out.offsets[:-1], axis=0)
+    log_u = np.log(np.maximum(moves[:, DT], MIN_DT))
+    drawn = moves[:, 3] > 0.5
+    unit = np.log(GAUSSIAN_UNIT)
+    return {
+        "segment_time": found["segment_time"] - float(log_u[drawn].mean()) + unit,
+        "pause_time": found["pause_time"] - float(log_u[~drawn].mean()) + unit,
+    }
+
+
+if __name__ == "__main__":
+    main()
