@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NotebookError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
         return INTERRUPTED
     return 0
 

@@ -1,34 +1,49 @@
 """One file holds a model: configuration, weights, words, scale, and the state of its training."""
 
 import dataclasses
-import pickle
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
+from doodlelib import archive
 from doodlelib.cnn import DoodleCNN
-from doodlelib.config import CNNConfig, VAEConfig, make_config
+from doodlelib.config import CNNConfig, RetimeConfig, VAEConfig, make_config
 from doodlelib.paths import TRAINED, atomic_write
+from doodlelib.retime import Retimer
+from doodlelib.simplify import simplify
 from doodlelib.strokes import Scale
 from doodlelib.vae import SketchVAE
 
-FORMAT_VERSION = 1
-Model = TypeVar("Model", SketchVAE, DoodleCNN)
-KINDS: dict[type, str] = {SketchVAE: "rnn", DoodleCNN: "cnn"}  # as the command line calls them
+FORMAT_VERSION = 2
+Model = TypeVar("Model", SketchVAE, DoodleCNN, Retimer)
+KINDS: dict[type, str] = {SketchVAE: "rnn", DoodleCNN: "cnn", Retimer: "retime"}
+CONFIGS: dict[type, Any] = {SketchVAE: VAEConfig, DoodleCNN: CNNConfig, Retimer: RetimeConfig}
+RETIMER = "DoodleRetime_best.pt"  # in the folder of a run
 
 
 def save(
-    path: str | Path, model: SketchVAE | DoodleCNN, *, training: Mapping[str, Any] | None = None
+    path: str | Path,
+    model: SketchVAE | DoodleCNN | Retimer,
+    *,
+    training: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `model` to one file, whole or not at all.
 
     Args:
         path: The file.
-        model: Either model; its kind is told by its class.
+        model: Any of the three; its kind is told by its class.
         training: Step, epoch, optimiser state and the like; only plain values and tensors.
+
+    Raises:
+        FloatingPointError: A weight is not finite.
+        OSError: The file cannot be written. In both cases an older one stays as it was.
     """
+    for name, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise FloatingPointError(f"{name} is not finite, so that {path} is not written")
     contents: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "kind": KINDS[type(model)],
@@ -37,11 +52,13 @@ def save(
         "weights": model.state_dict(),
         "training": dict(training or {}),
     }
-    if isinstance(model, SketchVAE):
+    if not isinstance(model, DoodleCNN):
         contents["scale"] = dataclasses.asdict(model.scale)
         contents["simplification"] = model.simplification
+    buffer = io.BytesIO()  # torch would hide what goes wrong with a file
+    torch.save(contents, buffer)
     with atomic_write(path) as file:
-        torch.save(contents, file)
+        file.write(buffer.getbuffer())
     return Path(path)
 
 
@@ -60,31 +77,42 @@ def read(
         ValueError: It is not a checkpoint of ours, of another version or kind, or incomplete.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        contents = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from None
+    contents = archive.load(path)
     if not isinstance(contents, dict) or "format_version" not in contents:
         raise ValueError(f"{path} is not a checkpoint of this project")
     if contents["format_version"] != FORMAT_VERSION:
         raise ValueError(
-            f"{path} has format {contents['format_version']}, this version reads {FORMAT_VERSION}"
+            f"{path} has format {contents['format_version']}, this version reads {FORMAT_VERSION}: "
+            "train it anew, or use the version of this project that wrote it"
         )
     if contents.get("kind") != KINDS[kind]:
         raise ValueError(f"{path} holds a model of kind {contents.get('kind')}, not {KINDS[kind]}")
     try:
-        model = _build(kind, contents)
-        model.load_state_dict(contents["weights"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{path}: weights and configuration do not fit: {error}") from None
+        with torch.device("meta"):  # takes no memory, whatever sizes the file asks for
+            model = _build(kind, contents)
+        types = {name: value.dtype for name, value in model.state_dict().items()}
+        model.load_state_dict(contents["weights"], assign=True)
+        for name, value in model.state_dict().items():
+            if value.dtype != types[name] or not value.isfinite().all():
+                raise ValueError(f"{name} is not {types[name]}, or not finite")
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        raise ValueError(
+            f"{path}: weights and configuration do not fit: {str(error)[:1000]}"
+        ) from None
     return model.to(device).eval(), contents.get("training", {})
 
 
 def load_vae(path: str | Path = "trained", *, device: str = "cpu") -> SketchVAE:
     """The sketch VAE in a checkpoint, ready to draw.
+
+    The retimer of the same run comes with it, or else that of ``trained_models/``.
 
     Args:
         path: A checkpoint; ``"trained"`` is the chosen one of ``trained_models/``.
@@ -93,7 +121,18 @@ def load_vae(path: str | Path = "trained", *, device: str = "cpu") -> SketchVAE:
     Raises:
         FileNotFoundError, ValueError: See `read`.
     """
-    return read(_chosen(path, SketchVAE), SketchVAE, device=device)[0]
+    chosen = _chosen(path, SketchVAE)
+    vae, _ = read(chosen, SketchVAE, device=device)
+    for retimer in (chosen.with_name(RETIMER), _chosen("trained", Retimer)):
+        if retimer.is_file():
+            vae.attach(load_retimer(retimer, device=device))
+            break
+    return vae
+
+
+def load_retimer(path: str | Path = "trained", *, device: str = "cpu") -> Retimer:
+    """The retimer in a checkpoint; arguments and errors as `load_vae`."""
+    return read(_chosen(path, Retimer), Retimer, device=device)[0]
 
 
 def load_cnn(path: str | Path = "trained", *, device: str = "cpu") -> DoodleCNN:
@@ -103,10 +142,13 @@ def load_cnn(path: str | Path = "trained", *, device: str = "cpu") -> DoodleCNN:
 
 def _build(kind: type[Model], contents: Mapping[str, Any]) -> Model:
     words = contents["words"]
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"words are {str(words)[:60]}")
     if kind is DoodleCNN:
-        return kind(make_config(CNNConfig, contents["config"]), words=words)
+        return kind(make_config(CONFIGS[kind], contents["config"]), words=words)
+    simplify([[[0, 1], [0, 1]]], **contents["simplification"])  # fails now rather than later
     return kind(
-        make_config(VAEConfig, contents["config"]),
+        make_config(CONFIGS[kind], contents["config"]),
         words=words,
         scale=Scale(**contents["scale"]),
         simplification=contents["simplification"],

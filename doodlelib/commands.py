@@ -10,7 +10,7 @@ from doodlelib.checkpoint import load_cnn, load_vae
 from doodlelib.export import to_gif, to_svg
 from doodlelib.formats import read_file
 from doodlelib.parameters import check_parameters, parse_values
-from doodlelib.paths import CONFIG, NOTEBOOKS, PROCESSED, RUNS
+from doodlelib.paths import CONFIG, NOTEBOOKS, PROCESSED, RUNS, checked_name
 from doodlelib.raster import read_image, to_frame
 from doodlelib.run import run_notebook
 
@@ -57,6 +57,7 @@ def train(options: argparse.Namespace) -> None:
     steps.append((step, _given(training)))
     for step, parameters in steps:
         check_parameters(NOTEBOOKS / f"{step}.ipynb", parameters)
+    name = checked_name(str(training["name"]))
     for step, parameters in steps:
         notebook = NOTEBOOKS / f"{step}.ipynb"
         print(run_notebook(notebook, RUNS / name / notebook.name, parameters, live=True))

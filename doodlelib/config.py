@@ -184,7 +184,7 @@ def read_config(
     """
     try:
         params = json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(params, dict) or set(params) - set(PARTS.values()):
         raise ValueError(f"{path} must be an object of the parts {', '.join(PARTS.values())}")

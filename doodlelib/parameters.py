@@ -7,6 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ForwardRef, NamedTuple
 
+_MALFORMED = (  # what `json` and `ast` raise
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
 
 class Parameter(NamedTuple):
     """A line of a notebook's parameters cell: its type as Python writes it, and its default."""
@@ -26,11 +36,15 @@ def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
             assignments of literals to names.
     """
     notebook = Path(notebook)
-    cells = json.loads(notebook.read_text(encoding="utf-8")).get("cells", [])
-    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    if len(tagged) != 1:
-        raise ValueError(f"{notebook.name} has {len(tagged)} cells tagged 'parameters', not one")
-    return dict(_parameter(node, notebook) for node in ast.parse("".join(tagged[0]["source"])).body)
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8")).get("cells", [])
+        tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        lines = [ast.parse("".join(cell["source"])).body for cell in tagged]
+    except _MALFORMED as error:
+        raise ValueError(f"{notebook.name} is no notebook: {error}") from None
+    if len(lines) != 1:
+        raise ValueError(f"{notebook.name} has {len(lines)} cells tagged 'parameters', not one")
+    return dict(_parameter(node, notebook) for node in lines[0])
 
 
 def check_parameters(notebook: str | Path, parameters: Mapping[str, Any]) -> None:
@@ -64,7 +78,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise ValueError(f"{path} must hold lines 'name: value'")
@@ -100,7 +114,7 @@ def _parameter(node: ast.stmt, notebook: Path) -> tuple[str, Parameter]:
             raise ValueError(f"{notebook.name}: {ast.unparse(node)!r} among the parameters")
     try:
         default = ast.literal_eval(value)
-    except ValueError:
+    except _MALFORMED:
         raise ValueError(f"{notebook.name}: {name} is not set to a literal") from None
     if not kind:
         kind = "object" if default is None else type(default).__name__

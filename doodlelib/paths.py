@@ -40,18 +40,36 @@ def atomic_write(path: str | Path) -> Generator[IO[bytes]]:
     """Open a file for writing that replaces `path` when, and only when, all went well.
 
     Whatever interrupts the writing (an error, a kill, a power cut), `path` is either the old file
-    or the whole new one.
+    or the whole new one, and after it the new one.
+
+    Raises:
+        OSError: It cannot be written, with `path` as the file's name.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)  # mkstemp makes it private
         Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except BaseException as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, temporary):
+            error.filename = str(path)  # a full disk names no file
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """See to it that a power cut does not undo what was renamed in `folder`."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -23,6 +23,7 @@ from doodlelib.strokes import BOX, as_drawing
 CANVAS = 304.0  # units to a picture's side; the drawing's larger side is BOX of them
 LINE = 16.0  # units: a line's width at 28 px
 LARGEST = 1024  # px: larger pictures are shrunk when read
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")  # others Pillow hands to other programs, or rare
 WORKING = 448  # px: a picture's ink is brought to this size to be measured
 LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue in grey
 FAINTEST = 24  # grey levels: less contrast between ink and ground is no drawing
@@ -149,7 +150,10 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W C"]:
     """
     bomb = Image.DecompressionBombWarning
     try:
-        with warnings.catch_warnings(action="error", category=bomb), Image.open(path) as file:
+        with (
+            warnings.catch_warnings(action="error", category=bomb),
+            Image.open(path, formats=FORMATS) as file,
+        ):
             image = ImageOps.exif_transpose(file)
     except FileNotFoundError:
         raise

@@ -1,8 +1,10 @@
 """Notebooks without a browser: papermill, after a check of every parameter's name and type."""
 
 import argparse
+import asyncio
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 from doodlelib.parameters import check_parameters, parse_values, read_yaml
 from doodlelib.paths import CONFIG, NOTEBOOKS, ROOT, RUNS
+from doodlelib.signals import on_stop
 
 STEPS = ("01_explore_data", "02_preprocess", "03_train_vae", "04_train_cnn", "05_latent_space")
 DAY = 24 * 60 * 60  # s
@@ -34,6 +37,9 @@ def run_notebook(
 ) -> Path:
     """Execute a notebook and keep the executed copy, which is the record of the run.
 
+    Ctrl-C and SIGTERM interrupt the cell that runs, which may end as it sees fit (training writes
+    a checkpoint), and no cell after it is run.
+
     Args:
         notebook: Its kernel is python3 whatever its metadata say.
         output: Where the executed copy goes, once all cells have run. If one fails, what ran is
@@ -48,6 +54,7 @@ def run_notebook(
     Raises:
         FileNotFoundError, ValueError: Before anything is run; see `check_parameters`.
         NotebookError: A cell failed. The message ends with the cell's own error.
+        KeyboardInterrupt: By Ctrl-C or SIGTERM, likewise.
     """
     notebook, output = Path(notebook), Path(output)
     if output.resolve() == notebook.resolve():
@@ -56,6 +63,7 @@ def run_notebook(
         )
     check_parameters(notebook, parameters)
     import papermill
+    from jupyter_client.manager import AsyncKernelManager
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     # Inherited by the kernel. Threads that spin while they wait slow a busy machine tenfold.
@@ -63,22 +71,44 @@ def run_notebook(
     running, failed = (output.with_suffix(f".{state}.ipynb") for state in ("running", "failed"))
     output.parent.mkdir(parents=True, exist_ok=True)
     failed.unlink(missing_ok=True)
+    kernels, stopped = [], threading.Event()
+
+    class Kernel(AsyncKernelManager):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            kernels.append(self)
+
+    def stop() -> None:
+        stopped.set()
+        for kernel in kernels:  # in a thread, since this one's event loop is at work
+            if kernel.has_kernel:
+                threading.Thread(target=asyncio.run, args=(kernel.interrupt_kernel(),)).start()
+
+    def begin_cell(**_: object) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt(f"{notebook.name} was stopped between two cells")
+
     try:
-        papermill.execute_notebook(
-            notebook,
-            running,
-            dict(parameters),
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-            stdout_file=sys.stdout if live else None,
-            stderr_file=sys.stderr if live else None,
-            execution_timeout=timeout,
-            extra_arguments=["--log-level=ERROR"],  # it warns of unencrypted loopback each time
-        )
+        with on_stop(stop):
+            papermill.execute_notebook(
+                notebook,
+                running,
+                dict(parameters),
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                stdout_file=sys.stdout if live else None,
+                stderr_file=sys.stderr if live else None,
+                execution_timeout=timeout,
+                extra_arguments=["--log-level=ERROR"],  # it warns of unencrypted loopback each time
+                kernel_manager_class=Kernel,
+                on_cell_start=begin_cell,
+            )
         running.replace(output)
     except papermill.PapermillExecutionError as error:
         cause = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
+        if stopped.is_set():
+            raise KeyboardInterrupt(f"{notebook.name} (see {failed}): {cause}") from None
         raise NotebookError(
             f"{notebook.name} failed (see {failed}), cell [{error.exec_count}]: {cause}"
         ) from None
@@ -177,7 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NotebookError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
         return INTERRUPTED
     return 0
 

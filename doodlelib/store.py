@@ -5,10 +5,13 @@ its name only when it is whole. `SplitWriter` and `publish` make one (see `datas
 `load_split` reads one.
 """
 
+import glob
 import json
+import os
 import shutil
 import struct
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int16, Int64, UInt8
 
+from doodlelib.paths import sync_folder
 from doodlelib.strokes import Drawing, Scale, from_stroke4
 
 FORMAT_VERSION = 1
@@ -30,6 +34,7 @@ _TENSORS = {  # in the file's order, widest first, so that all lie aligned
     "timed": ("BOOL", np.dtype("?"), ()),
     "ids": ("U8", np.dtype("u1"), (ID_WIDTH,)),
 }
+ASIDE = "old"  # name of a store that makes room for a new one, in a folder of its own
 _FILES = {f"{name}.safetensors" for name in SPLITS} | {"store.json"}
 
 
@@ -94,11 +99,12 @@ def load_split(folder: str | Path, name: str = "train") -> Split:
     try:
         tensors = _map_safetensors(path)
         whole = path.stat().st_size == store["bytes"][name]
+        classes, scale = tuple(store["words"]), Scale(**store["scale"])
     except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
         raise ValueError(f"{path} is damaged ({error}); prepare the store again") from error
     if not whole:
         raise ValueError(f"{path} is damaged (its size changed); prepare the store again")
-    return Split(**tensors, classes=tuple(store["words"]), scale=Scale(**store["scale"]))
+    return Split(**tensors, classes=classes, scale=scale)
 
 
 def read_store(folder: str | Path) -> dict[str, Any]:
@@ -107,13 +113,14 @@ def read_store(folder: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: `folder` is no whole store, or one of another format version.
     """
+    _recover(Path(folder))
     path = Path(folder) / "store.json"
     try:
         store = json.loads(path.read_text("utf-8"))
-        version = store["format_version"]
+        version, _ = store["format_version"], store["settings"]
     except FileNotFoundError:
         raise ValueError(f"{folder} is no whole store (no store.json): prepare it") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged; prepare the store again") from error
     if version != FORMAT_VERSION:
         raise ValueError(f"{path}: format {version}, not {FORMAT_VERSION}; prepare it again")
@@ -182,37 +189,53 @@ class SplitWriter:
             for part in self._parts.values():
                 part.seek(0)
                 shutil.copyfileobj(part, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
             return file.tell()
 
     def _write(self, name: str, values: np.ndarray) -> None:
-        np.asarray(values, dtype=_TENSORS[name][1]).tofile(self._parts[name])
+        self._parts[name].write(np.ascontiguousarray(values, dtype=_TENSORS[name][1]).data)
 
 
 def publish(temporary: Path, folder: Path, *, settings: dict[str, Any]) -> None:
     """Move a finished store to its name, in the place of an older or a half one.
 
-    If another process has put an equal store there meanwhile, that one stays.
+    If another process has put an equal store there meanwhile, that one stays. Between the moment
+    when the older one is moved aside and that when the new one takes its place, `read_store` moves
+    it back.
 
     Raises:
         ValueError: `folder` holds files that are no store's.
     """
-    while True:
-        check_replaceable(folder)
-        try:
-            temporary.rename(folder)
-            return
-        except OSError:
-            if not folder.is_dir():
-                raise
-        if is_current(folder, settings):
-            return
-        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
-            folder.rename(aside / "old")
-        except FileNotFoundError:  # another process was first
-            continue
-        finally:
+    asides = []
+    try:
+        while True:
+            check_replaceable(folder)
+            try:
+                temporary.rename(folder)
+                sync_folder(folder.parent)
+                return
+            except OSError:
+                if not folder.is_dir():
+                    raise
+            if is_current(folder, settings):
+                return
+            asides.append(Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")))
+            with suppress(FileNotFoundError):  # another process was first
+                folder.rename(asides[-1] / ASIDE)
+    finally:
+        _recover(folder)
+        for aside in asides:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def _recover(folder: Path) -> None:
+    """Where there is no store, put back one that was moved aside by a process that broke off."""
+    if not folder.exists():
+        for aside in folder.parent.glob(f".{glob.escape(folder.name)}.*/{ASIDE}"):
+            with suppress(OSError):  # it has been put back by another process, or must not be
+                aside.rename(folder)
+                aside.parent.rmdir()
 
 
 def check_replaceable(folder: Path) -> None:

@@ -46,9 +46,11 @@ class Scale:
     pause_std: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("xy", "segment_std", "pause_std"):
-            if not (np.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ValueError(f"scale: {name} must be above 0, not {getattr(self, name)}")
+        for name, value in vars(self).items():
+            if not np.isfinite(value):
+                raise ValueError(f"scale: {name} must be a finite number, not {value}")
+            if not (value > 0 or name.endswith("_mean")):
+                raise ValueError(f"scale: {name} must be above 0, not {value}")
 
 
 @dataclass(frozen=True)

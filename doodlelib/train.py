@@ -1,30 +1,26 @@
 """The training loop of both models: one row of figures an epoch, checkpoints that can go on."""
 
-import csv
-import dataclasses
-import io
+import math
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 
-from doodlelib import checkpoint
 from doodlelib.checkpoint import Model
-from doodlelib.paths import atomic_write
-
-Row = dict[str, int | float]
-Sums = dict[str, tuple[Tensor, Tensor]]
-NAMES = {"rnn": "DoodleGenRNN", "cnn": "DoodleCNN"}
+from doodlelib.progress import Epoch, Progress, Row, Sums, epochs_without_gain
+from doodlelib.signals import on_stop
 
 
 @runtime_checkable
 class Batches(Protocol):
     """What the loop asks of an epoch's batches; a `DataLoader` is one."""
 
+    @property
+    def dataset(self) -> Any: ...  # noqa: D102 - its `batches` hold their drawings' numbers
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator["Batch"]: ...
 
@@ -38,6 +34,10 @@ class Batch(Protocol):
     def to(self, device: torch.device | str, /) -> Any: ...  # noqa: D102
 
 
+class Interrupted(KeyboardInterrupt):
+    """Training was told to stop, by Ctrl-C or SIGTERM; what it had reached is in a checkpoint."""
+
+
 def fit(
     model: Model,
     *,
@@ -48,14 +48,16 @@ def fit(
     checkpoint_every: int = 5,
     precision: Literal["float32", "bfloat16"] = "float32",
     resume: Path | None = None,
+    key_id: Callable[[int], str] = str,
 ) -> Iterator[Row]:
     """Train `model`, yielding a row of figures after each epoch, until the last or early stopping.
 
     After each epoch `folder` holds ``<name>_metrics.csv`` (all rows), ``<name>_last.pt`` and, of
     the epoch with the least validation loss, ``<name>_best.pt``; every `checkpoint_every` epochs
-    a ``<name>_epoch{X}_{Date-Time}.pt`` is kept. A run resumed from any of them on the same machine
-    ends with the same weights as one that was never broken off: everything random is a function
-    of (seed, epoch).
+    a ``<name>_epoch{X}_{Date-Time}.pt`` is kept. Ctrl-C and SIGTERM end it after the step, with a
+    ``<name>_last.pt`` of the middle of the epoch. A run resumed from any of them on the same
+    machine ends with the same weights as one that was never broken off: everything random is a
+    function of (seed, epoch), within an epoch of the random states that are kept along.
 
     Args:
         model: On the device to train on; holds its configuration.
@@ -67,6 +69,7 @@ def fit(
         precision: "bfloat16" runs matrix products in half precision (autocast), which is faster on
             processors that have it; weights and likelihood stay in float32.
         resume: A checkpoint of the same configuration (but for num_epochs) to go on from.
+        key_id: Names a drawing by its number in the training split, where an error is about it.
 
     Yields:
         epoch, step, learning_rate, seconds, and every figure of the model's loss as its mean over
@@ -74,55 +77,57 @@ def fit(
 
     Raises:
         ValueError: `resume` does not fit the model, or `precision` is neither of the two.
-        FloatingPointError: The loss is not finite; the checkpoints are those of before.
+        FloatingPointError: A loss or gradient is not finite, with the drawings that it is of; the
+            checkpoints are those of before.
+        OSError: `folder` cannot be written, or is gone; likewise.
+        Interrupted: By Ctrl-C or SIGTERM.
     """
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f"precision must be 'float32' or 'bfloat16', not {precision!r}")
-    name = NAMES[checkpoint.KINDS[type(model)]]
-    optimizer = model.make_optimizer()
-    history: list[Row] = _restore(resume, model, optimizer) if resume else []
-    device = next(model.parameters()).device
-    step = int(history[-1]["step"]) if history else 0
-    for epoch in range(len(history) + 1, model.config.num_epochs + 1):
-        began = time.perf_counter()
-        torch.manual_seed(seed * 1_000_003 + epoch)
-        model.train()
-        sums: Sums = {}
-        batches = train_batches(epoch)
-        for number, batch in enumerate(batches):
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                loss, parts = model.loss(batch.to(device), step=step)
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"loss is {loss.item()} at step {step} (epoch {epoch}); a lower learning_rate "
-                    f"or grad_clip may help; {folder} keeps the checkpoints of earlier epochs"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), model.config.grad_clip)
-            progress = (epoch - 1 + number / len(batches)) / model.config.num_epochs
-            for group in optimizer.param_groups:
-                group["lr"] = model.learning_rate(step, progress=progress)
-            optimizer.step()
-            step += 1
-            _add(sums, parts)
-        row: Row = {
-            "epoch": epoch,
-            "step": step,
-            "learning_rate": optimizer.param_groups[0]["lr"],
-            **_means("train", sums),
-            **_means("valid", validate(model, valid_batches(), seed=seed)),
-            "seconds": round(time.perf_counter() - began, 3),
-        }
-        history.append(row)
-        _keep(model, optimizer, history, folder, name, checkpoint_every)
-        yield row
-        if epochs_without_gain(history) >= getattr(model.config, "patience", float("inf")):
+    progress = Progress(model, model.make_optimizer(), folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()  # better refused now than after an epoch
+    for leftover in folder.glob(f".{progress.name}_*"):  # of a run that was killed as it wrote
+        leftover.unlink()
+    if resume:
+        progress.restore(resume)
+    patience = getattr(model.config, "patience", math.inf)
+    while len(progress.history) < model.config.num_epochs:
+        if progress.history and epochs_without_gain(progress.history) >= patience:
             return
+        began, stop, epoch = time.perf_counter(), threading.Event(), progress.next_epoch()
+        with on_stop(stop.set):
+            torch.manual_seed(seed * 1_000_003 + epoch.number)
+            try:
+                _train(progress, epoch, train_batches(epoch.number), stop, precision, key_id)
+                valid = validate(model, _until(stop, valid_batches()), seed=seed)
+            except Interrupted:
+                last = progress.save("last", epoch=epoch)
+                raise Interrupted(
+                    f"stopped after step {epoch.step}, in epoch {epoch.number}; resume from {last}"
+                ) from None
+            row: Row = {
+                "epoch": epoch.number,
+                "step": epoch.step,
+                "learning_rate": progress.optimizer.param_groups[0]["lr"],
+                **_means("train", epoch.sums),
+                **_means("valid", valid),
+                "seconds": round(time.perf_counter() - began, 3),
+            }
+            if not math.isfinite(row["valid_loss"]):
+                raise FloatingPointError(
+                    f"validation loss is {row['valid_loss']} after epoch {epoch.number}; the "
+                    f"checkpoints of before are kept in {folder}"
+                )
+            progress.history.append(row)
+            last = progress.keep(checkpoint_every=checkpoint_every)
+        if stop.is_set():
+            raise Interrupted(f"stopped after epoch {epoch.number}; resume from {last}")
+        yield row
 
 
 @torch.no_grad()
-def validate(model: Model, batches: Batches, *, seed: int = 0) -> Sums:
+def validate(model: Model, batches: Iterable[Batch], *, seed: int = 0) -> Sums:
     """Sums and counts of the model's figures over `batches`, under the final KL weight.
 
     Whatever is random in the loss is drawn from `seed`, so that epochs can be compared.
@@ -135,12 +140,6 @@ def validate(model: Model, batches: Batches, *, seed: int = 0) -> Sums:
         for batch in batches:
             _add(sums, model.loss(batch.to(device), step=None)[1])
     return sums
-
-
-def epochs_without_gain(history: Sequence[Row]) -> int:
-    """Epochs since the one with the least validation loss."""
-    losses = [row["valid_loss"] for row in history]
-    return len(losses) - 1 - losses.index(min(losses))
 
 
 def log_line(row: Row, *, epochs: int) -> str:
@@ -157,43 +156,51 @@ def log_line(row: Row, *, epochs: int) -> str:
     )
 
 
-def _restore(path: Path, model: Model, optimizer: torch.optim.Optimizer) -> list[Row]:
-    """Fill model and optimiser from a checkpoint; its history."""
-    stored, training = checkpoint.read(path, type(model))
-    ours, theirs = (dataclasses.asdict(m.config) | {"num_epochs": 0} for m in (model, stored))
-    differing = [f"{key} {theirs[key]} -> {ours[key]}" for key in ours if ours[key] != theirs[key]]
-    if differing or stored.words != model.words:
-        raise ValueError(f"{path} was trained otherwise: {', '.join(differing) or 'other words'}")
-    if "optimizer" not in training:
-        raise ValueError(f"{path} holds a model without the state of its training")
-    model.load_state_dict(stored.state_dict())
-    optimizer.load_state_dict(training["optimizer"])
-    return training["history"]
-
-
-def _keep(
-    model: Model,
-    optimizer: torch.optim.Optimizer,
-    history: list[Row],
-    folder: Path,
-    name: str,
-    checkpoint_every: int,
+def _train(
+    progress: Progress[Model],
+    epoch: Epoch,
+    batches: Batches,
+    stop: threading.Event,
+    precision: str,
+    key_id: Callable[[int], str],
 ) -> None:
-    """Write what the epoch just ended leaves behind."""
-    training = {"optimizer": optimizer.state_dict(), "history": history}
-    epoch = len(history)
-    if epochs_without_gain(history) == 0:
-        checkpoint.save(folder / f"{name}_best.pt", model, training=training)
-    if epoch % checkpoint_every == 0:
-        now = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
-        checkpoint.save(folder / f"{name}_epoch{epoch}_{now}.pt", model, training=training)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[0]))
-    writer.writeheader()
-    writer.writerows(history)
-    with atomic_write(folder / f"{name}_metrics.csv") as file:
-        file.write(text.getvalue().encode())
-    checkpoint.save(folder / f"{name}_last.pt", model, training=training)
+    """The steps of an epoch that are not done yet."""
+    model, optimizer, config = progress.model, progress.optimizer, progress.model.config
+    device = next(model.parameters()).device
+    model.train()
+    coming = iter(batches)
+    for _ in range(epoch.batches):
+        next(coming)
+    epoch.set_random_states(device)
+    for batch in _until(stop, coming):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            loss, figures = model.loss(batch.to(device), step=epoch.step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+        if not torch.isfinite(loss.detach() + norm):
+            drawings = map(key_id, batches.dataset.batches[epoch.batches].tolist())
+            raise FloatingPointError(
+                f"loss is {loss.item()} at step {epoch.step} (epoch {epoch.number}), the norm of "
+                f"its gradient {norm.item()}; the checkpoints of before are kept. A lower "
+                "learning_rate or grad_clip may help, or a look at this batch's drawings: "
+                + ", ".join(drawings)
+            )
+        share = (epoch.number - 1 + epoch.batches / len(batches)) / config.num_epochs
+        for group in optimizer.param_groups:
+            group["lr"] = model.learning_rate(epoch.step, progress=share)
+        optimizer.step()
+        epoch.step += 1
+        epoch.batches += 1
+        _add(epoch.sums, figures)
+
+
+def _until(stop: threading.Event, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches, as long as nobody asks to stop; each is worked on to its end."""
+    for batch in batches:
+        yield batch
+        if stop.is_set():
+            raise Interrupted
 
 
 def _add(sums: Sums, parts: Sums) -> None:

@@ -94,12 +94,20 @@ def test_the_demo_says_where_everything_lies(demo: str, repository: Path) -> Non
 
 
 @pytest.mark.usefixtures("demo")
-def test_plain_papermill_works_from_the_folder_of_the_notebooks(repository: Path) -> None:
+def test_plain_papermill_goes_on_from_given_weights_from_the_folder_of_the_notebooks(
+    repository: Path,
+) -> None:
     values = read_yaml(CONFIG / "smoke" / "03.yaml")
     flags = [f for name, value in values.items() for f in ("-y", json.dumps({name: value}))]
     arguments = ["papermill", "03_train_vae.ipynb", "out.ipynb", *flags, "-p", "epochs", "1"]
-    execute(repository, *arguments, "-p", "name", "plain", cwd=repository / "notebooks")
-    assert (repository / "reports/runs/plain/DoodleGenRNN_best.pt").is_file()
+    arguments += ["-p", "name", "plain", "-p", "start", "reports/runs/demo/DoodleGenRNN_best.pt"]
+    execute(repository, *arguments, cwd=repository / "notebooks")
+    losses = {}
+    for run in ("demo", "plain"):
+        assert (repository / "reports" / "runs" / run / "DoodleGenRNN_best.pt").is_file()
+        with (repository / "reports" / "runs" / run / "DoodleGenRNN_metrics.csv").open() as file:
+            losses[run] = float(next(csv.DictReader(file))["valid_loss"])  # of the first epoch
+    assert losses["plain"] < losses["demo"] - 0.1
     assert not (repository / "notebooks" / "reports").exists()
 
 

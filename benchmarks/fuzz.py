@@ -1,0 +1,272 @@
+"""Feed spoilt files to every reader, and count what becomes of them.
+
+A reader may read a file or refuse it with a ValueError that names it. Anything else is a failure:
+another error, more than `PATIENCE` seconds, or much memory. Files that failed are kept.
+
+    python benchmarks/fuzz.py --seconds 20             # each reader
+    python benchmarks/fuzz.py svg checkpoint --seconds 600 --seed 1
+"""
+
+import argparse
+import io
+import json
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from doodlelib import checkpoint, dataset, export, formats, raster, sample
+from doodlelib.config import VAEConfig, read_config
+from doodlelib.parameters import read_parameters, read_yaml
+from doodlelib.paths import CONFIG, NOTEBOOKS
+from doodlelib.strokes import Scale, to_stroke4
+from doodlelib.vae import SketchVAE
+
+PATIENCE = 10  # s for one file
+MEMORY = 3 << 30  # bytes beside what is taken already
+ALSO_NAMED = ("parameters:", "picture of", "prepare the store")  # in place of the file
+TOKENS = [
+    *(b"", b"\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80", b"-1", b"0", b"1e999", b"NaN"),
+    *(b"null", b"[]", b"{}", b"[[", b"]]", b'"', b"\\u0000", b"\xed\xa0\x80", b"9" * 400),
+    *(b"[" * 3000, b"<g>" * 500, b"&a;", b"<!ENTITY a 'b'>", b"M0 0", b"matrix(1e99 0)", b"\n"),
+    *(b"cos\nsystem\n", b"cbuiltins\nbytearray\n", b"R", b"(", b"\x8a\x04", b"shape", b"F32"),
+]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What is spoilt, and who reads it.
+
+    Attributes:
+        seeds: Sound files.
+        name: Of the file that is read.
+        read: Reads it.
+        wrap: Makes the file of what was spoilt.
+    """
+
+    seeds: Sequence[bytes]
+    name: str
+    read: Callable[[Path], object]
+    wrap: Callable[[bytes], bytes] = bytes
+
+
+def spoil(seeds: Sequence[bytes], rng: random.Random) -> bytes:
+    """One of the seeds with a few changes."""
+    data = bytearray(rng.choice(seeds))
+    for _ in range(rng.choice((1, 1, 2, 3, 8))):
+        at, length = rng.randrange(len(data) + 1), min(rng.choice((1, 2, 4, 8, 64)), len(data))
+        match rng.randrange(8):
+            case 0:
+                data[at : at + length] = rng.randbytes(length)
+            case 1:
+                del data[at : at + length]
+            case 2:
+                data[at:at] = data[at : at + length] * rng.choice((1, 2, 1000))
+            case 3:
+                data[at:at] = rng.choice(TOKENS)
+            case 4:
+                data[at : at + length] = rng.choice(TOKENS)
+            case 5:
+                del data[at:]
+            case 6:
+                other = rng.choice(seeds)
+                data[at:] = other[rng.randrange(len(other)) :]
+            case _ if at < len(data):
+                data[at] ^= 1 << rng.randrange(8)
+    return bytes(data)
+
+
+def make_readers(folder: Path) -> dict[str, Reader]:
+    """All of them, by name; `folder` is for what they need on disk."""
+    records = sample.make_drawings("cat", 3, seed=1)
+    drawings = [record.drawing for record in records]
+    svg = export.to_svg(drawings[0], folder / "seed.svg").read_bytes()
+    ndjson = b"".join(json.dumps(record.to_json()).encode() + b"\n" for record in records)
+    vector = b"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 9'>%s</svg>"
+    paths = [b"<path d='M1 1C2 2 3 3 4 4A1 2 3 0 1 5 5z'/>", b"<polyline points='1,2 3,4 5 6'/>"]
+
+    moves = np.empty(2, dtype=object)
+    moves[:] = [np.ones((2, 3), np.int16), np.ones((3, 3), np.int16)]
+    arrays = [to_stroke4(drawings[0]), np.zeros((2, 784), np.uint8), moves]
+    npys = [_saved(lambda file, a=a: np.save(file, a, allow_pickle=True)) for a in arrays]
+
+    bitmap = Image.fromarray(255 - raster.rasterize(drawings[0], 40))
+    kinds = ("png", "jpeg", "gif", "webp", "bmp", "tiff")
+    images = [_saved(lambda file, kind=kind: bitmap.save(file, kind)) for kind in kinds]
+    images += [_saved(lambda file, m=m: bitmap.convert(m).save(file, "png")) for m in ("P", "LA")]
+
+    small = {"latent_size": 2, "enc_hidden_size": 2, "dec_hidden_size": 2, "num_gmm_modes": 1}
+    vae = SketchVAE(
+        read_config(VAEConfig, **small),
+        words=["cat"],
+        scale=Scale(),
+        simplification={"method": "rdp", "epsilon": 2.0, "epsilon_time": 8.0},
+    )
+    model = checkpoint.save(folder / "model.pt", vae).read_bytes()
+    with zipfile.ZipFile(io.BytesIO(model)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    (pickled,) = (name for name in parts if name.endswith("data.pkl"))
+
+    store = dataset.prepare(folder / "store", words="cat", samples_per_class=9, progress=False)
+
+    def read_checkpoint(path: Path) -> None:
+        checkpoint.read(path, SketchVAE)
+
+    def read_store(path: Path) -> None:
+        for part in ("train", "valid"):
+            split = dataset.load_split(path.parent, part)
+            split.lengths.sum(), split.points.sum()
+
+    def read_drawings(path: Path) -> None:
+        for record in formats.read_file(path):
+            raster.rasterize(record.drawing)
+
+    readers = {
+        "ndjson": Reader([ndjson, ndjson * 3], "cat.ndjson", read_drawings),
+        "svg": Reader([svg, *(vector % path for path in paths)], "cat.svg", read_drawings),
+        "npy": Reader(npys, "cat.npy", read_drawings),
+        "npy of pictures": Reader(npys, "cat.npy", formats.read_images),
+        "npz": Reader([_zipped({"train.npy": npy}) for npy in npys], "cat.npz", read_drawings),
+        "npz, inside": Reader(
+            npys, "cat.npz", read_drawings, wrap=lambda data: _zipped({"train.npy": data})
+        ),
+        "picture": Reader(images, "cat.png", lambda path: raster.to_frame(raster.read_image(path))),
+        "checkpoint": Reader([model], "model.pt", read_checkpoint),
+        "checkpoint, inside": Reader(
+            [parts[pickled]],
+            "model.pt",
+            read_checkpoint,
+            wrap=lambda data: _zipped(parts | {pickled: data}),
+        ),
+        "parameters": Reader(
+            [path.read_bytes() for path in sorted(CONFIG.glob("smoke/*.yaml"))],
+            "spoilt.yaml",
+            read_yaml,
+        ),
+        "notebook": Reader(
+            [json.dumps(_parameters_of(path)).encode() for path in sorted(NOTEBOOKS.glob("*"))],
+            "spoilt.ipynb",
+            read_parameters,
+        ),
+        "hyper-parameters": Reader(
+            [(CONFIG / "model_params.json").read_bytes()],
+            "spoilt.json",
+            lambda path: read_config(VAEConfig, path),
+        ),
+    }
+    for name in ("store.json", "train.safetensors"):
+        seed = (store / name).read_bytes()
+        readers[name] = Reader([seed], f"store/{name}", read_store)
+    return readers
+
+
+def try_one(reader: Reader, folder: Path, data: bytes) -> tuple[str, str]:
+    """What became of one file: "read", "refused" or "failed", and why."""
+    path = folder / reader.name
+    sound = path.read_bytes() if path.exists() else None
+    path.write_bytes(reader.wrap(data))
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            reader.read(path)
+        return "read", ""
+    except ValueError as error:
+        named = any(word in str(error) for word in (path.name, *ALSO_NAMED))
+        return ("refused", "") if named else ("failed", f"unnamed: {error!r}"[:300])
+    except Exception:  # which is what is looked for
+        return "failed", traceback.format_exc()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if sound is not None and reader.name.startswith("store/"):
+            path.rename(folder / "spoilt")
+            path.write_bytes(sound)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("readers", nargs="*", help="which (default: all)")
+    parser.add_argument("--seconds", type=float, default=20, help="for each (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="folder for files that failed")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, resource.RLIM_INFINITY))
+    signal.signal(signal.SIGALRM, _too_slow)
+    failures = 0
+    with tempfile.TemporaryDirectory() as name:
+        readers = make_readers(Path(name))
+        if unknown := set(options.readers) - set(readers):
+            parser.error(f"no reader {', '.join(unknown)}; there are {', '.join(readers)}")
+        print(
+            f"{'reader':20}{'inputs':>9}{'read':>9}{'refused':>9}{'failed':>8}{'slowest, ms':>13}"
+        )
+        for label in options.readers or readers:
+            rng, counts, slowest = random.Random(options.seed), Counter(), 0.0
+            seeds = readers[label].seeds
+            if "read" not in {try_one(readers[label], Path(name), seed)[0] for seed in seeds}:
+                parser.error(f"{label}: not even a sound file is read")
+            end = time.monotonic() + options.seconds
+            while (began := time.monotonic()) < end:
+                outcome, why = try_one(readers[label], Path(name), spoil(seeds, rng))
+                slowest = max(slowest, time.monotonic() - began)
+                counts[outcome] += 1
+                if why:
+                    print(why, file=sys.stderr)
+                    if options.keep:
+                        options.keep.mkdir(parents=True, exist_ok=True)
+                        spoilt = Path(name) / readers[label].name
+                        spoilt = Path(name) / "spoilt" if "/" in readers[label].name else spoilt
+                        kept = f"{counts['failed']}_{spoilt.name}"
+                        (options.keep / kept).write_bytes(spoilt.read_bytes())
+            failures += counts["failed"]
+            figures = [counts.total(), *(counts[key] for key in ("read", "refused"))]
+            shown = "".join(f"{figure:9}" for figure in figures)
+            print(f"{label:20}{shown}{counts['failed']:8}{slowest * 1000:13.0f}", flush=True)
+    return failures > 0
+
+
+def _saved(write: Callable[[io.BytesIO], object]) -> bytes:
+    file = io.BytesIO()
+    write(file)
+    return file.getvalue()
+
+
+def _zipped(parts: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def _parameters_of(notebook: Path) -> dict:
+    """The notebook with its parameters cell alone."""
+    contents = json.loads(notebook.read_text("utf-8"))
+    cells = [c for c in contents["cells"] if "parameters" in c["metadata"].get("tags", [])]
+    return contents | {"cells": cells}
+
+
+def _too_slow(*_: object) -> None:
+    raise TimeoutError(f"over {PATIENCE} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
