@@ -1,7 +1,8 @@
 """Many drawings as a few flat arrays, which whole-array operations and compiled loops work on."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -20,12 +21,14 @@ class Chunk:
         strokes: Stroke j has points ``strokes[j]`` up to ``strokes[j + 1]``.
         drawings: Drawing i has strokes ``drawings[i]`` up to ``drawings[i + 1]``.
         heads: What is known of each drawing: the other fields of `Record`.
+        dropped: How many others were left out where these were read, by reason.
     """
 
     points: Float64[np.ndarray, "3 n"]
     strokes: Int64[np.ndarray, " stroke_bounds"]
     drawings: Int64[np.ndarray, " bounds"]
     heads: list[dict[str, Any]]
+    dropped: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
         return len(self.heads)
@@ -42,17 +45,18 @@ class Chunk:
 
     def take(self, indices: Int64[np.ndarray, " m"]) -> "Chunk":
         """The drawings at `indices`, in that order."""
-        counts = np.diff(self.drawings)[indices]
-        strokes = _ranges(self.drawings[indices], counts)
-        sizes = np.diff(self.strokes)[strokes]
-        points = _ranges(self.strokes[strokes], sizes)
+        from doodlelib import kernels
+
+        points, sizes, counts = kernels.take(self.points, self.strokes, self.drawings, indices)
         heads = [self.heads[index] for index in indices.tolist()]
-        return Chunk(self.points[:, points], to_offsets(sizes), to_offsets(counts), heads)
+        return Chunk(points, to_offsets(sizes), to_offsets(counts), heads)
 
     def select(self, kept: Bool[np.ndarray, " n"]) -> "Chunk":
         """The points that `kept` marks, which leaves at least one of each stroke."""
         sizes = np.add.reduceat(kept, self.strokes[:-1], dtype=np.int64)
-        return Chunk(self.points[:, kept], to_offsets(sizes), self.drawings, self.heads)
+        return Chunk(
+            self.points.compress(kept, axis=1), to_offsets(sizes), self.drawings, self.heads
+        )
 
     def records(self) -> Iterator[Record]:
         """The drawings one by one; their arrays are views of the chunk's."""
@@ -103,23 +107,15 @@ def concatenate(first: Chunk, second: Chunk) -> Chunk:
 def to_stroke4(chunk: Chunk) -> Float32[np.ndarray, "n 4"]:
     """`strokes.to_stroke4` of each drawing of `chunk`, one drawing after the other."""
     starts = chunk.offsets[:-1]
-    rows = np.empty((chunk.points.shape[1], 4))
-    rows[:, :PEN] = np.diff(chunk.points, axis=1, prepend=chunk.points[:, :1]).T
+    rows = np.ones((chunk.points.shape[1], 4), dtype=np.float32)
+    rows[1:, :PEN] = np.diff(chunk.points).T
+    rows[chunk.strokes[:-1], PEN] = 0
     rows[starts, :DT] = 0
     rows[starts, DT] = np.where(chunk.timed, 0, np.nan)
-    rows[:, PEN] = 1
-    rows[chunk.strokes[:-1], PEN] = 0
     rows[starts, PEN] = 1
-    return rows.astype(np.float32)
+    return rows
 
 
 def to_offsets(sizes: Sequence[int] | np.ndarray) -> Int64[np.ndarray, " bounds"]:
     """Where each of consecutive pieces begins, and the end."""
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-
-
-def _ranges(
-    starts: Int64[np.ndarray, " pieces"], sizes: Int64[np.ndarray, " pieces"]
-) -> Int64[np.ndarray, " n"]:
-    """The indices of pieces of an array, one piece after the other."""
-    return np.arange(sizes.sum()) + np.repeat(starts - to_offsets(sizes)[:-1], sizes)

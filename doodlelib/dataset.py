@@ -1,37 +1,33 @@
 """Drawings of any source to a store: filtered, in the 255 box, simplified, stroke-4, split.
 
-Everything streams in chunks of some thousand drawings: one thread reads and parses, one simplifies
-and writes, and memory does not grow with the number of drawings.
+Everything streams in blocks of some hundred drawings: one thread reads and writes, one a core does
+the work between (its loops release the interpreter lock), and memory does not grow with the number
+of drawings.
 """
 
-import hashlib
 import json
 import shutil
 import tempfile
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-from jaxtyping import Int64
+from joblib import cpu_count
 from tqdm import tqdm
 
 from doodlelib import paths
-from doodlelib.chunks import Chunk, to_stroke4
-from doodlelib.simplify import simplify_chunk
-from doodlelib.sources import describe, read_chunks
+from doodlelib.blocks import Block, prepare_block
+from doodlelib.sources import AHEAD, describe, read_blocks
 from doodlelib.spread import Spreads
 from doodlelib.store import (
     FORMAT_VERSION,
-    ID_WIDTH,
     SPLITS,
     Split,
     SplitWriter,
@@ -44,6 +40,7 @@ from doodlelib.store import (
 
 __all__ = ["Split", "load_split", "prepare", "read_store"]
 
+MOST_THREADS = 4  # more would wait for the interpreter lock, which a quarter of the work needs
 NAMED = 5  # words that a warning names
 PACKAGES = ("doodlelib", "numba", "numpy", "orjson")  # whose versions a store records
 T = TypeVar("T")
@@ -118,7 +115,7 @@ def prepare(
     temporary.chmod(0o755)  # mkdtemp makes it private
     try:
         read = partial(
-            read_chunks,
+            read_blocks,
             limit=samples_per_class,
             recognized=recognized,
             seed=seed,
@@ -133,23 +130,11 @@ def prepare(
     return out
 
 
-def split_of(key_ids: Iterable[str], *, shares: Sequence[float]) -> Int64[np.ndarray, " n"]:
-    """Which of the splits each drawing belongs to, by its id alone.
-
-    Args:
-        key_ids: The drawings' ids.
-        shares: Of each split; together 1.
-    """
-    digests = [hashlib.blake2b(key_id.encode(), digest_size=8).digest() for key_id in key_ids]
-    places = np.frombuffer(b"".join(digests), dtype=">u8") / 2**64
-    return np.searchsorted(np.cumsum(shares[:-1]), places, side="right")
-
-
 def _build(
     folder: Path,
     settings: dict[str, Any],
     sources: Sequence[str | Path],
-    read: Callable[..., Iterator[Chunk]],
+    read: Callable[..., Iterator[Future[Block]]],
     *,
     progress: bool,
 ) -> None:
@@ -158,12 +143,20 @@ def _build(
     spreads, dropped = Spreads(), {word: Counter() for word in words}
     kept: Counter[tuple[str, str]] = Counter()
     found: Counter[tuple[str, str]] = Counter()
+    work = partial(
+        prepare_block,
+        shares=settings["split"],
+        method=settings["method"],
+        epsilon=settings["epsilon"],
+        epsilon_time=settings["epsilon_time"],
+    )
 
-    def chunks() -> Iterator[tuple[str, str, Chunk]]:
+    def blocks(pool: Executor) -> Iterator[tuple[str, str, Future[Block]]]:
+        submit = partial(pool.submit, work)
         for word in words:
             for source in sources:
-                for chunk in read(word, source, dropped=dropped[word]):
-                    yield word, str(source), chunk
+                for block in read(word, source, submit=submit, dropped=dropped[word]):
+                    yield word, str(source), block
 
     total = limit and limit * len(words) * len(sources)
     with ExitStack() as stack:
@@ -172,33 +165,23 @@ def _build(
         bar = stack.enter_context(
             tqdm(total=total, unit=" drawings", disable=None if progress else True)
         )
-        for word, source, chunk in _ahead(chunks()):
-            simplified = simplify_chunk(
-                chunk,
-                method=settings["method"],
-                epsilon=settings["epsilon"],
-                epsilon_time=settings["epsilon_time"],
-            )
-            ids = [head["key_id"] for head in chunk.heads]
-            sides = split_of(ids, shares=settings["split"])
-            for side, (name, writer) in enumerate(zip(SPLITS, writers, strict=True)):
-                part = simplified.take(np.flatnonzero(sides == side))
-                if not len(part):
-                    continue
-                rows, lengths = to_stroke4(part), np.diff(part.offsets)
-                if name == "train":
-                    spreads.add(rows, lengths)
+        pool = stack.enter_context(ThreadPoolExecutor(min(cpu_count(), MOST_THREADS)))
+        for word, source, future in _ahead(blocks(pool)):
+            block = future.result()
+            for name, writer, part in zip(SPLITS, writers, block.parts, strict=True):
                 writer.append(
-                    rows,
-                    lengths,
+                    part.points,
+                    part.lengths,
                     word=words.index(word),
                     timed=part.timed,
-                    ids=[_stored_id(head["key_id"]) for head in part.heads],
+                    ids=part.ids,
                 )
-                kept[word, name] += len(part)
-            found[word, source] += len(chunk)
-            bar.update(len(chunk))
-        sizes = {name: writer.finish() for name, writer in zip(SPLITS, writers, strict=True)}
+                kept[word, name] += len(part.ids)
+            spreads += block.spreads
+            dropped[word].update(block.dropped)
+            found[word, source] += len(block)
+            bar.update(len(block))
+        sizes = dict(zip(SPLITS, pool.map(SplitWriter.finish, writers), strict=True))
 
     for word in words:
         if not any(kept[word, name] for name in SPLITS):
@@ -229,16 +212,13 @@ def _build(
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """`items`, with the next one in the making, in another thread, while one is worked on."""
-
-    def following() -> list[T]:
-        return list(islice(items, 1))
-
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(following)
-        while item := coming.result():
-            coming = pool.submit(following)
-            yield from item
+    """`items`, each when `AHEAD` more have been started."""
+    waiting: deque[T] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > AHEAD:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def _check(settings: dict[str, Any]) -> None:
@@ -248,16 +228,9 @@ def _check(settings: dict[str, Any]) -> None:
         raise ValueError(f"words are {words}: a list of one or more, each once")
     if not settings["sources"]:
         raise ValueError("source is an empty list")
-    if limit is None and {"kind": "sample"} in settings["sources"]:
+    if limit is None and any(one["kind"] == "sample" for one in settings["sources"]):
         raise ValueError("the sample has no end: samples_per_class must be a number")
     if limit is not None and limit < 1:
         raise ValueError(f"samples_per_class is {limit}; 1 or more, or None for all")
     if len(shares) != 3 or min(shares) < 0 or shares[0] == 0 or abs(sum(shares) - 1) > 1e-9:
         raise ValueError(f"split is {shares}: shares of train (not 0), valid and test, together 1")
-
-
-def _stored_id(key_id: str) -> str:
-    """The id itself, or where it is too long for the store a digest of it."""
-    if len(key_id.encode()) <= ID_WIDTH:
-        return key_id
-    return f"long-{hashlib.blake2b(key_id.encode(), digest_size=20).hexdigest()}"

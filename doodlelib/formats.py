@@ -4,29 +4,66 @@ The suffix says what a file holds, and the content must agree. Nothing that a st
 executed, and sizes are checked before memory is taken.
 """
 
-import hashlib
-import struct
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import orjson
 from jaxtyping import UInt8
 
-from doodlelib import ndjson, npz, svg
+from doodlelib import binary, ndjson, npz, svg
+from doodlelib.ndjson import geometry_id
 from doodlelib.strokes import Drawing, Record, from_stroke4
 
 MAX_LINE = 2**24  # bytes; a drawing of MAX_POINTS takes a tenth of a MiB
-TRUNCATED = "file ends within a drawing"
 UNREADABLE = "unreadable file, or link out of the folder"
 
 Found = tuple[str, Record | str]  # where in the file, and the record or why there is none
+
+
+def read(
+    source: str | Path | Mapping | Sequence,
+    *,
+    word: str | None = None,
+    recognized: bool = True,
+    strict: bool = False,
+    dropped: Counter[str] | None = None,
+) -> Iterator[Record]:
+    """The drawings in whatever holds any.
+
+    Args:
+        source: A file of any known format (see `read_file`), a folder (see `read_folder`), or what
+            a notebook holds: strokes ``[x, y, t]`` or ``[x, y]``, or a dict in the raw schema.
+        word: As there; what a drawing shows that does not say so, in memory "".
+        recognized: As there.
+        strict: As there.
+        dropped: As there.
+
+    Raises:
+        ValueError: As there.
+    """
+    if isinstance(source, str | Path):
+        reader = read_folder if Path(source).is_dir() else read_file
+        return reader(source, word=word, recognized=recognized, strict=strict, dropped=dropped)
+    record = {**source} if isinstance(source, Mapping) else {"drawing": source}
+    record |= {"word": word} if word else {}
+    try:
+        line = orjson.dumps(record, np.ndarray.tolist, orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError as error:
+        raise ValueError(f"no drawing: {error}") from error
+    return ndjson.parse_records(
+        [line],
+        word="",
+        recognized=recognized,
+        strict=strict,
+        dropped=Counter() if dropped is None else dropped,
+        source="drawing in memory",
+    )
 
 
 def read_file(
@@ -64,7 +101,12 @@ def read_file(
     suffix = path.suffix.lower()
     if suffix == ".ndjson":
         records = ndjson.parse_records(
-            _lines(path), recognized=recognized, strict=strict, dropped=dropped, source=str(path)
+            _lines(path),
+            word=path.name.split(".")[0],
+            recognized=recognized,
+            strict=strict,
+            dropped=dropped,
+            source=str(path),
         )
         return records if word is None else (replace(record, word=word) for record in records)
     if suffix not in _READERS:
@@ -134,12 +176,6 @@ def read_images(path: str | Path) -> UInt8[np.ndarray, "N 28 28"]:
     return array.reshape(len(array), 28, 28)
 
 
-def geometry_id(drawing: Drawing) -> str:
-    """A key_id for a drawing that came without one: the digest of its official JSON."""
-    points = Record("", "", None, drawing).to_json()["drawing"]
-    return f"geom-{hashlib.sha1(orjson.dumps(points)).hexdigest()[:16]}"
-
-
 def _admitted(
     found: Iterator[Found], path: Path, *, recognized: bool, strict: bool, dropped: Counter[str]
 ) -> Iterator[Record]:
@@ -175,40 +211,6 @@ def _lines(path: Path) -> Iterator[bytes]:
             raise ValueError(f"{path} is not ndjson")
         file.seek(0)
         yield from iter(partial(file.readline, MAX_LINE), b"")
-
-
-def _read_bin(path: Path, word: str) -> Iterator[Found]:
-    """Source: github.com/googlecreativelab/quickdraw-dataset, examples/binary_file_parser.py."""
-    with path.open("rb") as file:
-        for number in count(1):
-            if not (head := file.read(_BIN_HEAD.size)):
-                return
-            record = _bin_record(head, file, word)
-            if number == 1 and isinstance(record, str):
-                raise ValueError(f"{path} is no binary file of drawings: {record}")
-            yield f"drawing {number}", record
-            if isinstance(record, str):
-                return  # without its length, nobody knows where the next one begins
-
-
-_BIN_HEAD = struct.Struct("<Q2sbIH")  # key_id, country, recognised, seconds since 1970, strokes
-
-
-def _bin_record(head: bytes, file: IO[bytes], word: str) -> Record | str:
-    """The drawing whose first bytes are `head`, or why there is none."""
-    drawing: Drawing = []
-    try:
-        key_id, country, recognized, seconds, stroke_count = _BIN_HEAD.unpack(head)
-        for _ in range(stroke_count):
-            (size,) = struct.unpack("<H", file.read(2))
-            points = np.frombuffer(file.read(2 * size), dtype=np.uint8).astype(np.float64)
-            drawing.append(list(points.reshape(2, size)))
-    except (struct.error, ValueError):
-        return TRUNCATED
-    if recognized not in (0, 1) or not country.isascii():
-        return ndjson.MALFORMED
-    timestamp = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return Record(word, str(key_id), bool(recognized), drawing, country.decode(), timestamp)
 
 
 def _open_npy(path: Path) -> np.ndarray:
@@ -247,4 +249,4 @@ def _record(word: str, decode: Callable[[Any], Drawing], rows: Any) -> Record | 
         return ndjson.MALFORMED
 
 
-_READERS = {".bin": _read_bin, ".npz": _read_npz, ".npy": _read_npy, ".svg": _read_svg}
+_READERS = {".bin": binary.read_records, ".npz": _read_npz, ".npy": _read_npy, ".svg": _read_svg}

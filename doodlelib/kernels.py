@@ -172,6 +172,34 @@ def inspect(points, offsets, most, largest):
 
 
 @kernel
+def take(points, strokes, drawings, indices):
+    """The drawings at `indices`, one after the other.
+
+    Args:
+        points: (3, n) x, y, t.
+        strokes: (strokes + 1) where each stroke's points begin.
+        drawings: (drawings + 1) where each drawing's strokes begin.
+        indices: Of drawings.
+
+    Returns:
+        Their points (3, m), the points of each stroke, the strokes of each drawing.
+    """
+    first, last = drawings[:-1][indices], drawings[1:][indices]
+    counts = last - first
+    taken = np.empty((3, (strokes[last] - strokes[first]).sum()))
+    sizes = np.empty(counts.sum(), np.int64)
+    point, stroke = 0, 0
+    for drawing in range(len(indices)):
+        begin, end = strokes[first[drawing]], strokes[last[drawing]]
+        taken[:, point : point + end - begin] = points[:, begin:end]
+        point += end - begin
+        for source in range(first[drawing], last[drawing]):
+            sizes[stroke] = strokes[source + 1] - strokes[source]
+            stroke += 1
+    return taken, sizes, counts
+
+
+@kernel
 def to_box(points, offsets, size):
     """`strokes.to_box` of each drawing: the same numbers, (3, n) x, y, t."""
     boxed = points.copy()
@@ -184,6 +212,12 @@ def to_box(points, offsets, size):
             part[0, point] = (part[0, point] - x_low) * factor
             part[1, point] = (part[1, point] - y_low) * factor
     return boxed
+
+
+@kernel
+def norm(vector):
+    """`numpy.linalg.norm` of two numbers to the last bit: of the same BLAS, which may fuse them."""
+    return np.sqrt(np.dot(vector, vector))
 
 
 @kernel
@@ -205,6 +239,7 @@ def keep(points, strokes, epsilon, epsilon_time):
     for stroke in range(len(strokes) - 1):
         longest = max(longest, strokes[stroke + 1] - strokes[stroke])
     stack = np.empty((longest + 1, 2), np.int64)
+    chord, step = np.empty(2), np.empty(2)
     for stroke in range(len(strokes) - 1):
         stack[0, 0], stack[0, 1] = strokes[stroke], strokes[stroke + 1] - 1
         kept[stack[0, 0]] = kept[stack[0, 1]] = True
@@ -214,7 +249,8 @@ def keep(points, strokes, epsilon, epsilon_time):
             first, last = stack[depth]
             x, y, t = xs[first], ys[first], ts[first]
             chord_x, chord_y, chord_t = xs[last] - x, ys[last] - y, ts[last] - t
-            length = np.sqrt(chord_x * chord_x + chord_y * chord_y)
+            chord[0], chord[1] = chord_x, chord_y
+            length = norm(chord)
             pace_x, pace_y = chord_x / chord_t, chord_y / chord_t
             far = area = late = 0.0
             farthest = latest = first
@@ -227,7 +263,8 @@ def keep(points, strokes, epsilon, epsilon_time):
                         if cross / length > far:
                             far, farthest = cross / length, point
                 else:
-                    distance = np.sqrt(dx * dx + dy * dy)
+                    step[0], step[1] = dx, dy
+                    distance = norm(step)
                     if distance > far:
                         far, farthest = distance, point
                 if chord_t > 0:

@@ -1,14 +1,15 @@
 """Lines of ndjson to flat arrays to filters: the one engine behind every reader of drawings.
 
-Python objects cost more than the numbers in them, so a few thousand drawings at a time become one
+Python objects cost more than the numbers in them, so some hundred drawings at a time become one
 `Chunk` of flat arrays, and everything after that (filters, scaling, simplification, storing) works
 on whole chunks. `parse_records` gives single drawings from the same chunks.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, islice, product
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ import orjson
 from jaxtyping import Float64, UInt8
 
 from doodlelib.chunks import Chunk, concatenate, join, to_offsets
-from doodlelib.strokes import Record
+from doodlelib.strokes import Drawing, Record
 
 MAX_POINTS = 10_000  # the longest real drawing has a fifth of it
 MAX_MAGNITUDE = 1e6  # px and ms: far over any screen; 17 minutes, where the game stops after 20 s
+BATCH = 64  # lines that are parsed together where drawings are wanted one by one
 
 NOT_JSON = "not JSON"
 MALFORMED = "wrong types or keys"
@@ -39,123 +41,134 @@ _HEAD = {  # the keys that are read beside it, and what they may hold
     "countrycode": {str, type(None)},
     "timestamp": {str, type(None)},
 }
+_HEAD_TYPES = set(product(*_HEAD.values()))
 
 
 def parse_records(
     lines: Iterable[bytes],
     *,
+    word: str | None = None,
     recognized: bool = True,
     strict: bool = False,
     dropped: Counter[str],
     source: str,
 ) -> Iterator[Record]:
-    """The good drawings among `lines`, one by one; see `parse_chunks`."""
-    for chunk in parse_chunks(
-        lines, size=64, recognized=recognized, strict=strict, dropped=dropped, source=source
-    ):
+    """The good drawings among `lines`, one by one; what was dropped is added to `dropped`.
+
+    The other arguments are those of `parse_chunk`.
+    """
+    lines, first = iter(lines), 1
+    while batch := list(islice(lines, BATCH)):
+        chunk = parse_chunk(
+            batch, word=word, recognized=recognized, strict=strict, source=source, first=first
+        )
+        dropped.update(chunk.dropped)
         yield from chunk.records()
+        first += len(batch)
 
 
-def parse_chunks(
-    lines: Iterable[bytes],
+def parse_chunk(
+    lines: Sequence[bytes],
     *,
-    size: int = 512,
+    word: str | None = None,
     recognized: bool = True,
     strict: bool = False,
-    dropped: Counter[str],
     source: str,
-) -> Iterator[Chunk]:
-    """The good drawings among `lines`, as chunks of flat arrays.
+    first: int = 1,
+) -> Chunk:
+    """The good drawings among `lines`, in their order, as one chunk.
 
     A drawing is dropped, and counted under the first reason that fits, when its line is no JSON
     (a truncated line is none) or has other types than the schema's, x, y and t differ in length, a
     stroke is empty, it has under 2 or over `MAX_POINTS` points, a number is not finite or over
     `MAX_MAGNITUDE`, or its clock runs backwards (6 of 9,165 real ones; nothing is repaired).
+    Where there is no key_id, one is made from the drawing (see `geometry_id`).
 
     Args:
         lines: ndjson in the official schema, raw or simplified; blank lines are passed over.
-        size: Lines that are read and held at a time.
+        word: What the drawings show whose lines do not say so; none: such lines are bad.
         recognized: Leave out what the game did not recognise. Where that was not published
             (null) the drawing stays.
         strict: A bad line is an error; an unrecognised drawing is still only left out.
-        dropped: Counts by reason are added to it.
         source: What the lines come from, for messages.
-
-    Returns:
-        Chunks of at most `size` drawings, in the order of the lines. A missing key_id becomes
-        ``geom-`` and the first 16 hexadecimal digits of the drawing's SHA-1.
+        first: Number of the first line, for messages.
 
     Raises:
         ValueError: `strict`, and a line is bad; with `source` and the line's number.
     """
-    numbered = ((n, line) for n, line in enumerate(lines, 1) if line and not line.isspace())
-    while batch := list(islice(numbered, size)):
-        faults: dict[int, str] = {}
-        chunk, numbers = _parse_batch(batch, faults)
-        wrong = _faults(chunk)
-        faults.update((n, _FAULTS[code]) for n, code in zip(numbers, wrong, strict=True) if code)
-        if strict and faults:
-            number = min(faults)
-            raise ValueError(f"{source}, line {number}: {faults[number]}")
-        dropped.update(faults.values())
-        good = wrong == 0
-        if recognized:
-            unknown = np.array([head["recognized"] is False for head in chunk.heads], dtype=bool)
-            dropped.update([UNRECOGNIZED] * int((good & unknown).sum()))
-            good &= ~unknown
-        if good.any():
-            yield chunk if good.all() else chunk.take(np.flatnonzero(good))
+    faults: dict[int, str] = {}
+    chunk, numbers = _parse_lines(lines, word, faults)
+    wrong = _faults(chunk)
+    faults |= {n: _FAULTS[code] for n, code in zip(numbers, wrong, strict=True) if code}
+    if strict and faults:
+        number = min(faults)
+        raise ValueError(f"{source}, line {first + number}: {faults[number]}")
+    dropped, good = Counter(faults.values()), wrong == 0
+    if recognized:
+        unknown = np.array([head["recognized"] is False for head in chunk.heads], dtype=bool)
+        dropped += Counter({UNRECOGNIZED: int((good & unknown).sum())})
+        good &= ~unknown
+    chunk = chunk if good.all() else chunk.take(np.flatnonzero(good))
+    if not all(head["key_id"] for head in chunk.heads):
+        for head, record in zip(chunk.heads, chunk.records(), strict=True):
+            head["key_id"] = head["key_id"] or geometry_id(record.drawing)
+    return replace(chunk, dropped=dropped)
+
+
+def geometry_id(drawing: Drawing) -> str:
+    """A key_id for a drawing that came without one: the digest of its official JSON."""
+    points = Record("", "", None, drawing).to_json()["drawing"]
+    return f"geom-{hashlib.sha1(orjson.dumps(points)).hexdigest()[:16]}"
 
 
 class _Fault(Exception):
     """Why a line holds no drawing."""
 
 
-def _parse_batch(batch: list[tuple[int, bytes]], faults: dict[int, str]) -> tuple[Chunk, list[int]]:
-    """The drawings of a batch of numbered lines, and the number of each; `faults` gets the rest.
+def _parse_lines(
+    lines: Sequence[bytes], word: str | None, faults: dict[int, str]
+) -> tuple[Chunk, list[int]]:
+    """The drawings of some lines, and which line each is from; `faults` gets the other lines.
 
     Lines in the common form are scanned without making Python numbers; orjson judges all others.
     """
-    scanned, numbers = _scan(batch)
+    scanned, numbers = _scan(lines, word)
     parsed = {}
-    for number, line in batch:
-        if number not in numbers:
+    for number in sorted(set(range(len(lines))).difference(numbers)):
+        if lines[number].strip():
             try:
-                parsed[number] = _parse(line)
+                parsed[number] = _parse(lines[number], word)
             except _Fault as fault:
                 faults[number] = str(fault)
     if not parsed:
-        return scanned, list(numbers)
+        return scanned, numbers
     points, sizes, heads = zip(*parsed.values(), strict=True)
-    order = np.argsort([*numbers, *parsed])
-    return concatenate(scanned, join(points, sizes, list(heads))).take(order), sorted(
-        [*numbers, *parsed]
-    )
+    numbers += parsed
+    chunk = concatenate(scanned, join(points, sizes, list(heads)))
+    return chunk.take(np.argsort(numbers)), sorted(numbers)
 
 
-def _scan(batch: list[tuple[int, bytes]]) -> tuple[Chunk, dict[int, None]]:
-    """The drawings of the lines in the common form, and the numbers of those lines, in order.
+def _scan(lines: Sequence[bytes], word: str | None) -> tuple[Chunk, list[int]]:
+    """The drawings of the lines in the common form, and which lines those are.
 
     Such a line has the drawing last. What comes before it is JSON if it is so with a 0 in the
     drawing's place.
     """
     from doodlelib import kernels
 
-    numbers, heads, starts, texts, begin = [], [], [], [], 0
-    for number, line in batch:
-        at = line.rfind(_DRAWING) + len(_DRAWING)
+    numbers, heads, starts, begin = [], [], [], 0
+    for number, line in enumerate(lines):
+        at = line.find(_DRAWING) + len(_DRAWING)
         try:
-            head = _head(orjson.loads(line[:at] + b"0}"))
+            head = _head(orjson.loads(line[:at] + b"0}"), word)
         except (orjson.JSONDecodeError, _Fault):
-            continue
-        if not head["key_id"]:
-            head["key_id"] = _geometry_id(line[at:].rstrip()[:-1])
-        numbers.append(number)
-        heads.append(head)
-        starts.append(begin + at)
-        texts.append(line)
+            pass
+        else:
+            numbers.append(number)
+            heads.append(head)
+            starts.append(begin + at)
         begin += len(line) + 1
-    text = np.frombuffer(b"\n".join([*texts, b""]), dtype=np.uint8)
+    text = np.frombuffer(b"\n".join([*lines, b""]), dtype=np.uint8)
     points, sizes = np.empty((3, len(text) // 2)), np.empty(len(text) // 2, dtype=np.int64)
     counts = np.zeros(len(starts), dtype=np.int64)
     n_points, n_strokes = kernels.scan(
@@ -168,16 +181,18 @@ def _scan(batch: list[tuple[int, bytes]]) -> tuple[Chunk, dict[int, None]]:
         to_offsets(counts[usual]),
         [heads[index] for index in usual],
     )
-    return chunk, dict.fromkeys(numbers[index] for index in usual)
+    return chunk, [numbers[index] for index in usual]
 
 
-def _parse(line: bytes) -> tuple[Float64[np.ndarray, "3 n"], list[int], dict[str, Any]]:
+def _parse(
+    line: bytes, word: str | None
+) -> tuple[Float64[np.ndarray, "3 n"], list[int], dict[str, Any]]:
     """Points, points in each stroke, and head of one line, whatever its form."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
         raise _Fault(NOT_JSON) from None
-    head = _head(record)
+    head = _head(record, word)
     drawing = record["drawing"]
     if drawing == []:
         raise _Fault(EMPTY)
@@ -197,26 +212,20 @@ def _parse(line: bytes) -> tuple[Float64[np.ndarray, "3 n"], list[int], dict[str
         raise _Fault(MALFORMED)
     points = np.full((3, sum(sizes)), np.nan)
     points[: len(numbers)] = numbers
-    if not head["key_id"]:
-        head["key_id"] = _geometry_id(orjson.dumps(drawing))
     return points, sizes, head
 
 
-def _head(record: object) -> dict[str, Any]:
+def _head(record: object, word: str | None) -> dict[str, Any]:
     """What a line says beside the drawing, which must be there."""
     if not isinstance(record, dict) or "drawing" not in record:
         raise _Fault(MALFORMED)
     head = {key: record.get(key) for key in _HEAD}
-    if any(type(head[key]) not in allowed for key, allowed in _HEAD.items()):
+    if head["word"] is None:
+        head["word"] = word
+    if tuple(map(type, head.values())) not in _HEAD_TYPES:
         raise _Fault(MALFORMED)
-    if isinstance(head["key_id"], int):
-        head["key_id"] = str(head["key_id"])
+    head["key_id"] = "" if head["key_id"] is None else str(head["key_id"])
     return head
-
-
-def _geometry_id(drawing: bytes) -> str:
-    """An id for a drawing that was published without one, from its compact JSON."""
-    return f"geom-{hashlib.sha1(drawing).hexdigest()[:16]}"
 
 
 def _all_lists(values: Iterable) -> bool:

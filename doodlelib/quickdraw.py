@@ -208,7 +208,7 @@ def _open(url: str, path: Path, *, wanted: int = 0, progress: bool) -> io.Buffer
     if not url.startswith("file:"):
         return io.BufferedReader(RemoteFile(url, path, wanted=wanted, progress=progress), BUFFER)
     try:
-        return path.open("rb")
+        return io.BufferedReader(path.open("rb", buffering=0), BUFFER)
     except FileNotFoundError:
         raise FileNotFoundError(f"{url}: this mirror has no such file") from None
 

@@ -37,9 +37,7 @@ from doodlelib.strokes import (
 )
 
 GEOMETRY = 3  # inputs beside those of `inputs`: direction of the move, log of its distance
-PAST = 6  # inputs about the times so far, see `_past`
-AHEAD = 2  # inputs about what is still to be drawn, see `_ahead`
-GAME = 20_000.0  # ms: the game ends then, and people hurry towards it
+PAST = 5  # inputs about the times so far, see `_past`
 LEAST_STD = 0.05  # of a component, in standardised log time
 MAX_TIME = 8.0  # standard deviations of log time: a pause of minutes, and no overflow
 
@@ -70,7 +68,7 @@ class Retimer(nn.Module):
         stack = {"layers": 1, "dropout": config.dropout, "layer": FusedLayer}
         own = INPUTS + GEOMETRY
         self.shape = BiLSTM(own, config.hidden_size, **stack)
-        self.course = LSTM(2 * config.hidden_size + own + AHEAD + PAST, config.hidden_size, **stack)
+        self.course = LSTM(2 * config.hidden_size + own + PAST, config.hidden_size, **stack)
         self.head = nn.Linear(config.hidden_size, 2 * config.num_modes * 4)
 
     @property
@@ -190,20 +188,14 @@ class Retimer(nn.Module):
             rows[:, step, DT] = time[:, 0].clamp(-MAX_TIME, MAX_TIME)
         return rows[..., DT]
 
-    def _past(self, rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T 6"]:
-        """The time of each row, the time since the start in games, and of each kind of move the
-        mean time up to there and whether there was one."""
+    @staticmethod
+    def _past(rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T 5"]:
+        """The time of each row, and of drawn and lifted moves up to it the mean and whether any."""
         kinds = rows[..., PEN_COLUMNS][..., :2].clone()
         kinds[:, 0] = 0  # the first point has no time before it
         count = kinds.cumsum(dim=1)
-        time = rows[..., DT, None]
-        mean = (kinds * time).cumsum(dim=1) / count.clamp(min=1)
-        scale = self.scale
-        of_kind = time * time.new_tensor([scale.segment_std, scale.pause_std]) + time.new_tensor(
-            [scale.segment_mean, scale.pause_mean]
-        )
-        elapsed = (kinds * of_kind.exp()).sum(dim=-1, keepdim=True).cumsum(dim=1) / GAME
-        return torch.cat([time, elapsed, mean, (count > 0).to(rows.dtype)], dim=-1)
+        mean = (kinds * rows[..., DT, None]).cumsum(dim=1) / count.clamp(min=1)
+        return torch.cat([rows[..., DT, None], mean, (count > 0).to(rows.dtype)], dim=-1)
 
     def _see(
         self, rows: Float[Tensor, "B T 6"], lengths: Int64[Tensor, " B"]
@@ -213,16 +205,7 @@ class Retimer(nn.Module):
         moves, _ = inputs(rows, see_time=hidden, place=origin(rows), xy=self.scale.xy)
         distance = mdn.log_distance(rows[..., :DT])[..., None]
         own = torch.cat([moves, rows[..., :DT] / distance.exp(), distance], dim=-1)
-        return torch.cat([self.shape(own, lengths)[0], own, self._ahead(rows, lengths)], dim=-1)
-
-    @staticmethod
-    def _ahead(
-        rows: Float[Tensor, "B T 6"], lengths: Int64[Tensor, " B"]
-    ) -> Float[Tensor, "B T 2"]:
-        """Logs of how many segments and how many strokes are still to come at each row."""
-        number = torch.arange(rows.shape[1], device=rows.device)
-        kinds = rows[..., PEN_COLUMNS][..., :2] * (number < lengths[:, None])[..., None]
-        return (kinds.sum(dim=1, keepdim=True) - kinds.cumsum(dim=1) + 1).log()
+        return torch.cat([self.shape(own, lengths)[0], own], dim=-1)
 
     def _first_state(self, rows: Float[Tensor, "B T 6"]) -> list[tuple[Tensor, Tensor]]:
         zero = rows.new_zeros(len(rows), self.course.hidden_size)

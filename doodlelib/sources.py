@@ -2,37 +2,62 @@
 
 import hashlib
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
 
 from doodlelib import formats, ndjson, paths, quickdraw, sample
 from doodlelib.chunks import Chunk, from_records
-from doodlelib.strokes import Record
 
-BATCH = 512  # drawings in memory at a time; more no longer fit the cache
+BATCH = 512  # drawings in a block; more no longer fit the cache
+AHEAD = 8  # blocks that are read before the first is done with
+T = TypeVar("T", bound=Sized)
+Parse = Callable[[list], Chunk]
 
 
 def read_chunks(
+    word: str, source: str | Path, *, limit: int | None, dropped: Counter[str], **options: Any
+) -> Iterator[Chunk]:
+    """The first `limit` good drawings of a word; the arguments are those of `read_blocks`."""
+    with ThreadPoolExecutor(1) as pool:
+        options |= {"limit": limit, "dropped": dropped, "submit": pool.submit}
+        for future in read_blocks(word, source, **options):
+            chunk = future.result()
+            dropped.update(chunk.dropped)
+            if len(chunk):
+                yield chunk
+
+
+def read_blocks(
     word: str,
     source: str | Path,
     *,
     limit: int | None,
+    submit: Callable[[Parse, list], Future[T]],
     dropped: Counter[str],
     recognized: bool = True,
     seed: int = 0,
     base_url: str | None = None,
     cache: str | Path | None = None,
     progress: bool = True,
-) -> Iterator[Chunk]:
+) -> Iterator[Future[T]]:
     """The first `limit` good drawings of a word, from no more of the source than they take.
+
+    The blocks are the same however many of them are worked on at once.
 
     Args:
         word: What they show.
         source: See `dataset.prepare`.
         limit: How many; None: all.
-        dropped: Counts by reason are added to it.
+        submit: Starts the work on a block: ``parse(batch)`` and whatever is to follow. The length
+            of what comes of it counts towards the limit.
+        dropped: What was dropped before there was a chunk is added to it, by reason.
         recognized: Leave out what the game did not recognise, where that was published.
         seed: Of the sample.
         base_url: See `quickdraw.read_drawings`.
@@ -43,37 +68,42 @@ def read_chunks(
         ValueError: No such word or source.
         FileNotFoundError, ConnectionError: The published files cannot be reached.
     """
+    items: Iterator
+    parse: Parse = from_records
     if source == "raw" or source == "simplified":
-        lines = quickdraw.lines(
+        items = quickdraw.lines(
             word, kind=source, base_url=base_url, cache=cache, progress=progress
         )
-        left = limit
-        while batch := list(islice(lines, BATCH if left is None else min(BATCH, left))):
-            for chunk in ndjson.parse_chunks(
-                batch, recognized=recognized, dropped=dropped, source=f"{word} ({source})"
-            ):
-                left = None if left is None else left - len(chunk)
-                yield chunk
-        return
-    records: Iterator[Record]
-    if source == "sample":
-        records = iter(sample.make_drawings(word, n=limit or 0, seed=seed))
+        parse = partial(ndjson.parse_chunk, recognized=recognized, source=f"{word} ({source})")
+    elif source == "sample":
+        items = iter(sample.make_drawings(word, n=limit or 0, seed=seed))
     else:
         folder = find_folder(source)
-        records = formats.read_folder(folder, word=word, recognized=recognized, dropped=dropped)
-    records = islice(records, limit)
-    while batch := list(islice(records, BATCH)):
-        yield from_records(batch)
+        items = formats.read_folder(folder, word=word, recognized=recognized, dropped=dropped)
+    left, asked = limit, deque()
+    while batch := list(islice(items, BATCH if left is None else min(BATCH, left))):
+        future = submit(parse, batch)
+        yield future
+        if left is not None:
+            left -= len(batch)
+            asked.append((len(batch), future))
+            while asked and (left == 0 or len(asked) > AHEAD):
+                size, future = asked.popleft()
+                left += size - len(future.result())
 
 
 def describe(source: str | Path, *, base_url: str | None) -> dict[str, str]:
-    """What of a source decides a store: where the files lie, or what one's own folder holds."""
-    if source == "sample":
-        return {"kind": "sample"}
+    """What of a source decides a store: where files lie, what is made, what a folder holds."""
     if source in quickdraw.FOLDERS:
         url = base_url or os.environ.get(quickdraw.BASE_URL_VARIABLE) or quickdraw.BUCKET
         return {"kind": str(source), "base_url": url.rstrip("/")}
-    folder, digest = find_folder(source), hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
+    if source == "sample":  # tells when a later version would make others
+        for word in sample.WORDS:
+            for record in sample.make_drawings(word, n=1):
+                digest.update(orjson.dumps(record.to_json()))
+        return {"kind": "sample", "digest": digest.hexdigest()}
+    folder = find_folder(source)
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         with path.open("rb") as file:

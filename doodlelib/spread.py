@@ -1,26 +1,30 @@
 """The scale of a training split, from drawings that come in pieces."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from doodlelib.strokes import DT, MIN_DT, PEN, Scale
 
 
-@dataclass
+@dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation of values that come in pieces."""
+    """Mean and standard deviation of values; a sum of spreads is that of all their values."""
 
     count: int = 0
     total: float = 0.0
     squares: float = 0.0
 
-    def add(self, values: Float[np.ndarray, "..."]) -> None:
-        """Take more values in."""
-        self.count += values.size
-        self.total += float(values.sum(dtype=np.float64))
-        self.squares += float(np.square(values, dtype=np.float64).sum())
+    @classmethod
+    def of(cls, values: Float64[np.ndarray, "..."]) -> "Spread":
+        """That of `values`."""
+        return cls(values.size, float(values.sum()), float(np.square(values).sum()))
+
+    def __add__(self, other: "Spread") -> "Spread":
+        return Spread(
+            self.count + other.count, self.total + other.total, self.squares + other.squares
+        )
 
     @property
     def mean(self) -> float:
@@ -34,25 +38,29 @@ class Spread:
         return variance**0.5 if variance > 1e-9 else 1.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Spreads:
     """What `Scale` is made of, over moves within drawings."""
 
-    xy: Spread = field(default_factory=Spread)
-    segment: Spread = field(default_factory=Spread)
-    pause: Spread = field(default_factory=Spread)
+    xy: Spread = Spread()
+    segment: Spread = Spread()
+    pause: Spread = Spread()
 
-    def add(self, rows: Float32[np.ndarray, "n 4"], lengths: Int64[np.ndarray, " d"]) -> None:
-        """Take in stroke-4 rows of drawings of these lengths."""
-        rows = np.delete(rows, np.cumsum(lengths) - lengths, axis=0)
-        self.xy.add(rows[:, :DT])
-        rows = rows[~np.isnan(rows[:, DT])]
-        log_dt = np.log(np.maximum(rows[:, DT], MIN_DT))
-        drawn = rows[:, PEN] > 0.5
-        self.segment.add(log_dt[drawn])
-        self.pause.add(log_dt[~drawn])
+    @classmethod
+    def of(cls, rows: Float32[np.ndarray, "n 4"], lengths: Int64[np.ndarray, " d"]) -> "Spreads":
+        """Those of the stroke-4 rows of drawings of these lengths."""
+        moves = np.ones(len(rows), dtype=bool)
+        moves[np.cumsum(lengths) - lengths] = False
+        columns = rows.compress(moves, axis=0).T.astype(np.float64, order="C")
+        dt, drawn = columns[DT], columns[PEN] > 0.5
+        log_dt, timed = np.log(np.maximum(dt, MIN_DT)), ~np.isnan(dt)
+        segments, pauses = log_dt[timed & drawn], log_dt[timed & ~drawn]
+        return cls(Spread.of(columns[:DT]), Spread.of(segments), Spread.of(pauses))
+
+    def __add__(self, other: "Spreads") -> "Spreads":
+        return Spreads(self.xy + other.xy, self.segment + other.segment, self.pause + other.pause)
 
     def to_scale(self) -> Scale:
-        """The scale of all rows so far."""
+        """The scale of all these moves."""
         segment, pause = self.segment, self.pause
         return Scale(self.xy.std, segment.mean, segment.std, pause.mean, pause.std)

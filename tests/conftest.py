@@ -3,6 +3,8 @@
 import os
 import shutil
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 
@@ -18,6 +20,14 @@ def mirror() -> str:
     if not url:
         pytest.skip("DOODLELIB_QUICKDRAW_URL names no mirror of the Quick, Draw! data")
     return url
+
+
+@pytest.fixture(scope="session")
+def mirror_folder(mirror: str) -> Path:
+    """The folder of that mirror, if it is one."""
+    if not mirror.startswith("file:"):
+        pytest.skip("the mirror is no folder")
+    return Path(url2pathname(urlsplit(mirror).path))
 
 
 @pytest.fixture(scope="module")

@@ -1,51 +1,17 @@
 """Every reader: known files read right, hostile files refused, mutated files never worse."""
 
+import io
 import json
-import struct
+import zipfile
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
+from files import LINE, MOVES, as_bin, points, read_one, write_svg
 
-from doodlelib import formats, ndjson
-from doodlelib.strokes import to_stroke4
-
-LINE = {
-    "word": "cat",
-    "countrycode": "DE",
-    "timestamp": "2017-03-01 10:00:00.00000 UTC",
-    "recognized": True,
-    "key_id": "123",
-    "drawing": [[[1, 2.5], [3, 4], [0, 20]], [[5], [6], [90]]],
-}
-MOVES = np.array([np.ones((2, 3), np.int16), np.ones((3, 3), np.int16)], dtype=object)
-SVG = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 100 100'>{}</svg>"
-
-
-def as_bin(*, recognized: int = 1, strokes: tuple = (((1, 2), (3, 4)), ((9,), (8,)))) -> bytes:
-    head = struct.pack("<Q2sbIH", 2**63, b"DE", recognized, 1_490_000_000, len(strokes))
-    return head + b"".join(struct.pack("<H", len(x)) + bytes(x) + bytes(y) for x, y in strokes)
-
-
-def write_svg(path: Path, content: str) -> Path:
-    path.write_text(SVG.format(content))
-    return path
-
-
-def read_one(path: Path, **options) -> formats.Record:
-    (record,) = formats.read_file(path, strict=True, **options)
-    return record
-
-
-def points(drawing: list) -> list:
-    return [np.column_stack(stroke).tolist() for stroke in drawing]
-
-
-def mirrored(mirror: str, name: str) -> Path:
-    if not mirror.startswith("file://"):
-        pytest.skip("the mirror is no folder")
-    return Path(mirror.removeprefix("file://")) / name
+from doodlelib import binary, formats, ndjson
+from doodlelib.formats import geometry_id
+from doodlelib.strokes import from_stroke4, to_stroke4
 
 
 def test_ndjson(tmp_path):
@@ -55,6 +21,73 @@ def test_ndjson(tmp_path):
     assert (record.word, record.key_id, record.recognized) == ("cat", "123", True)
     assert points(record.drawing) == [[[1, 3, 0], [2.5, 4, 20]], [[5, 6, 90]]]
     assert read_one(path, word="lion").word == "lion"
+
+
+def test_ndjson_that_names_no_word_is_named_by_its_file(tmp_path):
+    path = tmp_path / "house boat.test.ndjson"
+    nameless = {"drawing": LINE["drawing"]}
+    lines = [nameless, nameless | {"word": None}, LINE, nameless | {"word": 7}]
+    path.write_text("\n".join(json.dumps(line, separators=(",", ":")) for line in lines))
+    dropped = Counter()
+    records = list(formats.read_file(path, dropped=dropped))
+    assert [record.word for record in records] == ["house boat", "house boat", "cat"]
+    assert dropped == {ndjson.MALFORMED: 1}
+    assert [record.word for record in formats.read_file(path, word="ark")] == ["ark"] * 3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda strokes: strokes,
+        lambda strokes: tuple(tuple(map(tuple, stroke)) for stroke in strokes),
+        lambda strokes: [np.array(stroke) for stroke in strokes],
+        lambda strokes: from_stroke4(to_stroke4(strokes)),
+        lambda strokes: {"drawing": strokes},
+        lambda strokes: LINE | {"drawing": [list(np.array(stroke)) for stroke in strokes]},
+    ],
+)
+@pytest.mark.parametrize("rows", [2, 3])
+def test_a_drawing_in_memory_is_read_like_a_file(make, rows):
+    strokes = [[[0, 1.5], [0, -4], [0, 20]], [[4], [6], [90]]]
+    made = make([stroke[:rows] for stroke in strokes])
+    (record,) = formats.read(made, strict=True)
+    expected = [np.column_stack(stroke[:rows]).tolist() for stroke in strokes]
+    assert points(record.drawing) == expected
+    assert record.word == (made.get("word", "") if isinstance(made, dict) else "")
+    assert record.key_id == (made.get("key_id") if len(made) > 2 else geometry_id(record.drawing))
+    assert next(formats.read(made, word="dog")).word == "dog"
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        ([], ndjson.EMPTY),
+        ([[[1], [2], [0]]], ndjson.EMPTY),
+        ([[[1, 2], [3]]], ndjson.LENGTHS),
+        ([[[1, 2], [3, np.nan]]], ndjson.MALFORMED),
+        ([[[1, 2], [3, 1e300]]], ndjson.TOO_LARGE),
+        ([[[1, 2], [3, 4], [9, 0]]], ndjson.CLOCK),
+        ({"word": "cat"}, ndjson.MALFORMED),
+        (LINE | {"recognized": False}, ndjson.UNRECOGNIZED),
+    ],
+)
+def test_a_bad_drawing_in_memory_is_dropped_or_an_error(made, reason):
+    dropped = Counter()
+    assert list(formats.read(made, dropped=dropped)) == []
+    assert dropped == {reason: 1}
+    if reason != ndjson.UNRECOGNIZED:
+        with pytest.raises(ValueError, match="drawing in memory"):
+            list(formats.read(made, strict=True))
+    with pytest.raises(ValueError, match="no drawing"):
+        formats.read([[[1, object()], [3, 4]]])
+
+
+def test_one_function_reads_files_and_folders(tmp_path):
+    path = write_svg(tmp_path / "cat.svg", "<path d='M0 0L1 1'/>")
+    (tmp_path / "dog.ndjson").write_text(json.dumps(LINE))
+    assert [record.word for record in formats.read(path)] == ["cat"]
+    assert [record.word for record in formats.read(str(tmp_path))] == ["cat", "dog"]
+    assert [record.word for record in formats.read(tmp_path, word="dog")] == ["dog"]
 
 
 def test_ndjson_bad_lines_are_counted_or_named(tmp_path):
@@ -68,11 +101,11 @@ def test_ndjson_bad_lines_are_counted_or_named(tmp_path):
         list(formats.read_file(path, strict=True))
 
 
-def test_mirror_raw_and_simplified(mirror):
-    (raw, *_) = formats.read_file(mirrored(mirror, "full/raw/cat.ndjson"))
-    (plain, *_) = formats.read_file(mirrored(mirror, "full/simplified/cat.ndjson"))
+def test_mirror_raw_and_simplified(mirror_folder):
+    (raw, *_) = formats.read_file(mirror_folder / "full/raw/cat.ndjson")
+    (plain, *_) = formats.read_file(mirror_folder / "full/simplified/cat.ndjson")
     assert (len(raw.drawing[0]), len(plain.drawing[0])) == (3, 2)
-    images = formats.read_images(mirrored(mirror, "full/numpy_bitmap/cat.npy"))
+    images = formats.read_images(mirror_folder / "full/numpy_bitmap/cat.npy")
     assert images.shape == (3000, 28, 28)
     assert 20 < images[:100].mean() < 90
 
@@ -96,7 +129,7 @@ def test_bin_truncated(tmp_path):
         path.write_bytes(as_bin() + as_bin()[:cut])
         dropped = Counter()
         assert len(list(formats.read_file(path, dropped=dropped))) == 1
-        assert dropped == {formats.TRUNCATED: 1}
+        assert dropped == {binary.TRUNCATED: 1}
         with pytest.raises(ValueError, match="drawing 2: file ends"):
             list(formats.read_file(path, strict=True))
 
@@ -129,6 +162,50 @@ def test_npy_numbers_out_of_range(tmp_path, value):
     dropped = Counter()
     assert list(formats.read_file(tmp_path / "cat.npy", dropped=dropped)) == []
     assert dropped == {ndjson.TOO_LARGE: 1}
+
+
+def as_npz(path, rows):
+    file = io.BytesIO()
+    moves = np.empty(1, dtype=object)
+    moves[0] = rows
+    np.save(file, moves, allow_pickle=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train.npy", file.getvalue())
+
+
+LONG = np.tile([[1.0, 1.0, 0.0, 1.0], [-1.0, 1.0, 0.0, 1.0]], (50_000, 1))  # stroke-4
+
+
+@pytest.mark.parametrize(
+    ("suffix", "write", "reason"),
+    [
+        (".npy", lambda path: np.save(path, LONG), ndjson.TOO_LONG),
+        (".npz", lambda path: as_npz(path, LONG[:, [0, 1, 2]]), ndjson.MALFORMED),
+        (
+            ".bin",
+            lambda path: path.write_bytes(as_bin(strokes=(([7] * 50_000,) * 2,) * 2)),
+            ndjson.TOO_LONG,
+        ),
+        (
+            ".ndjson",
+            lambda path: path.write_text(json.dumps({"drawing": [LONG[:, :2].T.tolist()]})),
+            ndjson.TOO_LONG,
+        ),
+        (
+            ".svg",
+            lambda path: write_svg(path, f"<path d='M0 0L{'1 1 2 2 ' * 6_000}'/>"),
+            ndjson.TOO_LONG,
+        ),
+    ],
+)
+def test_a_drawing_of_too_many_points_is_dropped_from_any_file(tmp_path, suffix, write, reason):
+    path = tmp_path / f"cat{suffix}"
+    write(path)
+    dropped = Counter()
+    assert list(formats.read_file(path, dropped=dropped)) == []
+    assert dropped == {reason: 1}
+    with pytest.raises(ValueError, match=f"cat{suffix}"):
+        list(formats.read_file(path, strict=True))
 
 
 def test_images(tmp_path):

@@ -2,33 +2,17 @@
 
 import io
 import json
-import struct
 import zipfile
 from collections import Counter
 
 import numpy as np
 import pytest
+from files import LINE, MOVES, SVG, as_bin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doodlelib import formats
 from doodlelib.strokes import to_stroke4
-
-LINE = {
-    "word": "cat",
-    "countrycode": "DE",
-    "timestamp": "2017-03-01 10:00:00.00000 UTC",
-    "recognized": True,
-    "key_id": "123",
-    "drawing": [[[1, 2.5], [3, 4], [0, 20]], [[5], [6], [90]]],
-}
-MOVES = np.array([np.ones((2, 3), np.int16), np.ones((3, 3), np.int16)], dtype=object)
-SVG = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 100 100'>{}</svg>"
-
-
-def as_bin(*, recognized: int = 1, strokes: tuple = (((1, 2), (3, 4)), ((9,), (8,)))) -> bytes:
-    head = struct.pack("<Q2sbIH", 2**63, b"DE", recognized, 1_490_000_000, len(strokes))
-    return head + b"".join(struct.pack("<H", len(x)) + bytes(x) + bytes(y) for x, y in strokes)
 
 
 def good_bytes(suffix: str) -> bytes:
@@ -83,6 +67,31 @@ def test_mutated_files_are_read_dropped_or_refused(tmp_path_factory, suffix, ins
             formats.read_images(path)
         except ValueError as error:
             assert str(path) in str(error)
+
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
+rows = st.lists(st.integers(0, 99), max_size=4)
+nested = st.recursive(
+    leaves | rows | rows.map(np.array),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["drawing", "word", "key_id"]) | leaves, inner, max_size=3
+        )
+    ),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(made=st.lists(nested, max_size=3) | st.fixed_dictionaries({"drawing": nested}))
+def test_whatever_is_in_memory_is_read_dropped_or_refused(made):
+    dropped = Counter()
+    try:
+        records = list(formats.read(made, dropped=dropped))
+    except ValueError as error:
+        assert "no drawing" in str(error)
+    else:
+        assert len(records) + dropped.total() == 1
 
 
 @pytest.mark.parametrize("suffix", [".ndjson", ".bin", ".npy", ".svg", ".npz"])

@@ -3,7 +3,6 @@
 import warnings
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -15,22 +14,14 @@ WORDS = ["t-shirt", "The Eiffel Tower", "hot air balloon"]
 KINDS: tuple[quickdraw.Kind, ...] = ("raw", "simplified")
 
 
-@pytest.fixture
-def folder(mirror: str) -> Path:
-    """The mirror's own folder."""
-    if not mirror.startswith("file:"):
-        pytest.skip("the mirror is no folder")
-    return Path(unquote(urlsplit(mirror).path))
-
-
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_server_gives_what_the_folder_gives(
-    mirror: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranges: bool
+    mirror: str, mirror_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranges: bool
 ):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     names = [f"full/{kind}/{word}.ndjson" for kind in KINDS for word in WORDS]
     names += ["full/numpy_bitmap/cat.npy", "sketchrnn/pig.test.npz"]
-    files = {name: (folder / name).read_bytes() for name in names}
+    files = {name: (mirror_folder / name).read_bytes() for name in names}
     with serving(files, ranges=ranges) as server:
         here: dict[str, Any] = {"base_url": server.url, "cache": tmp_path, "progress": False}
         for word in WORDS:

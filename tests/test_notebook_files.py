@@ -16,6 +16,7 @@ from doodlelib.run import STEPS
 
 CELL_LINES = 25
 FORBIDDEN = r"^\s*[%!]|sys\.path|os\.chdir|CUDA_VISIBLE_DEVICES|\binteract\b"
+WIDGETS = {f"doodlelib.{name}" for name in ("widgets", "player", "pad", "latent_map", "controls")}
 
 Notebook = dict[str, Any]
 
@@ -126,10 +127,11 @@ def test_widgets_have_a_static_twin(notebook: Notebook) -> None:
     code, names = code_cells(notebook), set()
     for cell in code:
         for node in ast.walk(ast.parse(source(cell))):
-            if isinstance(node, ast.ImportFrom) and node.module == "doodlelib.widgets":
+            if isinstance(node, ast.ImportFrom) and node.module in WIDGETS:
                 names |= {alias.asname or alias.name for alias in node.names}
             if isinstance(node, ast.ImportFrom) and node.module == "doodlelib":
-                names |= {alias.asname or alias.name for alias in node.names} & {"widgets"}
+                found = {alias.asname or alias.name: alias.name for alias in node.names}
+                names |= {own for own, name in found.items() if f"doodlelib.{name}" in WIDGETS}
     for before, cell in itertools.pairwise(code):
         calls = [node for node in ast.walk(ast.parse(source(cell))) if isinstance(node, ast.Call)]
         makes_widget = any(ast.unparse(call.func).split(".")[0] in names for call in calls)

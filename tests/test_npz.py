@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from files import points
 
 from doodlelib import formats, npz
 
@@ -46,19 +47,9 @@ def write_npz(path: Path, payload: bytes) -> Path:
     return path
 
 
-def points(drawing: list) -> list:
-    return [np.column_stack(stroke).tolist() for stroke in drawing]
-
-
-def mirrored(mirror: str, name: str) -> Path:
-    if not mirror.startswith("file://"):
-        pytest.skip("the mirror is no folder")
-    return Path(mirror.removeprefix("file://")) / name
-
-
-def test_mirror_agrees_with_numpy(mirror):
+def test_mirror_agrees_with_numpy(mirror_folder):
     for word in ("face", "pig"):
-        path = mirrored(mirror, f"sketchrnn/{word}.test.npz")
+        path = mirror_folder / f"sketchrnn/{word}.test.npz"
         with np.load(path, allow_pickle=True) as file:  # a copy that is known
             expected = file["test"]
         records = list(formats.read_file(path, strict=True))
@@ -148,6 +139,17 @@ def test_npz_bombs_and_impostors(tmp_path):
     np.savez(path, numbers=np.zeros((3, 3)))
     with pytest.raises(ValueError, match="float64"):
         list(formats.read_file(path))
+
+
+def test_npz_member_that_walks_out_is_read_where_it_is(tmp_path):
+    path = tmp_path / "inner" / "cat.npz"
+    path.parent.mkdir()
+    payload = pickle.dumps(objects(STROKE3), protocol=4)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../train.npy", as_npy(payload))
+        archive.writestr(f"{tmp_path}/test.npy", as_npy(payload))
+    assert len(list(formats.read_file(path, strict=True))) == 2
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
 
 
 def test_stroke3_stand_in_without_state_is_refused():

@@ -1,31 +1,15 @@
 """SVG in and out: known shapes, hostile files, and markup that plays in true time."""
 
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import numpy as np
 import pytest
+from files import points, read_one, write_svg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doodlelib import formats, svg
 from doodlelib.strokes import to_box, without_time
-
-SVG = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 100 100'>{}</svg>"
-
-
-def write_svg(path: Path, content: str) -> Path:
-    path.write_text(SVG.format(content))
-    return path
-
-
-def read_one(path: Path, **options) -> formats.Record:
-    (record,) = formats.read_file(path, strict=True, **options)
-    return record
-
-
-def points(drawing: list) -> list:
-    return [np.column_stack(stroke).tolist() for stroke in drawing]
 
 
 @pytest.mark.parametrize(

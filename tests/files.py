@@ -1,0 +1,43 @@
+"""Small files of drawings, and what is in them, for the tests of several readers."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from doodlelib import formats
+from doodlelib.strokes import Record
+
+LINE = {
+    "word": "cat",
+    "countrycode": "DE",
+    "timestamp": "2017-03-01 10:00:00.00000 UTC",
+    "recognized": True,
+    "key_id": "123",
+    "drawing": [[[1, 2.5], [3, 4], [0, 20]], [[5], [6], [90]]],
+}
+MOVES = np.array([np.ones((2, 3), np.int16), np.ones((3, 3), np.int16)], dtype=object)
+SVG = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 100 100'>{}</svg>"
+
+
+def as_bin(*, recognized: int = 1, strokes: tuple = (((1, 2), (3, 4)), ((9,), (8,)))) -> bytes:
+    """A drawing in Google's binary format."""
+    head = struct.pack("<Q2sbIH", 2**63, b"DE", recognized, 1_490_000_000, len(strokes))
+    return head + b"".join(struct.pack("<H", len(x)) + bytes(x) + bytes(y) for x, y in strokes)
+
+
+def write_svg(path: Path, content: str) -> Path:
+    """`path`, where `content` is now within an ``<svg>``."""
+    path.write_text(SVG.format(content))
+    return path
+
+
+def read_one(path: Path, **options) -> Record:
+    """The only drawing of a file."""
+    (record,) = formats.read_file(path, strict=True, **options)
+    return record
+
+
+def points(drawing: list) -> list:
+    """The points of each stroke, as lists of numbers."""
+    return [np.column_stack(stroke).tolist() for stroke in drawing]
