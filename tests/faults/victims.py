@@ -197,18 +197,17 @@ def in_write(number: int) -> None:
 
 def at_mutation(number: int, folder: Path, note: Path | None = None) -> None:
     """Die before the `number`-th change to what lies in `folder`; count changes in `note`."""
-    seen = 0
+    numbers = itertools.count(1)
 
     def watch(event: str, given: tuple) -> None:
-        nonlocal seen
         if event not in MUTATIONS or not str(given[0]).startswith(str(folder)):
             return
         if event == "open" and not given[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             return
-        seen += 1
+        mine = next(numbers)  # another thread may come here while this one writes its note
         if note:
-            note.write_text(str(seen))
-        if seen == number:
+            note.write_text(str(mine))
+        if mine == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
