@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from doodlelib import checkpoint, dataset, export, formats, raster, sample
+from doodlelib import checkpoint, dataset, export, formats, framing, raster, sample
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.parameters import read_parameters, read_yaml
 from doodlelib.paths import CONFIG, NOTEBOOKS
@@ -143,7 +143,7 @@ def make_readers(folder: Path) -> dict[str, Reader]:
         "npz, inside": Reader(
             npys, "cat.npz", read_drawings, wrap=lambda data: _zipped({"train.npy": data})
         ),
-        "picture": Reader(images, "cat.png", lambda path: raster.to_frame(raster.read_image(path))),
+        "picture": Reader(images, "cat.png", lambda path: framing.to_frame(framing.read_image(path))),
         "checkpoint": Reader([model], "model.pt", read_checkpoint),
         "checkpoint, inside": Reader(
             [parts[pickled]],

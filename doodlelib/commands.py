@@ -11,7 +11,7 @@ from doodlelib.export import to_gif, to_svg
 from doodlelib.formats import read_file
 from doodlelib.parameters import check_parameters, parse_values
 from doodlelib.paths import CONFIG, NOTEBOOKS, PROCESSED, RUNS, checked_name
-from doodlelib.raster import read_image, to_frame
+from doodlelib.framing import read_image, to_frame
 from doodlelib.run import run_notebook
 
 IMAGE_SIZES = {"simplified": 255, "reduced": 28}  # px, by data mode

@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sources": {"paths", "strokes", "chunks", "ndjson", "formats", "quickdraw", "sample"},
     "simplify": {"strokes", "kernels", "chunks"},
     "raster": {"strokes", "kernels"},
+    "framing": {"strokes", "raster"},
     "spread": {"strokes"},
     "store": {"paths", "strokes"},
     "blocks": {"chunks", "simplify", "spread", "store"},
@@ -77,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "widgets": {"vae", "player", "controls", "latent_map"},
     # the command line
     "run": {"paths", "signals", "parameters"},
-    "commands": {"paths", "parameters", "formats", "export", "raster", "checkpoint", "run"},
+    "commands": {"paths", "parameters", "formats", "export", "framing", "checkpoint", "run"},
     "__main__": {"run", "commands"},
     "cluster": {"dataset", "train", "run"},
 }
