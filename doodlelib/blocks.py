@@ -1,20 +1,26 @@
 """Some hundred drawings at a time through every step: read, simplified, split, stroke-4."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
+from joblib import cpu_count
 
 from doodlelib.chunks import Chunk, to_stroke4
 from doodlelib.simplify import simplify_chunk
+from doodlelib.sources import AHEAD, read_blocks
 from doodlelib.spread import Spreads
 from doodlelib.store import ID_WIDTH, SPLITS
 
+MOST_THREADS = 4  # more would wait for the interpreter lock, which a quarter of the work needs
 T = TypeVar("T")
 
 
@@ -51,6 +57,80 @@ class Block:
 
     def __len__(self) -> int:
         return sum(len(part.ids) for part in self.parts)
+
+
+def start_blocks(
+    word: str,
+    source: str | Path,
+    *,
+    settings: dict[str, Any],
+    submit: Callable[..., Future[Block]],
+    dropped: Counter[str],
+    **reading: Any,
+) -> Iterator[Future[Block]]:
+    """The blocks of a word and source, in their order, each being worked on.
+
+    Args:
+        word: One of the store's.
+        source: See `dataset.prepare`.
+        settings: The store's.
+        submit: Starts ``function(*arguments)``.
+        dropped: See `sources.read_blocks`.
+        **reading: `cache`, `progress`, `span` of `sources.read_blocks`.
+    """
+    work = partial(
+        prepare_block,
+        shares=settings["split"],
+        method=settings["method"],
+        epsilon=settings["epsilon"],
+        epsilon_time=settings["epsilon_time"],
+    )
+    return read_blocks(
+        word,
+        source,
+        submit=partial(submit, work),
+        dropped=dropped,
+        limit=settings["samples_per_class"],
+        recognized=settings["recognized"],
+        seed=settings["seed"],
+        **reading,
+    )
+
+
+def prepared_blocks(
+    settings: dict[str, Any],
+    sources: Sequence[str | Path],
+    *,
+    dropped: dict[str, Counter[str]],
+    **reading: Any,
+) -> Iterator[tuple[str, str, Block]]:
+    """Word, source and what a store takes, in its order; worked on by threads.
+
+    Args:
+        settings: The store's.
+        sources: See `dataset.prepare`.
+        dropped: By word; see `sources.read_blocks`.
+        **reading: See `start_blocks`.
+    """
+
+    def started(pool: Executor) -> Iterator[tuple[str, str, Future[Block]]]:
+        for word in settings["words"]:
+            for source, described in zip(sources, settings["sources"], strict=True):
+                blocks = start_blocks(
+                    word,
+                    source,
+                    settings=settings,
+                    submit=pool.submit,
+                    dropped=dropped[word],
+                    base_url=described.get("base_url"),
+                    **reading,
+                )
+                for block in blocks:
+                    yield word, str(source), block
+
+    with ThreadPoolExecutor(min(cpu_count(), MOST_THREADS)) as pool:
+        for word, source, block in _ahead(started(pool)):
+            yield word, source, block.result()
 
 
 def prepare_block(
@@ -96,6 +176,16 @@ def split_of(key_ids: Iterable[str], *, shares: Sequence[float]) -> Int64[np.nda
     digests = [hashlib.blake2b(key_id.encode(), digest_size=8).digest() for key_id in key_ids]
     places = np.frombuffer(b"".join(digests), dtype=">u8") / 2**64
     return np.searchsorted(np.cumsum(shares[:-1]), places, side="right")
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """`items`, each when `AHEAD` more have been started."""
+    waiting: deque[T] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > AHEAD:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def _stored_id(key_id: str) -> str:

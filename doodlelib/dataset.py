@@ -9,22 +9,21 @@ import json
 import shutil
 import tempfile
 import warnings
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from joblib import cpu_count
 from tqdm import tqdm
 
 from doodlelib import paths
-from doodlelib.blocks import Block, prepare_block
-from doodlelib.sources import AHEAD, describe, read_blocks
+from doodlelib.blocks import Block, prepared_blocks
+from doodlelib.sources import describe
 from doodlelib.spread import Spreads
 from doodlelib.store import (
     FORMAT_VERSION,
@@ -40,10 +39,8 @@ from doodlelib.store import (
 
 __all__ = ["Split", "load_split", "prepare", "read_store"]
 
-MOST_THREADS = 4  # more would wait for the interpreter lock, which a quarter of the work needs
 NAMED = 5  # words that a warning names
 PACKAGES = ("doodlelib", "numba", "numpy", "orjson")  # whose versions a store records
-T = TypeVar("T")
 
 
 def prepare(
@@ -61,6 +58,7 @@ def prepare(
     base_url: str | None = None,
     cache: str | Path | None = None,
     progress: bool = True,
+    blocks: Callable[..., Iterator[tuple[str, str, Block]]] | None = None,
 ) -> Path:
     """Make the store `out`, unless it is there, whole, and was made with the same settings.
 
@@ -84,6 +82,7 @@ def prepare(
         base_url: Of the published files; see `quickdraw.read_drawings`.
         cache: Folder for what is fetched; see there.
         progress: Show it on stderr, where that is a terminal.
+        blocks: Does the work in the place of `prepared_blocks`, elsewhere (see `cluster`).
 
     Returns:
         `out`. What was kept, what was dropped and why: `read_store`.
@@ -114,16 +113,13 @@ def prepare(
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     temporary.chmod(0o755)  # mkdtemp makes it private
     try:
-        read = partial(
-            read_blocks,
-            limit=samples_per_class,
-            recognized=recognized,
-            seed=seed,
-            base_url=base_url,
-            cache=cache,
+        _build(
+            temporary,
+            settings,
+            sources,
+            partial(blocks or prepared_blocks, cache=cache, progress=progress),
             progress=progress,
         )
-        _build(temporary, settings, sources, read, progress=progress)
         publish(temporary, out, settings=settings)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -134,7 +130,7 @@ def _build(
     folder: Path,
     settings: dict[str, Any],
     sources: Sequence[str | Path],
-    read: Callable[..., Iterator[Future[Block]]],
+    blocks: Callable[..., Iterator[tuple[str, str, Block]]],
     *,
     progress: bool,
 ) -> None:
@@ -143,21 +139,6 @@ def _build(
     spreads, dropped = Spreads(), {word: Counter() for word in words}
     kept: Counter[tuple[str, str]] = Counter()
     found: Counter[tuple[str, str]] = Counter()
-    work = partial(
-        prepare_block,
-        shares=settings["split"],
-        method=settings["method"],
-        epsilon=settings["epsilon"],
-        epsilon_time=settings["epsilon_time"],
-    )
-
-    def blocks(pool: Executor) -> Iterator[tuple[str, str, Future[Block]]]:
-        submit = partial(pool.submit, work)
-        for word in words:
-            for source in sources:
-                for block in read(word, source, submit=submit, dropped=dropped[word]):
-                    yield word, str(source), block
-
     total = limit and limit * len(words) * len(sources)
     with ExitStack() as stack:
         files = [folder / f"{name}.safetensors" for name in SPLITS]
@@ -165,9 +146,7 @@ def _build(
         bar = stack.enter_context(
             tqdm(total=total, unit=" drawings", disable=None if progress else True)
         )
-        pool = stack.enter_context(ThreadPoolExecutor(min(cpu_count(), MOST_THREADS)))
-        for word, source, future in _ahead(blocks(pool)):
-            block = future.result()
+        for word, source, block in blocks(settings, sources, dropped=dropped):
             for name, writer, part in zip(SPLITS, writers, block.parts, strict=True):
                 writer.append(
                     part.points,
@@ -181,6 +160,7 @@ def _build(
             dropped[word].update(block.dropped)
             found[word, source] += len(block)
             bar.update(len(block))
+        pool = stack.enter_context(ThreadPoolExecutor(len(SPLITS)))
         sizes = dict(zip(SPLITS, pool.map(SplitWriter.finish, writers), strict=True))
 
     for word in words:
@@ -209,16 +189,6 @@ def _build(
     text = json.dumps(store, indent=2, ensure_ascii=False)
     with paths.atomic_write(folder / "store.json") as file:
         file.write(text.encode())
-
-
-def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """`items`, each when `AHEAD` more have been started."""
-    waiting: deque[T] = deque()
-    for item in items:
-        waiting.append(item)
-        if len(waiting) > AHEAD:
-            yield waiting.popleft()
-    yield from waiting
 
 
 def _check(settings: dict[str, Any]) -> None:

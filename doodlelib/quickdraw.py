@@ -23,7 +23,7 @@ from urllib.request import url2pathname
 import numpy as np
 from jaxtyping import UInt8
 
-from doodlelib import paths
+from doodlelib import paths, transfer
 from doodlelib.ndjson import parse_records
 from doodlelib.strokes import Record
 from doodlelib.transfer import RemoteFile
@@ -71,10 +71,12 @@ def lines(
     base_url: str | None = None,
     cache: str | Path | None = None,
     progress: bool = True,
+    span: tuple[int, int] | None = None,
 ) -> Iterator[bytes]:
     """The lines of the word's ndjson file, one by one; no more is fetched than is taken.
 
-    Arguments are those of `read_drawings`.
+    With a `span`, those that begin from its first byte up to its second, straight from the server.
+    The other arguments are those of `read_drawings`.
 
     Raises:
         ValueError: No such word, kind or kind of URL; while reading: a line of over 16 MB.
@@ -82,7 +84,16 @@ def lines(
         ConnectionError: While reading: see `transfer.RemoteFile`.
     """
     url, path = _locate(_ndjson(word, kind), base_url=base_url, cache=cache)
-    return _lines(url, path, progress=progress)
+    return _lines_within(url, path, *span) if span else _lines(url, path, progress=progress)
+
+
+def size(word: str, *, kind: Kind = "raw", base_url: str | None = None) -> int:
+    """Bytes of the word's ndjson file; arguments and errors as `lines`."""
+    url, path = _locate(_ndjson(word, kind), base_url=base_url, cache=None)
+    if not url.startswith("file:"):
+        return transfer.size(url)
+    with _open(url, path, progress=False) as file:
+        return file.seek(0, io.SEEK_END)
 
 
 def read_drawings(
@@ -216,10 +227,31 @@ def _open(url: str, path: Path, *, wanted: int = 0, progress: bool) -> io.Buffer
 def _lines(url: str, path: Path, *, progress: bool) -> Iterator[bytes]:
     """The lines of the file; the last one need not have an end."""
     with _open(url, path, progress=progress) as file:
-        while line := file.readline(MAX_LINE):
-            if len(line) == MAX_LINE:
-                raise ValueError(f"{url}: a line of over {MAX_LINE} bytes; this is no ndjson")
+        while line := _line(file, url):
             yield line
+
+
+def _lines_within(url: str, path: Path, begin: int, end: int) -> Iterator[bytes]:
+    """The lines that begin from byte `begin` up to byte `end`."""
+    at = max(begin - 1, 0)  # the byte before tells whether a line begins at `begin`
+    if url.startswith("file:"):
+        opened = _open(url, path, progress=False)
+        opened.seek(at)
+    else:
+        opened = transfer.open_part(url, at, end + MAX_LINE)
+    with opened as file:
+        if begin:
+            at += len(_line(file, url))
+        while at < end and (line := _line(file, url)):
+            at += len(line)
+            yield line
+
+
+def _line(file: io.BufferedReader, url: str) -> bytes:
+    line = file.readline(MAX_LINE)
+    if len(line) == MAX_LINE:
+        raise ValueError(f"{url}: a line of over {MAX_LINE} bytes; this is no ndjson")
+    return line
 
 
 def _records(

@@ -46,6 +46,7 @@ def read_blocks(
     base_url: str | None = None,
     cache: str | Path | None = None,
     progress: bool = True,
+    span: tuple[int, int] | None = None,
 ) -> Iterator[Future[T]]:
     """The first `limit` good drawings of a word, from no more of the source than they take.
 
@@ -63,6 +64,7 @@ def read_blocks(
         base_url: See `quickdraw.read_drawings`.
         cache: See there.
         progress: Show on stderr what is fetched.
+        span: Of a published file, only this part; see `quickdraw.lines`.
 
     Raises:
         ValueError: No such word or source.
@@ -72,7 +74,7 @@ def read_blocks(
     parse: Parse = from_records
     if source == "raw" or source == "simplified":
         items = quickdraw.lines(
-            word, kind=source, base_url=base_url, cache=cache, progress=progress
+            word, kind=source, base_url=base_url, cache=cache, progress=progress, span=span
         )
         parse = partial(ndjson.parse_chunk, recognized=recognized, source=f"{word} ({source})")
     elif source == "sample":

@@ -1,4 +1,7 @@
-"""The scale of a training split, from drawings that come in pieces."""
+"""The scale of a training split, from drawings that come in pieces.
+
+Sums are whole numbers, so that they are the same in whatever pieces and order the drawings come.
+"""
 
 from dataclasses import dataclass
 
@@ -7,19 +10,31 @@ from jaxtyping import Float32, Float64, Int64
 
 from doodlelib.strokes import DT, MIN_DT, PEN, Scale
 
+UNITS = 1 << 20  # to 1; a hundred million moves across the whole box still fit 64 bits
+
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation of values; a sum of spreads is that of all their values."""
+    """Mean and standard deviation of values; a sum of spreads is that of all their values.
+
+    Attributes:
+        count: How many there are.
+        total: Their sum, each rounded to 1 / `UNITS`, times `UNITS`.
+        squares: That of their squares, likewise.
+    """
 
     count: int = 0
-    total: float = 0.0
-    squares: float = 0.0
+    total: int = 0
+    squares: int = 0
 
     @classmethod
     def of(cls, values: Float64[np.ndarray, "..."]) -> "Spread":
         """That of `values`."""
-        return cls(values.size, float(values.sum()), float(np.square(values).sum()))
+        total, squares = (
+            int(np.rint(part * UNITS).astype(np.int64).sum())
+            for part in (values, np.square(values))
+        )
+        return cls(values.size, total, squares)
 
     def __add__(self, other: "Spread") -> "Spread":
         return Spread(
@@ -29,12 +44,13 @@ class Spread:
     @property
     def mean(self) -> float:
         """0 where there are no values."""
-        return self.total / self.count if self.count else 0.0
+        return self.total / (self.count * UNITS) if self.count else 0.0
 
     @property
     def std(self) -> float:
         """1 where there is no spread."""
-        variance = self.squares / self.count - self.mean**2 if self.count else 0.0
+        mean_square = self.squares / (self.count * UNITS) if self.count else 0.0
+        variance = mean_square - self.mean**2
         return variance**0.5 if variance > 1e-9 else 1.0
 
 

@@ -13,6 +13,8 @@ import re
 import sys
 import time
 import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import requests
 from filelock import FileLock
 from requests.adapters import HTTPAdapter
 from tqdm.auto import tqdm
+from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from doodlelib.paths import atomic_write
@@ -52,6 +55,68 @@ class Version:
     modified: str | None
 
 
+def size(url: str) -> int:
+    """Bytes of the file at `url`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ConnectionError: The server cannot be reached, or does not say.
+    """
+    with _new_session() as session, _ask(session, url, {"Range": "bytes=0-0"}) as response:
+        place = re.fullmatch(r"bytes 0-0/([1-9]\d*)", response.headers.get("Content-Range", ""))
+    if place is None:
+        raise ConnectionError(f"{url}: this server gives no parts of a file")
+    return int(place[1])
+
+
+@contextmanager
+def open_part(url: str, begin: int, end: int) -> Generator[io.BufferedReader]:
+    """Bytes `begin` to `end` of the file at `url`, straight from the server; errors as `size`."""
+    headers = {"Range": f"bytes={begin}-{end - 1}"}
+    with _new_session() as session, _ask(session, url, headers) as response:
+        if not response.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
+            raise ConnectionError(f"{url}: this server gives no parts of a file")
+        try:
+            yield io.BufferedReader(response.raw, BLOCK)
+        except HTTPError as error:
+            raise ConnectionError(f"{url}: broke off ({error}); run again") from error
+
+
+def _new_session() -> requests.Session:
+    """Connections that are tried again where that may help."""
+    session = requests.Session()
+    session.max_redirects = 5
+    retry = Retry(
+        total=ATTEMPTS - 1,
+        other=0,  # a bad certificate stays bad
+        backoff_factor=BACKOFF,
+        status_forcelist=BUSY,
+        raise_on_status=False,
+        respect_retry_after_header=False,  # it may say hours
+    )
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
+    return session
+
+
+def _ask(session: requests.Session, url: str, headers: dict[str, str]) -> requests.Response:
+    """The server's answer, if it is one that holds data or says that there is none there."""
+    headers = {"Accept-Encoding": "identity"} | headers
+    try:
+        response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+    except requests.RequestException as error:
+        advice = next(text for kind, text in _ADVICE.items() if isinstance(error, kind))
+        raise ConnectionError(f"{url}: {advice} ({error})") from error
+    status = response.status_code
+    if status in (200, 206, 416):
+        return response
+    response.close()
+    if status == 404:
+        raise FileNotFoundError(f"{url}: this server has no such file (404)")
+    tries = f" in each of {ATTEMPTS} attempts; try later" if status in BUSY else ""
+    raise ConnectionError(f"{url}: answered {status} {response.reason}{tries}")
+
+
 class RemoteFile(io.RawIOBase):
     """The file at `url`, read from its beginning, from the cache at `path` as far as that goes.
 
@@ -80,18 +145,7 @@ class RemoteFile(io.RawIOBase):
         self._version: Version | None = None  # that this reader has seen
         self._bar: tqdm | None = None
         self._fetched = 0
-        self._session = requests.Session()
-        self._session.max_redirects = 5
-        retry = Retry(
-            total=ATTEMPTS - 1,
-            other=0,  # a bad certificate stays bad
-            backoff_factor=BACKOFF,
-            status_forcelist=BUSY,
-            raise_on_status=False,
-            respect_retry_after_header=False,  # it may say hours
-        )
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
+        self._session = _new_session()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(path.with_name(f".{path.name}.lock"))
         self._sidecar = path.with_name(f"{path.name}.json")
@@ -197,27 +251,19 @@ class RemoteFile(io.RawIOBase):
 
     def _answer(self, version: Version | None, have: int, stop: int) -> requests.Response:
         """The server's answer, if it is one that holds data."""
-        headers = {"Accept-Encoding": "identity", "Range": f"bytes={have}-{stop - 1}"}
+        headers = {"Range": f"bytes={have}-{stop - 1}"}
         if version is not None:
             weak = version.etag is None or version.etag.startswith("W/")
             if mark := version.modified if weak else version.etag:
                 headers["If-Range"] = mark
-        try:
-            response = self._session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT)
-        except requests.RequestException as error:
-            advice = next(text for kind, text in _ADVICE.items() if isinstance(error, kind))
-            raise ConnectionError(f"{self.url}: {advice} ({error})") from error
-        status = response.status_code
-        if status in (200, 206):
+        response = _ask(self._session, self.url, headers)
+        if response.status_code != 416:
             return response
         response.close()
-        if status == 404:
-            raise FileNotFoundError(f"{self.url}: this server has no such file (404)")
-        if status == 416 and have:
+        if have:
             self.path.unlink(missing_ok=True)
             raise requests.RequestException("the file became shorter on the server")
-        tries = f" in each of {ATTEMPTS} attempts; try later" if status in BUSY else ""
-        raise ConnectionError(f"{self.url}: answered {status} {response.reason}{tries}")
+        raise ConnectionError(f"{self.url}: answered 416 {response.reason}")
 
     def _described(self, response: requests.Response) -> tuple[int, int, Version]:
         """Where the body begins and ends in the file, and which version of the file it is of."""

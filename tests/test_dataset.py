@@ -11,7 +11,7 @@ import orjson
 import pytest
 from safetensors import safe_open
 
-from doodlelib import dataset, sample, sources, strokes
+from doodlelib import blocks, sample, sources, strokes
 from doodlelib.blocks import split_of
 from doodlelib.dataset import load_split, prepare, read_store
 from doodlelib.simplify import simplify
@@ -137,7 +137,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_cores(tmp_path, monkeypatch, l
         (tmp_path / "full" / "raw" / f"{word}.ndjson").write_bytes(b"\n".join(rows))
     stores = []
     for cores in (1, 2, 4):
-        monkeypatch.setattr(dataset, "cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(blocks, "cpu_count", lambda cores=cores: cores)
         out = make(tmp_path / f"{cores}", tmp_path.as_uri(), samples_per_class=limit)
         stores.append(contents(out))
     assert stores[0] == stores[1] == stores[2]
@@ -152,7 +152,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_cores(tmp_path, monkeypatch, l
 def test_few_blocks_are_begun_before_the_first_is_done():
     begun: list[int] = []
     items = (begun.append(n) or n for n in range(100))
-    for done, item in enumerate(dataset._ahead(items)):
+    for done, item in enumerate(blocks._ahead(items)):
         assert item == done
         assert len(begun) <= done + 1 + sources.AHEAD
 

@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "framing": {"strokes", "raster"},
     "spread": {"strokes"},
     "store": {"paths", "strokes"},
-    "blocks": {"chunks", "simplify", "spread", "store"},
+    "blocks": {"chunks", "simplify", "sources", "spread", "store"},
     "dataset": {"paths", "blocks", "sources", "spread", "store"},
     # models
     "inputs": {"strokes"},

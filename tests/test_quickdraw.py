@@ -3,6 +3,7 @@
 import io
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +249,32 @@ def test_a_sketchrnn_file_is_fetched_whole_once(files: dict, tmp_path: Path):
             )
             assert path.read_bytes() == files["sketchrnn/cat.test.npz"]
         assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_spans_give_every_line_once(tmp_path, remote):
+    lines = [b"%d" % n * (n % 40) + b"\n" for n in range(300)] + [b"no end of line"]
+    (tmp_path / "full" / "raw").mkdir(parents=True)
+    (tmp_path / "full" / "raw" / "cat.ndjson").write_bytes(b"".join(lines))
+    with serving({"full/raw/cat.ndjson": b"".join(lines)}) as server:
+        url = server.url if remote else tmp_path.as_uri()
+        total = quickdraw.size("cat", base_url=url)
+        assert total == len(b"".join(lines))
+        first = len(lines[0] + lines[1])
+        for cuts in ([0, total], [0, 1, first, first + 1, first + 9, 4000, 4001, total]):
+            parts = [list(quickdraw.lines("cat", base_url=url, span=s)) for s in pairwise(cuts)]
+            assert [line for part in parts for line in part] == lines
+            assert len(parts) == 1 or parts[2][0] == lines[2]
+
+
+def test_a_span_that_breaks_off_is_an_error(tmp_path):
+    rows = b"".join(b"%d\n" % n for n in range(50_000))
+    with serving({"full/raw/cat.ndjson": rows}) as server:
+        server.faults = ["cut"]
+        with pytest.raises(ConnectionError, match="broke off"):
+            list(quickdraw.lines("cat", base_url=server.url, span=(100_000, len(rows))))
+        server.ranges = False
+        with pytest.raises(ConnectionError, match="no parts"):
+            quickdraw.size("cat", base_url=server.url)
+        with pytest.raises(FileNotFoundError, match="404"):
+            quickdraw.size("dog", base_url=server.url)
