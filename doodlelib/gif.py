@@ -35,8 +35,10 @@ def encode(
     """
     if not 0 <= hold_ms <= MAX_HOLD:
         raise ValueError(f"hold_ms must be 0 to {MAX_HOLD}, not {hold_ms}")
-    delays = split_time(max(panel[-1][2][-1] for panel in panels), frame_ms=frame_ms)
+    total = max(panel[-1][2][-1] for panel in panels)
+    delays = split_time(total, frame_ms=frame_ms)
     ends = np.cumsum(delays, dtype=np.float64)
+    ends[-1] = max(ends[-1], total)  # rounding the time down must not leave the last one unfinished
     delays[-1] += hold_ms
     moving = [
         frames.draw_frames(panel, ends, size=size, trail_ms=trail_ms, pen=pen) for panel in panels

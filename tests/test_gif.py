@@ -52,6 +52,14 @@ def width_of_the_line(picture: np.ndarray) -> int:
     return int(columns.sum())
 
 
+def test_the_last_frame_is_the_whole_drawing_without_the_pen():
+    late = [[[0, 100], [0, 0], [0, 1204]]]  # to 10 ms it takes 1200 ms
+    delays, images = zip(*pictures(encode(late)), strict=True)
+    assert sum(delays) == 1200
+    assert is_orange(images[-2]).any() and not is_orange(images[-1]).any()
+    assert is_dark(images[-1]).any(axis=0).sum() >= 87
+
+
 def test_ink_follows_the_clock():
     data = encode(SLOW_FAST, pen=False)
     widths = [width_of_the_line(at(data, time)) for time in (290, 590, 850, 1040, 1190)]
