@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
-from doodlelib.plot import INK, PALETTE, new_axes, new_figure
+from doodlelib.plot import INK, PALETTE, keep_apart, new_axes, new_figure
 
 UNITS = {
     "loss": "loss",
@@ -159,12 +159,14 @@ def plot_projection(
     ax = ax or new_axes(figsize=(6.0, 6.0))
     names = sorted(set(labels))
     palette = sns.color_palette("colorblind" if len(names) <= 10 else "husl", len(names))
-    for name, color in zip(names, palette, strict=True):
-        own = points[np.array(labels) == name]
+    of_name = [points[np.array(labels) == name] for name in names]
+    spots = np.array([np.median(own, axis=0) for own in of_name])
+    spots = keep_apart(spots, names, height=np.ptp(points, axis=0).max() / 28)  # of about 6 inches
+    for name, own, spot, color in zip(names, of_name, spots, palette, strict=True):
         ax.scatter(*own.T, s=12, color=color, alpha=0.8, linewidths=0, label=name)
         ax.annotate(
             name,
-            np.median(own, axis=0),
+            spot,
             ha="center",
             weight="bold",
             path_effects=[withStroke(linewidth=3, foreground="white")],

@@ -12,7 +12,7 @@ from torch import Tensor
 from doodlelib import latent
 from doodlelib.controls import Message
 from doodlelib.player import STATIC, Pictured, Player, Stage
-from doodlelib.plot import PALETTE
+from doodlelib.plot import PALETTE, keep_apart
 from doodlelib.strokes import Drawing, to_box
 from doodlelib.vae import SketchVAE
 
@@ -194,17 +194,22 @@ def _outline(drawing: Sequence) -> str:
 
 
 def _picture(places: list[list[float]], labels: Sequence[str]) -> str:
-    """The map as SVG: a shape and a colour for each word, its name at the median of its dots."""
-    dots, names = [], []
-    for number, word in enumerate(sorted(set(labels))):
+    """The map as SVG: a shape and a colour for each word, its name near the median of its dots."""
+    words = sorted(set(labels))
+    dots, medians = [], []
+    for number, word in enumerate(words):
         own = [place for place, label in zip(places, labels, strict=True) if label == word]
         color = PALETTE[number % len(PALETTE)]
         shape = SHAPES[number // len(PALETTE) % len(SHAPES)]
         dots += [
             f'<path d="{shape}" transform="translate({x} {y})" fill="{color}"/>' for x, y in own
         ]
-        x, y = np.median(own, axis=0)
-        names.append(f'<text x="{x:.0f}" y="{y:.0f}">{escape(word)}</text>')
+        medians.append(np.median(own, axis=0))
+    spots = keep_apart(np.array(medians), words, height=16)
+    names = [
+        f'<text x="{x:.0f}" y="{y:.0f}">{escape(word)}</text>'
+        for word, (x, y) in zip(words, spots, strict=True)
+    ]
     text = 'text-anchor="middle" font-weight="bold" font-family="sans-serif" font-size="14"'
     halo = 'fill="#22223b" stroke="#fff" stroke-width="4" paint-order="stroke"'
     return (

@@ -55,6 +55,27 @@ def new_figure(*, figsize: tuple[float, float]) -> Figure:
     return Figure(figsize=figsize, layout="constrained")
 
 
+def keep_apart(
+    spots: Real[np.ndarray, "n 2"], names: Sequence[str], *, height: float
+) -> Real[np.ndarray, "n 2"]:
+    """`spots`, moved along y where the names written about them would cover one another.
+
+    Args:
+        spots: Middles of the names.
+        names: At each.
+        height: Of a line of text, in the unit of `spots`; a letter is taken to be 0.6 of it wide.
+    """
+    moved, placed = np.array(spots, dtype=float), []
+    for index in np.argsort(moved[:, 1], kind="stable"):
+        for other in sorted(placed, key=lambda one: moved[one, 1]):
+            width = 0.3 * height * (len(names[index]) + len(names[other]))
+            across, along = np.abs(moved[index] - moved[other])
+            if across < width and along < height:
+                moved[index, 1] = moved[other, 1] + height
+        placed.append(index)
+    return moved
+
+
 def draw_drawing(
     drawing: Sequence,
     *,

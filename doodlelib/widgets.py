@@ -72,7 +72,7 @@ def interpolation_explorer(
     end: End,
     *,
     steps: int = 21,
-    word: str | None = None,
+    word: str | Sequence[str] | None = None,
     temperature: float = 0.1,
     time_temperature: float = 0.1,
     seed: int = 0,
@@ -85,8 +85,8 @@ def interpolation_explorer(
             of which the model draws one.
         end: The right end.
         steps: Places of the slider.
-        word: See `SketchVAE.decode`. None: where both ends are words, the decoder is told the
-            nearer one.
+        word: What the decoder is told on the way, or one word for each end, of which it is told
+            the nearer. None: nothing, but where both ends are words.
         temperature: Low, so that what changes is z.
         time_temperature: Low for the same reason.
         seed: One for all.
@@ -94,17 +94,22 @@ def interpolation_explorer(
     Raises:
         ValueError: See `latent.path` and `SketchVAE.decode`.
     """
-    known = [place if isinstance(place, str) else None for place in (start, end)]
+    told = [word, word] if word is None or isinstance(word, str) else list(word)
+    ends = (start, end)
+    left, right = (
+        one or (place if isinstance(place, str) else None)
+        for one, place in zip(told, ends, strict=True)
+    )
     drawings = draw_way(
         vae,
-        *(_latent(vae, place, seed=seed) for place in (start, end)),
+        *(_latent(vae, place, seed=seed) for place in ends),
         steps=steps,
-        words=(word or known[0], word or known[1]),
+        words=(left, right),
         temperature=temperature,
         time_temperature=time_temperature,
         seed=seed,
     )
-    along = f"From {known[0] or 'start'} to {known[1] or 'end'}"
+    along = f"From {left or 'start'} to {right or 'end'}"
     return Player(drawings, along=along, size=280, autoplay=False)
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from itertools import islice
+from itertools import combinations, islice
 from typing import Any
 
 import matplotlib
@@ -184,6 +184,16 @@ def test_style_keeps_to_the_palette() -> None:
         plot.use_style()
         cycle = [to_hex(color) for color in plt.rcParams["axes.prop_cycle"].by_key()["color"]]
     assert cycle[:8] == list(plot.PALETTE)
+
+
+def test_names_are_kept_apart() -> None:
+    spots = np.array([[0.0, 5.0], [10.0, 5.0], [4.0, 9.0], [200.0, 5.0]])
+    moved = plot.keep_apart(spots, ["apple"] * 4, height=10)
+    assert (moved[:, 0] == spots[:, 0]).all() and (moved[3] == spots[3]).all()
+    for one, other in combinations(moved[:3], 2):  # names of 30 by 10
+        assert abs(one[1] - other[1]) >= 10
+    assert sorted(moved[:3, 1]) == [5, 15, 25]
+    assert (plot.keep_apart(moved, ["apple"] * 4, height=10) == moved).all()
 
 
 def test_real_drawings(mirror: str) -> None:

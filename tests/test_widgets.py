@@ -135,6 +135,16 @@ def test_interpolation_between_drawings_or_words_has_their_latents_at_its_ends()
     assert player.along == "From cat to dog"
 
 
+def test_interpolation_between_drawings_may_be_told_the_word_of_each() -> None:
+    vae = make_vae()
+    player = widgets.interpolation_explorer(vae, DRAWING, DRAWING[:1], word=("dog", "cat"), steps=4)
+    path = latent.path(*vae.encode([DRAWING, DRAWING[:1]]), steps=4)
+    settings = {"temperature": 0.1, "time_temperature": 0.1, "seed": 0}
+    told = vae.decode(path, word=["dog", "dog", "cat", "cat"], **settings)
+    assert player.strokes == Player(told).strokes
+    assert player.along == "From dog to cat"
+
+
 def test_interpolation_needs_two_places() -> None:
     with pytest.raises(ValueError, match="not 1"):
         widgets.interpolation_explorer(make_vae(), torch.zeros(8), torch.ones(8), steps=1)
