@@ -68,6 +68,7 @@ def run(work: Callable[..., object], *given: object, fault: Fault = None) -> int
 
 def _run(work: Callable[..., object], given: tuple, fault: Fault) -> None:
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     if fault:
         fault()
     work(*given)
