@@ -6,6 +6,7 @@ All kernels release the interpreter lock, so that threads run them side by side.
 
 from collections.abc import Callable
 from inspect import unwrap
+from typing import Any
 
 import numba
 import numpy as np
@@ -17,13 +18,13 @@ _ZERO, _MINUS, _POINT, _COMMA, _OPEN, _CLOSE = (ord(character) for character in 
 _BRACE, _NEWLINE, _RETURN = (ord(character) for character in "}\n\r")
 
 
-def kernel(function: Callable) -> Callable:
+def kernel(function: Callable, **options: Any) -> Callable:
     """`function` compiled; kept on disk where there is a folder to keep it in."""
     function = unwrap(function)  # runtime type checks, where they are on, wrap it
     try:
-        return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
+        return numba.njit(nogil=True, error_model="numpy", cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return numba.njit(nogil=True, error_model="numpy")(function)
+        return numba.njit(nogil=True, error_model="numpy", **options)(function)
 
 
 @kernel

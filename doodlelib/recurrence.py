@@ -1,12 +1,12 @@
 """All steps of an LSTM layer with layer norm, and their gradients written out.
 
 Autograd would add up the gradient of the recurrent weights step by step; here it is one matrix
-product over all steps, and every other array is touched as seldom as PyTorch's own functions allow.
+product over all steps. What a step does beside its product is compiled on a CPU (`lstm_step`).
 
 B batch, T step, H hidden; gates are in the order input, forget, candidate, output.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,9 +15,47 @@ from torch.autograd.function import once_differentiable
 
 EPSILON = 1e-5  # of the layer norms, as `torch.nn.LayerNorm`
 _norm, _norm_backward = torch.native_layer_norm, torch.ops.aten.native_layer_norm_backward
-_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
-_tanh_backward = torch.ops.aten.tanh_backward.grad_input
-_FIRST = [True, False, False]  # of a layer norm's gradients, that of its input alone
+
+
+class Affine(NamedTuple):
+    """What the gates and the cell are multiplied by and shifted by; or the gradients of these.
+
+    Here and in `Trace`, tensors; for `lstm_step`, arrays that share their memory.
+
+    Attributes:
+        bias: (4 H) of the gates, after their norm.
+        gain: (4 H) of the gates' norm; empty where there is no layer norm.
+        cell_gain, cell_bias: (H) of the cell's norm; likewise.
+    """
+
+    bias: Tensor
+    gain: Tensor
+    cell_gain: Tensor
+    cell_bias: Tensor
+
+
+class Trace(NamedTuple):
+    """What the steps leave for their gradients.
+
+    Attributes:
+        cells: (T + 1, B, H).
+        before: (T + 1, B, H) outputs, in the type of the matrix products.
+        y: (T, B, H) outputs.
+        active: (T, B, 4 H) gates.
+        shown: (T, B, H) tanh of the cells, which the output gate lets through.
+        gates_normed, gates_rstd: (T, B, 4 H) and (T, B, 4): standardised, and the factor.
+        cells_normed, cells_rstd: (T, B, H) and (T, B). All four are empty where there is no norm.
+    """
+
+    cells: Tensor
+    before: Tensor
+    y: Tensor
+    active: Tensor
+    shown: Tensor
+    gates_normed: Tensor
+    gates_rstd: Tensor
+    cells_normed: Tensor
+    cells_rstd: Tensor
 
 
 class Recurrence(torch.autograd.Function):
@@ -50,108 +88,145 @@ class Recurrence(torch.autograd.Function):
             gate_gain, cell_gain, cell_bias: Of the layer norms; None: there are none.
             keep: Factor of the candidate; None: 1.
         """
-        steps, batch, size = len(projected), *h.shape
-        product, gate_bias = weight.to(projected.dtype), bias.view(4, size)
-        active = weight.new_empty(steps, batch, 4, size)
-        cells = weight.new_empty(steps + 1, batch, size)
-        shown, y = weight.new_empty(2, steps, batch, size)
-        before = projected.new_empty(steps + 1, batch, size)  # h, in the type of the products
-        normed: list[tuple[Tensor, Tensor]] = []  # gates, and what they were multiplied by
-        cell_stats: list[list[Tensor]] = []
-        cells[0], before[0] = c, h
-        for t in range(steps):
-            total = torch.addmm(projected[t], before[t], product.t())
-            gates = total.view(batch, 4, size).to(weight.dtype)
-            if gate_gain is None:
-                torch.add(gates, gate_bias, out=active[t])
-            else:
-                gates, _, rstd = _norm(gates, (size,), None, None, EPSILON)
-                torch.addcmul(gate_bias, gates, gate_gain.view(4, size), out=active[t])
-                normed.append((gates, rstd))
-            active[t, :, :2].sigmoid_()
-            active[t, :, 2].tanh_()
-            active[t, :, 3].sigmoid_()
-            i, f, g, o = active[t].unbind(1)
-            candidate = g if keep is None else g * keep[t]
-            c = torch.addcmul(f * cells[t], i, candidate, out=cells[t + 1])
-            if cell_gain is not None:
-                c_normed, *stats = _norm(c, (size,), cell_gain, cell_bias, EPSILON)
-                cell_stats.append(stats)
-            torch.tanh(c if cell_gain is None else c_normed, out=shown[t])
-            before[t + 1] = torch.mul(o, shown[t], out=y[t])
-        ctx.save_for_backward(
-            product, gate_gain, cell_gain, cell_bias, keep, active, cells, shown, before
+        steps, (batch, size) = len(projected), h.shape
+        product = weight.to(projected.dtype)
+        new, normed = weight.new_empty, 0 if gate_gain is None else steps
+        affine = Affine(
+            bias, *(new(0) if v is None else v for v in (gate_gain, cell_gain, cell_bias))
         )
-        ctx.normed, ctx.cell_stats, ctx.state_type = normed, cell_stats, h.dtype
-        return y, cells[-1].clone()
+        keep = new(0, batch, size) if keep is None else keep
+        trace = Trace(
+            cells=new(steps + 1, batch, size),
+            before=projected.new_empty(steps + 1, batch, size),
+            y=new(steps, batch, size),
+            active=new(steps, batch, 4 * size),
+            shown=new(steps, batch, size),
+            gates_normed=new(normed, batch, 4 * size),
+            gates_rstd=new(normed, batch, 4),
+            cells_normed=new(normed, batch, size),
+            cells_rstd=new(normed, batch),
+        )
+        trace.cells[0], trace.before[0] = c, h
+        total = torch.empty_like(projected[0])
+        step, seen = engine(weight, total, affine, keep, trace)
+        for t in range(steps):
+            torch.addmm(projected[t], trace.before[t], product.t(), out=total)
+            step.forward(t, *seen)
+        ctx.save_for_backward(product, keep, *affine, *trace)
+        ctx.state_type = h.dtype
+        return trace.y, trace.cells[-1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Float[Tensor, "T B H"], dc: Float[Tensor, "B H"]) -> tuple:
         """Gradients of `forward`'s arguments, from those of what it gave."""
-        product, gate_gain, cell_gain, cell_bias, keep, *states = ctx.saved_tensors
-        active, cells, shown, before = states
-        steps, batch, size = shown.shape
-        d_active, d_shown = torch.empty_like(active[0]), torch.empty_like(shown)
-        d_bias, d_gain = torch.zeros(2, 4, size, dtype=active.dtype, device=active.device)
-        d_projected = before.new_empty(steps, batch, 4, size)
-        dh = torch.zeros_like(dc)
-        zero, one = active.new_zeros(batch, 4, 1), active.new_ones(batch, 4, 1)
-        for t in reversed(range(steps)):
-            i, f, g, o = active[t].unbind(1)
-            di, df, dg, do = d_active.unbind(1)
-            dh = dh + dy[t]
-            _sigmoid_backward(dh * shown[t], o, grad_input=do)
-            _tanh_backward(dh * o, shown[t], grad_input=d_shown[t])
-            if cell_gain is None:
-                dc = dc + d_shown[t]
-            else:
-                dc = (
-                    dc
-                    + _norm_backward(
-                        d_shown[t],
-                        cells[t + 1],
-                        (size,),
-                        *ctx.cell_stats[t],
-                        cell_gain,
-                        cell_bias,
-                        _FIRST,
-                    )[0]
-                )
-            kept = dc if keep is None else dc * keep[t]
-            _sigmoid_backward(kept * g, i, grad_input=di)
-            _sigmoid_backward(dc * cells[t], f, grad_input=df)
-            _tanh_backward(kept * i, g, grad_input=dg)
-            dc = dc * f
-            d_bias += d_active.sum(0)
-            if gate_gain is None:
-                d_projected[t] = d_active
-            else:
-                gates, rstd = ctx.normed[t]
-                d_gain += (d_active * gates).sum(0)
-                d_active *= gate_gain.view(4, size)
-                unscaled, *_ = _norm_backward(
-                    d_active, gates, (size,), zero, one, None, None, _FIRST
-                )
-                torch.mul(unscaled, rstd, out=d_projected[t])
-            dh = (d_projected[t].flatten(1) @ product).to(dc.dtype)
+        product, keep, *saved = ctx.saved_tensors
+        affine, trace = Affine(*saved[:4]), Trace(*saved[4:])
+        d_affine = Affine(*map(torch.zeros_like, affine))
+        d_gates = product.new_empty(trace.active.shape)
+        dy, dc = dy.contiguous(), dc.contiguous().clone()
+        dh = torch.zeros_like(trace.before[0])
+        step, seen = engine(dc, dy, dh, dc, affine, keep, trace, d_gates, d_affine)
+        for t in reversed(range(len(dy))):
+            step.backward(t, *seen)
+            torch.mm(d_gates[t], product, out=dh)
+        d_weight = d_gates.flatten(0, 1).t() @ trace.before[:-1].flatten(0, 1)
+        states = dh.to(ctx.state_type), dc.to(ctx.state_type)
+        d_given = (d if len(d) else None for d in d_affine)
+        return d_gates, *states, d_weight.to(dc.dtype), *d_given, None
 
-        d_gates = d_projected.flatten(2)
-        d_weight = d_gates.flatten(0, 1).t() @ before[:-1].flatten(0, 1)
-        d_cell_gain = d_cell_bias = None
-        if cell_gain is not None:
-            mean, rstd = (torch.stack(values) for values in zip(*ctx.cell_stats, strict=True))
-            _, d_cell_gain, d_cell_bias = _norm_backward(
-                d_shown, cells[1:], (size,), mean, rstd, cell_gain, cell_bias, [False, True, True]
-            )
-        return (
-            d_gates,
-            dh.to(ctx.state_type),
-            dc.to(ctx.state_type),
-            d_weight.to(dc.dtype),
-            d_bias.flatten(),
-            None if gate_gain is None else d_gain.flatten(),
-            d_cell_gain,
-            d_cell_bias,
-            None,
-        )
+
+class InTorch:
+    """The step as in `lstm_step`, whose docstrings say what goes in and out, on any device."""
+
+    @staticmethod
+    def forward(t: int, total: Tensor, affine: Affine, keep: Tensor, trace: Trace) -> None:
+        """Step `t`: from the products of its gates to its cell and output, into `trace`."""
+        size = trace.cells.shape[-1]
+        gates = total.view(-1, 4, size).to(trace.cells.dtype)
+        active = trace.active[t].view(-1, 4, size)
+        if not len(affine.gain):
+            torch.add(gates, affine.bias.view(4, size), out=active)
+        else:
+            gates, _, rstd = _norm(gates, (size,), None, None, EPSILON)
+            trace.gates_normed[t], trace.gates_rstd[t] = gates.flatten(1), rstd.squeeze(-1)
+            torch.addcmul(affine.bias.view(4, size), gates, affine.gain.view(4, size), out=active)
+        active[:, :2].sigmoid_()
+        active[:, 2].tanh_()
+        active[:, 3].sigmoid_()
+        i, f, g, o = active.unbind(1)
+        candidate = g * keep[t] if len(keep) else g
+        c = torch.addcmul(f * trace.cells[t], i, candidate, out=trace.cells[t + 1])
+        if len(affine.cell_gain):
+            normed, _, rstd = _norm(c, (size,), None, None, EPSILON)
+            trace.cells_normed[t], trace.cells_rstd[t] = normed, rstd.squeeze(-1)
+            c = torch.addcmul(affine.cell_bias, normed, affine.cell_gain)
+        torch.tanh(c, out=trace.shown[t])
+        trace.before[t + 1] = torch.mul(o, trace.shown[t], out=trace.y[t])
+
+    @staticmethod
+    def backward(
+        t: int,
+        dy: Tensor,
+        dh: Tensor,
+        dc: Tensor,
+        affine: Affine,
+        keep: Tensor,
+        trace: Trace,
+        d_gates: Tensor,
+        d_affine: Affine,
+    ) -> None:
+        """Step `t` the other way."""
+        size, shown = dc.shape[-1], trace.shown[t]
+        i, f, g, o = trace.active[t].view(-1, 4, size).unbind(1)
+        dh = dh.to(dc.dtype) + dy[t]
+        d_shown = dh * o * (1 - shown * shown)
+        if len(affine.cell_gain):
+            normed = trace.cells_normed[t]
+            d_affine.cell_gain.add_((d_shown * normed).sum(0))
+            d_affine.cell_bias.add_(d_shown.sum(0))
+            d_shown = _unscaled(d_shown * affine.cell_gain, normed, trace.cells_rstd[t])
+        dc += d_shown
+        kept = dc * keep[t] if len(keep) else dc
+        parts = [
+            kept * g * i * (1 - i),
+            dc * trace.cells[t] * f * (1 - f),
+            kept * i * (1 - g * g),
+            dh * shown * o * (1 - o),
+        ]
+        dc *= f
+        d_active = torch.stack(parts, dim=1)
+        d_affine.bias.add_(d_active.sum(0).flatten())
+        if len(affine.gain):
+            normed = trace.gates_normed[t].view_as(d_active)
+            d_affine.gain.add_((d_active * normed).sum(0).flatten())
+            scaled = d_active * affine.gain.view(4, size)
+            d_active = _unscaled(scaled, normed, trace.gates_rstd[t])
+        d_gates[t] = d_active.flatten(1)
+
+
+def _unscaled(
+    d: Float[Tensor, "*rows H"], normed: Float[Tensor, "*rows H"], rstd: Float[Tensor, "*rows"]
+) -> Float[Tensor, "*rows H"]:
+    """The gradient before a layer norm, from the one after it."""
+    along = (d * normed).mean(-1, keepdim=True)
+    return rstd[..., None] * (d - d.mean(-1, keepdim=True) - normed * along)
+
+
+def engine(like: Tensor, *given: Any) -> tuple[Any, list]:
+    """What does the steps where `like` is, and its arguments in the form that it takes."""
+    if like.device.type != "cpu":
+        return InTorch, list(given)
+    from doodlelib import lstm_step  # imports Numba, which takes a while
+
+    return lstm_step, [_as_arrays(value) for value in given]
+
+
+def _as_arrays(value: Any) -> Any:
+    """Tensors as arrays that share their memory, bfloat16 as the int16 of the same bits."""
+    if isinstance(value, tuple):
+        return type(value)(*map(_as_arrays, value))
+    if isinstance(value, Tensor):
+        value = value.detach()
+        return value.view(torch.int16).numpy() if value.dtype == torch.bfloat16 else value.numpy()
+    return value

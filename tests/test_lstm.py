@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from doodlelib.lstm import BiLSTM, FusedLayer, NormLayer, make_layer
+from doodlelib import recurrence
+from doodlelib.lstm import BiLSTM, Dropout, FusedLayer, NormLayer, make_layer
 
 
 def zeros(batch: int, hidden: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,9 +47,19 @@ def reference(
     return torch.stack(hidden, dim=1), h, c
 
 
+def in_torch(*given: object) -> tuple[object, tuple]:
+    """The steps as they are done where there is a GPU."""
+    return recurrence.InTorch, given[1:]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("drop", [0.0, 0.3])
-def test_values_and_gradients_follow_the_equations(norm: bool, drop: float) -> None:
+def test_values_and_gradients_follow_the_equations(
+    compiled: bool, norm: bool, drop: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setattr(recurrence, "engine", in_torch)
     layer = NormLayer(4, 6, layer_norm=norm, recurrent_dropout=drop).double()
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -70,12 +81,56 @@ def test_values_and_gradients_follow_the_equations(norm: bool, drop: float) -> N
         torch.testing.assert_close(got, wanted, **close)
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_the_compiled_step_equals_the_one_in_torch(
+    precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = NormLayer(5, 24, layer_norm=True, recurrent_dropout=0.2)
+    x, weights = 3 * torch.randn(4, 12, 5), torch.randn(4, 12, 24)
+    found = []
+    for engine in (recurrence.engine, in_torch):
+        monkeypatch.setattr(recurrence, "engine", engine)
+        torch.manual_seed(5)
+        with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16):
+            y, (_, c) = layer(x, zeros(4, 24))
+        loss = (y * weights).sum() + c.sum()
+        values = y, c, *torch.autograd.grad(loss, layer.parameters())
+        found.append([value.detach() for value in values])
+    close = 1e-5 if precision == torch.float32 else 2e-2  # a bfloat16 has 8 bits
+    for got, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=close * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_what_is_no_number_stays_none(precision: torch.dtype) -> None:
+    layer = NormLayer(5, 24, layer_norm=True, recurrent_dropout=0.0)
+    x = torch.randn(3, 6, 5)
+    x[1, 2, 0] = torch.nan
+    with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16):
+        y, (_, c) = layer(x, zeros(3, 24))
+    assert y[1, 2:].isnan().all()
+    assert c[1].isnan().all()
+    assert y[[0, 2]].isfinite().all()
+    gradients = torch.autograd.grad(y.sum(), layer.parameters())
+    assert all(gradient.isnan().any() for gradient in gradients)
+
+
 def test_dropped_share_and_mean_of_the_candidate() -> None:
     layer = NormLayer(3, 200, layer_norm=False, recurrent_dropout=0.25)
     keep = layer._keep(torch.zeros(50, 9, 3), 9)
     assert keep is not None
     assert (keep == 0).double().mean().item() == pytest.approx(0.25, abs=0.01)
     assert keep.mean().item() == pytest.approx(1, abs=0.01)
+
+
+def test_dropout_of_outputs() -> None:
+    dropout, x = Dropout(0.5), torch.ones(40, 50, 10, requires_grad=True)
+    y = dropout(x)
+    assert set(y.unique().tolist()) == {0.0, 2.0}
+    assert y.mean().item() == pytest.approx(1, abs=0.03)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(gradient, y)
+    assert dropout.eval()(x) is x
 
 
 def test_initial_weights() -> None:
