@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="WORD",
         help="train: what to learn (default: as in config/subset_classes.json); "
-        "generate: what to draw, in turn (default: all that the model knows)",
+        "generate: what to draw, in turn (default: all that the model knows, those first)",
     )
     add("--seed", type=int, metavar="N", help="train, generate: of everything random")
 

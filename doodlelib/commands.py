@@ -3,15 +3,16 @@
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from doodlelib.checkpoint import load_cnn, load_vae
 from doodlelib.export import to_gif, to_svg
 from doodlelib.formats import read_file
+from doodlelib.framing import read_image, to_frame
 from doodlelib.parameters import check_parameters, parse_values
 from doodlelib.paths import CONFIG, NOTEBOOKS, PROCESSED, RUNS, checked_name
-from doodlelib.framing import read_image, to_frame
 from doodlelib.run import run_notebook
 
 IMAGE_SIZES = {"simplified": 255, "reduced": 28}  # px, by data mode
@@ -34,9 +35,8 @@ def train(options: argparse.Namespace) -> None:
     if options.processed_data_path is None or not (store / "store.json").is_file():
         if store.parent != PROCESSED:
             raise FileNotFoundError(f"no prepared data at {store}; new ones go into {PROCESSED}")
-        words = json.loads((CONFIG / "subset_classes.json").read_text(encoding="utf-8"))
         preparing["name"] = store.name
-        preparing["words"] = options.words or words[data_mode]
+        preparing["words"] = options.words or _usual_words()[data_mode]
         preparing["source"] = preparing["source"] or SOURCES[data_mode]
         steps.append(("02_preprocess", _given(preparing)))
     elif _given(preparing):
@@ -68,7 +68,7 @@ def generate(options: argparse.Namespace) -> None:
     vae = load_vae(options.model_path or "trained")
     print(f"model: {options.model_path or 'the shipped one, trained_models/rnn.pt'}")
     n = options.num_generations or 10
-    words = options.words or (vae.words if vae.config.class_conditioning else [])
+    words = options.words or (_usual_first(vae.words) if vae.config.class_conditioning else [])
     labels = [words[index % len(words)] if words else "doodle" for index in range(n)]
     heat = {"temperature": options.temperature, "time_temperature": options.time_temperature}
     drawings = vae.generate(n, word=labels if words else None, seed=options.seed, **_given(heat))
@@ -103,6 +103,17 @@ def infer(options: argparse.Namespace) -> None:
     for name, row in zip(names, cnn.predict(doodles), strict=True):
         ranked = sorted(zip(row.tolist(), cnn.words, strict=True), reverse=True)[:TOP]
         print(f"{name}: " + ", ".join(f"{word} {share:.3f}" for share, word in ranked))
+
+
+def _usual_words() -> dict[str, list[str]]:
+    """The words that are learned where none are named, by data mode."""
+    return json.loads((CONFIG / "subset_classes.json").read_text(encoding="utf-8"))
+
+
+def _usual_first(words: Sequence[str]) -> list[str]:
+    """All of `words`; first those that a model of strokes learns where none are named."""
+    usual = _usual_words()["full"]
+    return sorted(words, key=lambda word: usual.index(word) if word in usual else len(usual))
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
