@@ -59,7 +59,8 @@ class Exemplars(nn.Module):
 
         Args:
             words: Indices. W, a word that is not told, or one never seen: any word's.
-            temperature: Variances about the exemplar are multiplied by it.
+            temperature: Variances about the exemplar are multiplied by it; and below 1, that share
+                of a word's exemplars is drawn from, the most usual ones.
             generator: On the CPU.
         """
         seen, device = self.count.clamp(max=KEPT).cpu(), self.mean.device
@@ -70,7 +71,22 @@ class Exemplars(nn.Module):
         others = torch.multinomial(seen.float(), len(words), replacement=True, generator=generator)
         known = (words < len(seen)) & (seen[words.clamp(max=len(seen) - 1)] > 0)
         words = torch.where(known, words, others)
-        nth = (torch.rand(len(words), generator=generator) * seen[words]).long()
+        chance = torch.rand(len(words), generator=generator)
+        nth = (chance * seen[words]).long()
+        if temperature < 1:
+            for word in words.unique().tolist():
+                usual = self._by_usualness(word)
+                usual = usual[: math.ceil(max(temperature * len(usual), 1))]
+                own = words == word
+                nth[own] = usual[(chance[own] * len(usual)).long()]
         place = (words.to(device), nth.to(device))
         spread = math.sqrt(temperature) * self.std[place].float()
         return self.mean[place].float() + spread * noise.to(device)
+
+    def _by_usualness(self, word: int) -> Int64[Tensor, " k"]:
+        """Numbers of a word's exemplars, the one in the densest place among the others first."""
+        seen = min(int(self.count[word]), KEPT)
+        mean, std = self.mean[word, :seen].float(), self.std[word, :seen].float()
+        apart = ((mean[:, None] - mean) / std).square().sum(-1)  # of each, as the others see it
+        nats = -0.5 * apart - std.log().sum(-1)
+        return nats.fill_diagonal_(-math.inf).logsumexp(-1).argsort(descending=True).cpu()

@@ -23,6 +23,22 @@ def test_each_word_draws_from_its_own_posteriors() -> None:
     assert ((cool - centre[1]).abs() - 5).std(0).sub(0.2).abs().max() < 0.03
 
 
+def test_a_cool_z_is_a_usual_one() -> None:
+    exemplars = Exemplars(1, 2)
+    torch.manual_seed(0)
+    mean = torch.cat([0.2 * torch.randn(16, 2), 8 * torch.randn(48, 2).sign()])
+    mean[16:] += 3 * torch.randn(48, 2)  # the usual ones lie close together
+    exemplars.follow(torch.zeros(KEPT, dtype=torch.long), mean, torch.full((KEPT, 2), 0.1).log())
+    words = torch.zeros(500, dtype=torch.long)
+    cool, warm = (
+        exemplars.draw(words, temperature=temperature, generator=None)
+        for temperature in (0.25, 1.0)
+    )
+    assert cool.abs().max() < 2
+    assert 0.1 < (warm.abs().amax(1) < 2).double().mean() < 0.4
+    assert len(exemplars.draw(words, temperature=0.0, generator=None).unique(dim=0)) == 1
+
+
 def test_an_untrained_model_draws_from_a_standard_normal() -> None:
     generator = torch.Generator().manual_seed(1)
     z = Exemplars(2, 5).draw(torch.zeros(5000, dtype=torch.long), generator=generator)
