@@ -43,6 +43,8 @@ WORDS = {
     "face": Pace(480, 640),
 }
 
+GAME_MS = 20_000  # after which the game stops
+
 SPACING = 0.01  # of a path's points once it is smoothed, in drawings
 STRAIGHT = 1.0  # 1/drawing: below this curvature a path counts as straight
 LENGTH_EXPONENT = 0.73  # of a stroke's time in its length; real drawings: 0.70 to 0.74
@@ -104,7 +106,9 @@ def _make_record(word: str, key_id: str) -> Record:
         period=16.7 if rng.random() < 0.75 else 8.0,
         busy=rng.uniform(0.05, 0.55),
     )
-    return Record(word, key_id, True, _draw(paths, WORDS[word], device, rng))
+    while (drawing := _draw(paths, WORDS[word], device, rng))[-1][2][-1] > GAME_MS:
+        pass  # who was too slow tries again
+    return Record(word, key_id, True, drawing)
 
 
 def _arrange(hand: Hand, paths: list[Points]) -> list[Points]:

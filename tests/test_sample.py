@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from doodlelib.sample import WORDS, make_drawings
+from doodlelib.sample import GAME_MS, WORDS, make_drawings
 from doodlelib.sample_shapes import Hand, grammar
 from doodlelib.strokes import as_drawing, duration, to_box, to_stroke4
 
@@ -108,6 +108,11 @@ def test_every_shape_can_be_drawn():
     assert set(WORDS) <= set(grammar())
     for name in set(grammar()) - set(WORDS):
         assert any(f"@{name}" in choice for choice in used), f"nothing uses {name}"
+
+
+def test_nobody_draws_longer_than_the_game_lasts(drawings):
+    longest = max(duration(drawing) for word in WORDS for drawing in drawings[word])
+    assert 15_000 < longest <= GAME_MS
 
 
 def test_drawings_of_a_word_differ(drawings):
