@@ -28,11 +28,12 @@ def time_ladder(train: Sequence[Rows], test: Sequence[Rows]) -> pd.DataFrame:
         test: stroke-4 of timed drawings, to judge on.
 
     Returns:
-        Rows "Gaussian", "log-normal" and "log-linear regression" (see `LogLinear`); columns
-        "segment_time" and "pause_time".
+        Rows "Gaussian", "log-normal", "log-linear, past pooled" and "log-linear regression" (see
+        `LogLinear`); columns "segment_time" and "pause_time".
     """
     dt, _, lifted = _events(train)
     dt_test, _, lifted_test = _events(test)
+    pooled = LogLinear(train, pooled=True).nats(test)
     regression = LogLinear(train).nats(test)
     table: dict[str, dict[str, float]] = {}
     for name, kind in (("segment_time", False), ("pause_time", True)):
@@ -41,6 +42,7 @@ def time_ladder(train: Sequence[Rows], test: Sequence[Rows]) -> pd.DataFrame:
         rows = {
             "Gaussian": _nats(judged, fitted.mean(), fitted.std()),
             "log-normal": _nats(log_test, log_dt.mean(), log_dt.std()) + log_test,
+            "log-linear, past pooled": pooled[lifted_test == kind],
             "log-linear regression": regression[lifted_test == kind],
         }
         for law, nats in rows.items():
@@ -56,10 +58,12 @@ class LogLinear:
 
     Args:
         train: stroke-4 of timed drawings, to fit on.
+        pooled: Times before are those of moves of either kind, which foretells less.
     """
 
-    def __init__(self, train: Sequence[Rows]) -> None:
-        dt, x, lifted = _events(train)
+    def __init__(self, train: Sequence[Rows], *, pooled: bool = False) -> None:
+        self.pooled = pooled
+        dt, x, lifted = _events(train, pooled=pooled)
         self.weights, self.spread = {}, {}
         for kind in (False, True):
             log_dt, known = np.log(dt[lifted == kind]), x[lifted == kind]
@@ -68,7 +72,7 @@ class LogLinear:
 
     def nats(self, test: Sequence[Rows]) -> Float[np.ndarray, " n"]:
         """Negative log-likelihood of the time of each move, density in ms."""
-        dt, x, lifted = _events(test)
+        dt, x, lifted = _events(test, pooled=self.pooled)
         log_dt, nats = np.log(dt), np.empty(len(dt))
         for kind in (False, True):
             own = lifted == kind
@@ -83,7 +87,7 @@ class LogLinear:
         log_dt: dict[bool, list[float]] = {False: [], True: []}
         for step in range(1, len(rows)):
             kind = bool(lifted[step])
-            past = log_dt[kind]
+            past = log_dt[kind and not self.pooled]
             known = [0.0, past[-1], np.mean(past)] if past else [1.0, 0.0, 0.0]
             mean = np.concatenate([geometry[step - 1], known]) @ self.weights[kind]
             past.append(float(mean + self.spread[kind] * rng.normal()))
@@ -115,7 +119,7 @@ class ConstantSpeed:
 
 
 def _events(
-    drawings: Sequence[Rows],
+    drawings: Sequence[Rows], *, pooled: bool = False
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n 6"], Bool[np.ndarray, " n"]]:
     """Time (ms), features and whether the pen was lifted, of every move of all drawings."""
     times, features, lifted = [], [], []
@@ -124,12 +128,13 @@ def _events(
         is_lifted = rows[1:, PEN] < 0.5
         dt = np.maximum(rows[1:, DT], MIN_DT)
         past = np.zeros((len(dt), 3))  # none yet, the one before, mean so far
-        for kind in (False, True):
-            log_dt = np.log(dt[is_lifted == kind])
+        alike = [np.ones_like(is_lifted)] if pooled else [~is_lifted, is_lifted]
+        for own in alike:
+            log_dt = np.log(dt[own])
             count = np.arange(len(log_dt))
             before = np.concatenate([[0.0], log_dt])[:-1]
             mean = np.cumsum(before) / np.maximum(count, 1)
-            past[is_lifted == kind] = np.column_stack([count == 0, before, mean])
+            past[own] = np.column_stack([count == 0, before, mean])
         features.append(np.column_stack([_geometry(rows), past]))
         times.append(dt)
         lifted.append(is_lifted)

@@ -45,10 +45,22 @@ def test_where_length_says_nothing_regression_gains_nothing() -> None:
     assert gain.abs().max() < 0.02
 
 
-def test_the_regression_times_a_shape_as_it_judges_it() -> None:
+def test_a_past_of_its_own_kind_tells_a_move_more() -> None:
+    """Where a drawing's pauses are alike and its segments are too, but the two have no relation."""
+    rng, drawings = np.random.default_rng(7), made(300, slope=0.0, seed=7)
+    for rows in drawings:
+        rows[:, 2] *= np.where(rows[:, 3] > 0.5, *np.exp(rng.normal(size=2)))
+    table = time_ladder(drawings[:200], drawings[200:])
+    gain = table.loc["log-linear, past pooled"] - table.loc["log-linear regression"]
+    assert gain["pause_time"] > 0.05
+    assert gain["segment_time"] > 0
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_the_regression_times_a_shape_as_it_judges_it(pooled: bool) -> None:
     """Times drawn from the law have the law's own entropy, and the true law's spread."""
     train = made(300, slope=0.6, seed=4)
-    law, rng = LogLinear(train), np.random.default_rng(5)
+    law, rng = LogLinear(train, pooled=pooled), np.random.default_rng(5)
     timed = [law.timed(rows, rng=rng) for rows in made(200, slope=0.6, seed=6)]
     assert law.nats(timed).mean() == pytest.approx(law.nats(train).mean(), abs=0.05)
     moves = np.concatenate([rows[1:] for rows in timed])
