@@ -24,7 +24,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "CHUNK", 20_000)
     monkeypatch.setattr(transfer, "BLOCK", 4_096)
     monkeypatch.setattr(transfer, "BACKOFF", 0.001)
-    monkeypatch.setattr(transfer, "TIMEOUT", (2.0, 0.2))
+    monkeypatch.setattr(transfer, "TIMEOUT", (10.0, 0.5))  # a stall takes 1 s
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -206,7 +206,7 @@ def test_processes_at_once_share_one_whole_file(tmp_path: Path):
     with serving({NAME: BODY}) as server:
         server.delay = 0.002
         readers = [start(server, tmp_path) for _ in range(3)]
-        results = {reader.communicate(timeout=30)[0] for reader in readers}
+        results = {reader.communicate(timeout=300)[0] for reader in readers}
         assert len(results) == 1
         assert all(reader.returncode == 0 for reader in readers)
         assert server.sent == len(BODY)

@@ -74,7 +74,7 @@ def fetched(url: str, top: Path, name: str = "s", *, samples: int = 60) -> Path:
 def server(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(transfer, "CHUNK", 20_000)
     monkeypatch.setattr(transfer, "BACKOFF", 0.001)
-    monkeypatch.setattr(transfer, "TIMEOUT", (2.0, 0.2))
+    monkeypatch.setattr(transfer, "TIMEOUT", (10.0, 0.5))  # a stall takes 1 s
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with serving(dict(FILES)) as server:
         yield server
