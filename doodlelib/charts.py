@@ -197,3 +197,26 @@ def plot_active_units(kl_by_dimension: Float[np.ndarray, " z"], *, ax: Axes | No
     )
     ax.legend()
     return ax
+
+
+def plot_sweep(table: pd.DataFrame, *, swept: Sequence[str], score: str) -> Figure:
+    """What each value of each parameter came to: a panel each, a dot a trial; lower is better.
+
+    Args:
+        table: A row a trial.
+        swept: Its columns of parameters.
+        score: Its column of results; trials without one are left out.
+    """
+    known = table.dropna(subset=score)
+    figure = new_figure(figsize=(3.4 * len(swept), 3.0))
+    for number, name in enumerate(swept):
+        ax = figure.add_subplot(1, len(swept), number + 1)
+        texts = known[name].astype(str)
+        values = list(dict.fromkeys(known.sort_values(name)[name].astype(str)))
+        for place, value in enumerate(values):
+            own = known[score][texts == value]
+            ax.plot([place] * len(own), own, "o", color=PALETTE[0], alpha=0.6)
+            ax.plot(place, own.min(), "o", color=PALETTE[1])
+        ax.set(xlabel=name.replace("_", " "), ylabel=score)
+        ax.set_xticks(range(len(values)), values)
+    return figure

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from doodlelib import mdn
+from doodlelib import mdn, ranks
 from doodlelib.batches import StrokeBatch
 from doodlelib.config import VAEConfig
 from doodlelib.exemplars import Exemplars
@@ -219,7 +219,9 @@ class SketchNet(nn.Module):
         kl = 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std)  # (B, Z)
         likelihood = torch.stack([nats.sum() for nats, _ in events.values()]).sum()
         reconstruction = -likelihood / (batch.size * config.max_seq_len)
-        loss = reconstruction + self.kl_weight(step) * kl.mean().clamp(min=config.kl_tolerance)
+        free = ranks.mean(kl) < config.kl_tolerance  # of the whole batch
+        cost = torch.where(free, config.kl_tolerance, kl.mean())
+        loss = reconstruction + self.kl_weight(step) * cost
         size = torch.tensor(float(batch.size))
         sums = {name: (-nats.sum(), count.sum()) for name, (nats, count) in events.items()}
         sums |= {"loss": (loss * size, size), "kl": (kl.sum(), size)}

@@ -12,7 +12,7 @@ from typing import Generic
 import torch
 from torch import Tensor
 
-from doodlelib import checkpoint
+from doodlelib import checkpoint, ranks
 from doodlelib.checkpoint import Model
 from doodlelib.paths import atomic_write
 
@@ -116,6 +116,8 @@ class Progress(Generic[Model]):
             FloatingPointError, OSError: See `checkpoint.save`.
         """
         path = self.folder / f"{self.name}_{stem}.pt"
+        if not ranks.is_first():
+            return path  # which the first writes
         if not self.folder.is_dir():  # somebody removed it, or a drive is gone: tell, not hide it
             raise FileNotFoundError(f"{self.folder} is gone, so that {path.name} cannot be written")
         training = {"optimizer": self.optimizer.state_dict(), "history": self.history}
@@ -126,6 +128,8 @@ class Progress(Generic[Model]):
 
     def keep(self, *, checkpoint_every: int) -> Path:
         """Write what the epoch just ended leaves behind; the checkpoint to go on from."""
+        if not ranks.is_first():
+            return self.save("last")  # which writes nothing
         if epochs_without_gain(self.history) == 0:
             self.save("best")
         if len(self.history) % checkpoint_every == 0:

@@ -97,7 +97,7 @@ def load_split(folder: str | Path, name: str = "train") -> Split:
     store = read_store(folder)
     path = Path(folder) / f"{name}.safetensors"
     try:
-        tensors = _map_safetensors(path)
+        tensors = map_safetensors(path)
         whole = path.stat().st_size == store["bytes"][name]
         classes, scale = tuple(store["words"]), Scale(**store["scale"])
     except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
@@ -246,7 +246,7 @@ def check_replaceable(folder: Path) -> None:
         raise ValueError(f"{folder} holds {min(others)!r}, which is no store's; choose another")
 
 
-def _map_safetensors(path: Path) -> dict[str, np.ndarray]:
+def map_safetensors(path: Path) -> dict[str, np.ndarray]:
     """The arrays of the file, mapped; the safetensors library maps for torch only."""
     data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
     (size,) = struct.unpack("<Q", data[:8].tobytes())

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
+from doodlelib import ranks
 from doodlelib.checkpoint import Model
 from doodlelib.progress import Epoch, Progress, Row, Sums, epochs_without_gain
 from doodlelib.signals import on_stop
@@ -59,6 +60,10 @@ def fit(
     machine ends with the same weights as one that was never broken off: everything random is a
     function of (seed, epoch), within an epoch of the random states that are kept along.
 
+    Where several processes train together (see `ranks`), each of them calls this alike, with the
+    whole batches: every process works on its share of each, the gradient is that of the whole
+    batch, all get the same rows, and the first writes the files.
+
     Args:
         model: On the device to train on; holds its configuration.
         train_batches: The batches of an epoch, whose number (from 1) it is given.
@@ -85,21 +90,26 @@ def fit(
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f"precision must be 'float32' or 'bfloat16', not {precision!r}")
     progress = Progress(model, model.make_optimizer(), folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()  # better refused now than after an epoch
-    for leftover in folder.glob(f".{progress.name}_*"):  # of a run that was killed as it wrote
-        leftover.unlink()
+    if ranks.is_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # better refused now than after an epoch
+        for leftover in folder.glob(f".{progress.name}_*"):  # of a run that was killed as it wrote
+            leftover.unlink()
     if resume:
         progress.restore(resume)
+    loss = ranks.parallel_loss(model)
     patience = getattr(model.config, "patience", math.inf)
     while len(progress.history) < model.config.num_epochs:
         if progress.history and epochs_without_gain(progress.history) >= patience:
             return
         began, stop, epoch = time.perf_counter(), threading.Event(), progress.next_epoch()
         with on_stop(stop.set):
-            torch.manual_seed(seed * 1_000_003 + epoch.number)
+            ranks.seed(seed * 1_000_003 + epoch.number)
+            if not ranks.is_first():
+                epoch.sums.clear()  # of before it was broken off; the first has them
             try:
-                _train(progress, epoch, train_batches(epoch.number), stop, precision, key_id)
+                _train(progress, loss, epoch, train_batches(epoch.number), stop, precision, key_id)
+                ranks.same_buffers(model)
                 valid = validate(model, _until(stop, valid_batches()), seed=seed)
             except Interrupted:
                 last = progress.save("last", epoch=epoch)
@@ -110,7 +120,7 @@ def fit(
                 "epoch": epoch.number,
                 "step": epoch.step,
                 "learning_rate": progress.optimizer.param_groups[0]["lr"],
-                **_means("train", epoch.sums),
+                **_means("train", ranks.total(epoch.sums)),
                 **_means("valid", valid),
                 "seconds": round(time.perf_counter() - began, 3),
             }
@@ -133,13 +143,13 @@ def validate(model: Model, batches: Iterable[Batch], *, seed: int = 0) -> Sums:
     Whatever is random in the loss is drawn from `seed`, so that epochs can be compared.
     """
     model.eval()
-    device = next(model.parameters()).device
+    loss, device = ranks.shared_loss(model), next(model.parameters()).device
     sums: Sums = {}
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        ranks.seed(seed)
         for batch in batches:
-            _add(sums, model.loss(batch.to(device), step=None)[1])
-    return sums
+            _add(sums, loss(batch.to(device), step=None)[1])
+    return ranks.total(sums)
 
 
 def log_line(row: Row, *, epochs: int) -> str:
@@ -158,6 +168,7 @@ def log_line(row: Row, *, epochs: int) -> str:
 
 def _train(
     progress: Progress[Model],
+    loss_of: Callable[..., tuple[torch.Tensor, Sums]],
     epoch: Epoch,
     batches: Batches,
     stop: threading.Event,
@@ -171,10 +182,11 @@ def _train(
     coming = iter(batches)
     for _ in range(epoch.batches):
         next(coming)
-    epoch.set_random_states(device)
+    if ranks.is_first():  # whose states they are
+        epoch.set_random_states(device)
     for batch in _until(stop, coming):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            loss, figures = model.loss(batch.to(device), step=epoch.step)
+            loss, figures = loss_of(batch.to(device), step=epoch.step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)

@@ -12,6 +12,7 @@ PACKAGE = ROOT / "doodlelib"
 FILES = sorted(PACKAGE.glob("*.py"))
 LONGEST = 300  # lines
 
+RAY = {"nodes", "together", "cluster"}
 WIDGETS = {"player", "controls", "pad", "latent_map", "widgets"}
 
 # Each line may import only what stands above it, so imports run one way.
@@ -19,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "paths": set(),
     "signals": set(),
+    "ranks": set(),
     "strokes": set(),
     "kernels": set(),
     "recurrence": set(),
@@ -55,14 +57,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nats": set(),
     "batches": {"strokes", "kernels", "store", "dataset"},
     "retime": {"strokes", "config", "inputs", "lstm", "mdn", "simplify", "batches"},
-    "network": {"strokes", "config", "inputs", "lstm", "mdn", "exemplars", "nats", "batches"},
+    "network": {
+        "ranks",
+        "strokes",
+        "config",
+        "inputs",
+        "lstm",
+        "mdn",
+        "exemplars",
+        "nats",
+        "batches",
+    },
     "sampling": {"strokes", "inputs", "mdn", "network"},
     "vae": {"strokes", "config", "simplify", "batches", "nats", "network", "sampling", "retime"},
     "cnn": {"config", "raster", "store"},
     "archive": set(),
     "checkpoint": {"paths", "strokes", "config", "simplify", "vae", "cnn", "retime", "archive"},
-    "progress": {"paths", "checkpoint"},
-    "train": {"signals", "checkpoint", "progress"},
+    "progress": {"paths", "ranks", "checkpoint"},
+    "train": {"signals", "ranks", "checkpoint", "progress"},
     "measures": {"strokes"},
     "metrics": {"measures"},
     "ladder": {"strokes"},
@@ -80,7 +92,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run": {"paths", "signals", "parameters"},
     "commands": {"paths", "parameters", "formats", "export", "framing", "checkpoint", "run"},
     "__main__": {"run", "commands"},
-    "cluster": {"dataset", "train", "run"},
+    # on many machines
+    "shards": {"blocks", "quickdraw", "sources", "spread", "store"},
+    "recipe": {"batches", "config", "dataset", "retime", "store", "train", "vae"},
+    "trials": {"paths", "parameters", "charts", "run"},
+    "nodes": set(),
+    "together": {"config", "dataset", "nodes", "progress", "recipe", "shards", "train"},
+    "cluster": {
+        *("paths", "parameters", "quickdraw", "blocks", "dataset", "run"),
+        *("nodes", "shards", "together", "trials"),
+    },
 }
 
 
@@ -124,6 +145,12 @@ def test_files_stay_short(path: Path) -> None:
 def test_only_widgets_know_of_widgets(path: Path) -> None:
     libraries = {name.split(".")[0] for name in imports(parsed(path))}
     assert path.stem in WIDGETS or not libraries & {"ipywidgets", "anywidget"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_only_the_cluster_knows_of_ray(path: Path) -> None:
+    libraries = {name.split(".")[0] for name in imports(parsed(path))}
+    assert path.stem in RAY or "ray" not in libraries
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -1,0 +1,39 @@
+"""The way into a Ray cluster, and what to do where there is no Ray."""
+
+import logging
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+RETRIES = 3  # of a task whose worker was lost, or whose server broke off
+INSTALL = "Ray is not installed: pip install -e '.[cluster]'"
+
+
+@contextmanager
+def connected(address: str | None, *, show_workers: bool = False) -> Generator[Any]:
+    """The `ray` module, connected to the cluster at `address`; None: to one on this machine.
+
+    Raises:
+        ModuleNotFoundError: Ray is not installed; says how to install it.
+        ConnectionError: There is no cluster at `address`.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report home
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{INSTALL} ({error})", name="ray") from None
+    begun = not ray.is_initialized()
+    if begun:
+        # a dashboard would be one more server
+        ray.init(
+            address,
+            include_dashboard=False,
+            log_to_driver=show_workers,
+            logging_level=logging.ERROR,
+        )
+    try:
+        yield ray
+    finally:
+        if begun:
+            ray.shutdown()

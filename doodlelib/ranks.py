@@ -1,0 +1,114 @@
+"""Processes that train one model together: each one's share of a batch, and sums over all of them.
+
+A process is one of them once `torch.distributed` has a process group, as Ray or torchrun sets up.
+Alone, everything here leaves things as they are.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+Sums = dict[str, tuple[Tensor, Tensor]]  # by name: sum over a batch, and count of what was summed
+APART = 1 << 40  # between the seeds of two ranks
+
+
+def count() -> int:
+    """How many there are."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Whether this is the one that writes files."""
+    return _number() == 0
+
+
+def seed(value: int) -> None:
+    """Seed torch, each rank otherwise: they draw noise for different drawings."""
+    torch.manual_seed(value + _number() * APART)
+
+
+def shared_loss(model: Any) -> Callable[..., tuple[Tensor, Sums]]:
+    """``model.loss`` of a batch that is shared out: its mean over ranks is that of the batch."""
+    return model.loss if count() == 1 else SharedLoss(model)
+
+
+def parallel_loss(model: Any) -> Callable[..., tuple[Tensor, Sums]]:
+    """`shared_loss` whose gradient is the mean over ranks, in all of them alike.
+
+    All ranks begin with the weights of the first. Keep it until the last gradient is there.
+    """
+    if count() == 1:
+        return model.loss
+    shared = SharedLoss(model)
+    # An empty weight gets no gradient to wait for. Buffers take no part in training: `same_buffers`
+    # before they are looked at will do.
+    left_out = [name for name, weights in shared.named_parameters() if not weights.numel()]
+    left_out += [name for name, _ in shared.named_buffers()]
+    nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
+        shared, left_out
+    )
+    return nn.parallel.DistributedDataParallel(shared)
+
+
+class SharedLoss(nn.Module):
+    """A model's loss on this rank's share of a batch, every n-th drawing.
+
+    It is weighed with what it is a mean over (the count of the figure "loss": drawings, or timed
+    moves), so that ranks which hold more of it count for more. A batch of fewer drawings than ranks
+    is done by all of them.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model: Any = model
+
+    def forward(self, batch: Any, *, step: int | None) -> tuple[Tensor, Sums]:
+        """The loss, and the figures of the share, as ``model.loss`` gives them."""
+        share, copies = batch, count()
+        if batch.size >= count():
+            parts = {name: values[_number() :: count()] for name, values in vars(batch).items()}
+            share, copies = type(batch)(**parts), 1
+        loss, figures = self.model.loss(share, step=step)
+        held = figures["loss"][1].to(loss.device, torch.float64)
+        mean_held = _total(held.clone()) / count()
+        weight = held / mean_held.clamp(min=1e-9)  # none may hold any
+        figures = {name: (part / copies, n / copies) for name, (part, n) in figures.items()}
+        return loss * weight.to(loss.dtype), figures
+
+
+def mean(values: Tensor) -> Tensor:
+    """Of the values of all ranks, without a gradient."""
+    values = values.detach()
+    if count() == 1:
+        return values.mean()
+    total, number = _total(torch.stack([values.sum(), values.new_tensor(values.numel())]))
+    return total / number
+
+
+def total(sums: Sums) -> Sums:
+    """Sums and counts over all ranks, each of which has the same names."""
+    if count() == 1:
+        return sums
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    table = torch.tensor([[float(part) for part in sums[name]] for name in sorted(sums)])
+    table = _total(table.to(device, torch.float64)).cpu()
+    return {name: (part[0], part[1]) for name, part in zip(sorted(sums), table, strict=True)}
+
+
+def same_buffers(model: nn.Module) -> None:
+    """Give all ranks the first one's buffers (running means and the like)."""
+    if count() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def _number() -> int:
+    return dist.get_rank() if count() > 1 else 0
+
+
+def _total(values: Tensor) -> Tensor:
+    dist.all_reduce(values)
+    return values

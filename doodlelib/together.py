@@ -1,0 +1,129 @@
+"""One training on several workers of a Ray cluster."""
+
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from doodlelib import recipe, shards
+from doodlelib.config import read_config
+from doodlelib.dataset import read_store
+from doodlelib.nodes import RETRIES, connected
+from doodlelib.progress import NAMES
+from doodlelib.train import log_line
+
+
+def train(
+    store: str | Path,
+    folder: str | Path,
+    *,
+    address: str | None = None,
+    kind: str = "rnn",
+    workers: int = 1,
+    gpu: bool = False,
+    seed: int = 0,
+    precision: str = "float32",
+    checkpoint_every: int = 5,
+    resume: str | Path | None = None,
+    storage: str | None = None,
+    retries: int = RETRIES,
+    show: bool = True,
+    **overrides: Any,
+) -> Path:
+    """`train.fit` on several workers, each with its share of every batch; the files of a run.
+
+    A worker that is lost is replaced, and all go on from the last epoch that ended. So does a call
+    with the same `storage` after one that failed. A batch is the configuration's whatever the
+    number of workers: with more of them ask for a larger `batch_size`.
+
+    Args:
+        store: See `dataset.prepare`; a folder that all nodes see.
+        folder: Gets ``<name>_best.pt``, ``<name>_last.pt``, ``<name>_metrics.csv``.
+        address: See `cluster`.
+        kind: "rnn", the sketch VAE, or "retime", the retimer.
+        workers: How many train together.
+        gpu: One for each worker, which then speak by NCCL; otherwise by gloo.
+        seed: Of everything random.
+        precision: See `train.fit`.
+        checkpoint_every: See there.
+        resume: A checkpoint to go on from, of any number of workers.
+        storage: Where checkpoints are kept under way: a folder that all nodes see, or a URL that
+            Ray knows; None: within `folder`. It is emptied at the end.
+        retries: How often lost workers are replaced.
+        show: Print a line an epoch.
+        **overrides: Of the configuration; see `config.read_config`.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        ValueError, FloatingPointError, OSError: As `train.fit`.
+        RuntimeError: Workers were lost more often than `retries`.
+    """
+    if kind not in recipe.KINDS:
+        raise ValueError(f"kind must be one of {', '.join(recipe.KINDS)}, not {kind!r}")
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; 1 or more")
+    folder = Path(folder).resolve()
+    job = {
+        "store": Path(store).resolve(),
+        "config": read_config(recipe.KINDS[kind], **overrides),
+        "last": f"{NAMES[kind]}_last.pt",
+        "resume": Path(resume).read_bytes() if resume else None,
+        "options": {"seed": seed, "precision": precision, "checkpoint_every": checkpoint_every},
+    }
+    read_store(job["store"])
+    storage = storage or str(folder / "cluster")
+    with connected(address, show_workers=show) as ray:
+        torch_trainer: Any = import_module("ray.train.torch").TorchTrainer
+        trainer: Any = torch_trainer(
+            _work,
+            train_loop_config=job,
+            scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=gpu),
+            run_config=ray.train.RunConfig(
+                name=NAMES[kind],
+                storage_path=storage,
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+                failure_config=ray.train.FailureConfig(max_failures=retries),
+            ),
+        )
+        try:
+            result: Any = trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise RuntimeError(f"training failed, and can go on from {storage}: {error}") from None
+        if isinstance(result.return_value, Exception):
+            raise result.return_value
+        result.checkpoint.to_directory(folder)
+    shards.remove(storage)
+    return folder
+
+
+def _work(job: dict[str, Any]) -> Exception | None:
+    """What each worker does: its part of the training, from the last checkpoint on."""
+    import ray.train
+    from ray.train.torch import get_device
+
+    first = ray.train.get_context().get_world_rank() == 0
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        last = folder / job["last"]
+        if checkpoint := ray.train.get_checkpoint():
+            checkpoint.to_directory(folder)
+        elif job["resume"]:
+            last.write_bytes(job["resume"])
+        try:
+            for row in recipe.train_on(
+                job["store"],
+                config=job["config"],
+                folder=folder,
+                device=get_device(),
+                resume=last if last.exists() else None,
+                **job["options"],
+            ):
+                if first:
+                    print(log_line(row, epochs=job["config"].num_epochs), flush=True)
+                kept = ray.train.Checkpoint.from_directory(folder) if first else None
+                ray.train.report(dict(row), checkpoint=kept)
+        except (ValueError, FloatingPointError, OSError) as error:
+            return error  # to try again would end alike
+    return None
