@@ -63,6 +63,14 @@ def lab(folder: Path) -> Iterator[Lab]:
         yield lab
 
 
+def test_the_first_screen_shows_doodles(lab: Lab) -> None:
+    figure = lab.page.locator(".jp-RenderedImage img").first  # its code is folded away
+    lab.page.locator(".jp-NotebookPanel .jp-WindowedPanel-outer").evaluate("e => e.scrollTo(0, 0)")
+    lab.shoot("first_screen")
+    box = figure.bounding_box()
+    assert box["y"] + box["height"] / 2 < lab.page.viewport_size["height"]  # a row of two
+
+
 def test_doodles_play_scrub_and_stop_without_the_kernel(lab: Lab) -> None:
     output = lab.output("Player(doodles")
     player = output.get_by_role("group", name="Player")
@@ -158,7 +166,7 @@ def test_sliders_give_new_doodles_when_they_are_let_go(lab: Lab) -> None:
 
 def test_the_picture_follows_the_hand_along_the_way(lab: Lab) -> None:
     player = lab.output("interpolation_explorer(model, *").get_by_role("group", name="Player")
-    way = player.get_by_role("slider", name="From start to end")
+    way = player.get_by_role("slider", name="From star to face")
     way.fill("0")
     lab.wait_until_idle()
     told, first = len(lab.told), inks(player)
