@@ -10,7 +10,7 @@ B drawing, T step.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from doodlelib.strokes import BOX, DT, LIFTED, PEN_COLUMNS
@@ -30,8 +30,8 @@ class Place:
     position: Float[Tensor, "B 2"]
     stroke_start: Float[Tensor, "B 2"]
 
-    def take(self, kept: Bool[Tensor, " B"]) -> "Place":
-        """Of the drawings that `kept` marks."""
+    def take(self, kept: Int64[Tensor, " n"]) -> "Place":
+        """Of the drawings with the numbers `kept`."""
         return Place(self.position[kept], self.stroke_start[kept])
 
 

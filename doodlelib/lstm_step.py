@@ -75,6 +75,46 @@ def forward(t, total, affine, keep, trace):
 
 
 @_fast
+def advance(total, affine, cell, h):
+    """The same without a trace, for drawing: `cell` goes on in place, `h` is written.
+
+    Args:
+        total: (B, 4 H) input's and recurrent share of the gates, of the products' type.
+        affine: `recurrence.Affine`.
+        cell: (B, H).
+        h: (B, H), of the products' type.
+    """
+    size = cell.shape[1]
+    wide = np.empty(4 * size, np.int32)
+    shared = wide.view(np.float32)
+    gates, shown = np.empty(4 * size, cell.dtype), np.empty(size, cell.dtype)
+    for b in range(len(cell)):
+        _read(total[b], wide, shared, gates)
+        if len(affine.gain):
+            for k in range(4):
+                own = gates[k * size : (k + 1) * size]
+                _standardise(own, own)
+            _scale(gates, affine.gain, affine.bias, gates)
+        else:
+            for k in range(4 * size):
+                gates[k] += affine.bias[k]
+        _sigmoid(gates[: 2 * size])
+        _tanh(gates[2 * size : 3 * size])
+        _sigmoid(gates[3 * size :])
+        own = cell[b]
+        for k in range(size):
+            own[k] = gates[size + k] * own[k] + gates[k] * gates[2 * size + k]
+            shown[k] = own[k]
+        if len(affine.cell_gain):
+            _standardise(own, shown)
+            _scale(shown, affine.cell_gain, affine.cell_bias, shown)
+        _tanh(shown)
+        for k in range(size):
+            shown[k] *= gates[3 * size + k]
+        _write(shown, wide, shared, h[b])
+
+
+@_fast
 def backward(t, dy, dh, dc, affine, keep, trace, d_gates, d_affine):
     """Step `t` the other way.
 

@@ -20,6 +20,10 @@ from torch import Tensor
 from doodlelib.strokes import Scale
 
 PARAMETERS = 9  # numbers the network gives for each component
+MAX_LOG = 10.0  # of a standard deviation's log, either way
+MAX_RHO = 1 - 1e-4
+LEAST_SQUARE = 1e-4  # added to the square of a distance
+MAX_TIME = 8.0  # standard deviations of log time: a pause of minutes, and no overflow
 _LOG_2PI = math.log(2 * math.pi)
 
 
@@ -54,22 +58,22 @@ def from_output(output: Float[Tensor, "*batch M 9"], *, reg_covar: float) -> Mix
             component can close in on a single value (many moves have dx = 0 exactly).
     """
     log_pi, mean_x, mean_y, log_x, log_y, rho, time_mean, time_slope, log_time = output.unbind(-1)
-    raw_std = torch.stack([log_x, log_y], dim=-1).clamp(-10, 10).exp()
+    raw_std = torch.stack([log_x, log_y], dim=-1).clamp(-MAX_LOG, MAX_LOG).exp()
     std = (raw_std**2 + reg_covar).sqrt()
     return Mixture(
         log_pi=log_pi.log_softmax(dim=-1),
         mean=torch.stack([mean_x, mean_y], dim=-1),
         std=std,
-        rho=rho.tanh() * (1 - 1e-4) * (raw_std / std).prod(dim=-1),
+        rho=rho.tanh() * MAX_RHO * (raw_std / std).prod(dim=-1),
         time_mean=time_mean,
         time_slope=time_slope,
-        time_std=((2 * log_time.clamp(-10, 10)).exp() + reg_covar).sqrt(),
+        time_std=((2 * log_time.clamp(-MAX_LOG, MAX_LOG)).exp() + reg_covar).sqrt(),
     )
 
 
 def log_distance(xy: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
     """Log of the distance moved, in model units; smooth and finite where nothing moved."""
-    return 0.5 * (xy.square().sum(dim=-1) + 1e-4).log()
+    return 0.5 * (xy.square().sum(dim=-1) + LEAST_SQUARE).log()
 
 
 def position_terms(mixture: Mixture, xy: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch M"]:
@@ -147,19 +151,28 @@ def density_in_ms(
 
 
 def sample_position(
-    mixture: Mixture, *, temperature: float, generator: torch.Generator | None
+    mixture: Mixture,
+    *,
+    temperature: float,
+    chance: Float[Tensor, "*batch"],
+    noise: Float[Tensor, "*batch 2"],
 ) -> Float[Tensor, "*batch 2"]:
     """Draw dx, dy; at temperature 0 the mean of the weightiest component.
 
-    Source: Ha & Eck 2017, eq. 8 (log weights over the temperature, variances times it).
+    Args:
+        mixture: Of each step.
+        temperature: Log weights are divided by it, variances multiplied.
+        chance: Uniform numbers, which choose the component.
+        noise: Standard normal numbers.
+
+    Source: Ha & Eck 2017, eq. 8.
     """
-    component = choose(mixture.log_pi, temperature=temperature, generator=generator)
+    component = choose(mixture.log_pi, temperature=temperature, chance=chance)
     rho = _take(mixture.rho, component)
     mean, std = (
         torch.stack([_take(axis, component) for axis in both.unbind(-1)], dim=-1)
         for both in (mixture.mean, mixture.std)
     )
-    noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
     x, y = noise.unbind(-1)
     correlated = torch.stack([x, rho * x + (1 - rho**2).sqrt() * y], dim=-1)
     return mean + std * math.sqrt(temperature) * correlated
@@ -170,30 +183,36 @@ def sample_time(
     xy: Float[Tensor, "*batch 2"],
     *,
     temperature: float,
-    generator: torch.Generator | None,
+    chance: Float[Tensor, "*batch"],
+    noise: Float[Tensor, "*batch"],
 ) -> Float[Tensor, "*batch"]:
-    """Draw the standardised log time given the move made.
+    """Draw the standardised log time given the move made, within `MAX_TIME`.
 
     The component is drawn anew, by its weight given the move: at temperature 1 this is exactly
-    p(time | dx, dy), however the move itself was drawn.
+    p(time | dx, dy), however the move itself was drawn. Arguments as `sample_position`.
     """
     weights = position_terms(mixture, xy)
-    component = choose(weights, temperature=temperature, generator=generator)
+    component = choose(weights, temperature=temperature, chance=chance)
     mean = mixture.time_mean + mixture.time_slope * log_distance(xy)[..., None]
     mean, std = _take(mean, component), _take(mixture.time_std, component)
-    noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
-    return mean + std * math.sqrt(temperature) * noise
+    return (mean + std * math.sqrt(temperature) * noise).clamp(-MAX_TIME, MAX_TIME)
 
 
 def choose(
-    logits: Float[Tensor, "*batch M"], *, temperature: float, generator: torch.Generator | None
+    logits: Float[Tensor, "*batch M"], *, temperature: float, chance: Float[Tensor, "*batch"]
 ) -> Int64[Tensor, "*batch"]:
-    """Draw an index with probability softmax(logits / temperature); at 0 the largest."""
+    """An index with probability softmax(logits / temperature), at 0 the largest.
+
+    Args:
+        logits: Of each index.
+        temperature: At least 0.
+        chance: Uniform numbers in [0, 1): index m where the sum of the weights passes them.
+    """
     if temperature == 0:
         return logits.argmax(dim=-1)
-    probabilities = (logits / temperature).softmax(dim=-1)
-    chosen = torch.multinomial(probabilities.flatten(0, -2), 1, generator=generator)
-    return chosen.view(logits.shape[:-1])
+    sums = (logits / temperature).softmax(dim=-1).cumsum(dim=-1)
+    passed = sums <= chance[..., None] * sums[..., -1:]
+    return passed.sum(dim=-1).clamp(max=logits.shape[-1] - 1)
 
 
 def _take(

@@ -123,7 +123,7 @@ class SketchNet(nn.Module):
         known = condition[:, None].expand(-1, rows.shape[1], -1)
         hidden, states = self.decoder(torch.cat([x, known], dim=-1), states)
         with torch.autocast(self.device.type, enabled=False):  # the likelihood needs full precision
-            output = self.head(hidden.float())
+            output = self.head(hidden.to(self.head.weight.dtype))
         shape = (2, self.config.num_gmm_modes, mdn.PARAMETERS)
         mixtures = output[..., PEN_EVENTS:].unflatten(-1, shape)
         return output[..., :PEN_EVENTS], mixtures, place, states

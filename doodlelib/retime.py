@@ -39,7 +39,6 @@ from doodlelib.strokes import (
 GEOMETRY = 3  # inputs beside those of `inputs`: direction of the move, log of its distance
 PAST = 5  # inputs about the times so far, see `_past`
 LEAST_STD = 0.05  # of a component, in standardised log time
-MAX_TIME = 8.0  # standard deviations of log time: a pause of minutes, and no overflow
 
 Sums = dict[str, tuple[Tensor, Tensor]]  # by name: sum over a batch, and count of what was summed
 
@@ -180,12 +179,13 @@ class Retimer(nn.Module):
             logits, mean, std = (
                 values[:, 0] for values in self._mixture(output, rows[:, step : step + 1])
             )
-            component = mdn.choose(logits, temperature=temperature, generator=generator)[:, None]
+            chance = torch.rand(len(rows), generator=generator, device=rows.device)
+            component = mdn.choose(logits, temperature=temperature, chance=chance)[:, None]
             noise = torch.randn(component.shape, generator=generator, device=rows.device)
             time = mean.gather(1, component) + (
                 math.sqrt(temperature) * std.gather(1, component) * noise
             )
-            rows[:, step, DT] = time[:, 0].clamp(-MAX_TIME, MAX_TIME)
+            rows[:, step, DT] = time[:, 0].clamp(-mdn.MAX_TIME, mdn.MAX_TIME)
         return rows[..., DT]
 
     @staticmethod

@@ -70,14 +70,16 @@ def test_samples_have_the_moments_of_the_density() -> None:
     n = 40_000
     many = mdn.Mixture(**{name: value.expand(n, *value.shape) for name, value in vars(one).items()})
     generator = torch.Generator().manual_seed(2)
-    xy = mdn.sample_position(many, temperature=1.0, generator=generator)
+    chance = torch.rand(2, n, generator=generator, dtype=torch.float64)
+    noise = torch.randn(n, 3, generator=generator, dtype=torch.float64)
+    xy = mdn.sample_position(many, temperature=1.0, chance=chance[0], noise=noise[:, :2])
     mixture = MixtureSameFamily(
         Categorical(logits=one.log_pi), MultivariateNormal(one.mean, covariance(one))
     )
     spread = mixture.variance.sqrt()
     torch.testing.assert_close(xy.mean(0), mixture.mean, atol=float(4 * spread.max()) / 200, rtol=0)
     torch.testing.assert_close(xy.var(0), mixture.variance, rtol=0.05, atol=0)
-    time = mdn.sample_time(many, xy, temperature=1.0, generator=generator)
+    time = mdn.sample_time(many, xy, temperature=1.0, chance=chance[1], noise=noise[:, 2])
     # Rosenblatt: the conditional distribution function of a true sample is uniform
     weights = mdn.position_terms(many, xy).softmax(-1)
     mean = many.time_mean + many.time_slope * mdn.log_distance(xy)[..., None]
@@ -89,5 +91,21 @@ def test_samples_have_the_moments_of_the_density() -> None:
 def test_temperature_zero_is_the_mean_of_the_weightiest() -> None:
     mixture = random_mixture(6)
     best = mixture.log_pi.argmax(-1)
-    xy = mdn.sample_position(mixture, temperature=0.0, generator=None)
+    any_numbers = {"chance": torch.rand(6), "noise": torch.randn(6, 2)}
+    xy = mdn.sample_position(mixture, temperature=0.0, **any_numbers)
     torch.testing.assert_close(xy, mixture.mean[torch.arange(6), best])
+
+
+def test_chosen_indices_have_the_chances_of_their_weights() -> None:
+    logits = torch.tensor([0.0, -math.inf, 1.0, 2.0, -math.inf])
+    chance = (torch.arange(10_000) + 0.5) / 10_000
+    for temperature in (0.5, 1.0):
+        chosen = mdn.choose(logits.expand(10_000, 5), temperature=temperature, chance=chance)
+        shares = torch.bincount(chosen, minlength=5) / 10_000
+        expected = (logits / temperature).softmax(0)
+        torch.testing.assert_close(shares, expected, atol=1e-4, rtol=0)
+    ends = torch.tensor([0.0, 1 - 2**-24])
+    chosen = mdn.choose(logits.expand(2, 5), temperature=1.0, chance=ends)
+    assert chosen.tolist() == [0, 3]  # never one that has no weight
+    zero = mdn.choose(logits.expand(2, 5), temperature=0.0, chance=ends)
+    assert zero.tolist() == [3, 3]
