@@ -9,6 +9,7 @@ import argparse
 import ast
 import re
 import sys
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -43,11 +44,12 @@ def prepare(
     Args:
         out: The store's folder, written by this process.
         address: See the module.
-        workers_write: Where workers leave their parts until they are put together: a folder that
-            all nodes see, or a URL; None: beside `out`. It is removed at the end.
+        workers_write: In which folder that all nodes see, or URL, workers leave their parts until
+            they are put together; None: beside `out`.
         **options: Those of `dataset.prepare`; errors are its own, too.
     """
-    folder = workers_write or f"{Path(out).resolve()}.shards"
+    out = Path(out).resolve()
+    folder = f"{workers_write or out.parent}/.{out.name}.{uuid.uuid4().hex[:8]}"
     with connected(address) as ray:
         return dataset.prepare(out, **options, blocks=partial(_blocks, ray, folder))
 
@@ -73,10 +75,10 @@ def _blocks(
         while futures:
             try:
                 shard = ray.get(futures.pop(0))
-            except ray.exceptions.RayTaskError as error:
+            except ray.exceptions.RayError as error:
                 for future in futures:
                     ray.cancel(future, force=True)
-                raise error.cause from None
+                raise getattr(error, "cause", None) or RuntimeError(f"no store: {error}") from None
             with shards.opened(shard) as block:
                 yield shard.task.word, shard.task.source, block
     finally:

@@ -11,7 +11,7 @@ INSTALL = "Ray is not installed: pip install -e '.[cluster]'"
 
 
 @contextmanager
-def connected(address: str | None, *, show_workers: bool = False) -> Generator[Any]:
+def connected(address: str | None) -> Generator[Any]:
     """The `ray` module, connected to the cluster at `address`; None: to one on this machine.
 
     Raises:
@@ -25,13 +25,8 @@ def connected(address: str | None, *, show_workers: bool = False) -> Generator[A
         raise ModuleNotFoundError(f"{INSTALL} ({error})", name="ray") from None
     begun = not ray.is_initialized()
     if begun:
-        # a dashboard would be one more server
-        ray.init(
-            address,
-            include_dashboard=False,
-            log_to_driver=show_workers,
-            logging_level=logging.ERROR,
-        )
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        ray.init(address, include_dashboard=False, **quiet)
     try:
         yield ray
     finally:

@@ -58,7 +58,7 @@ class SharedLoss(nn.Module):
 
     It is weighed with what it is a mean over (the count of the figure "loss": drawings, or timed
     moves), so that ranks which hold more of it count for more. A batch of fewer drawings than ranks
-    is done by all of them.
+    is done by all of them. Where a model normalises over its batch, each rank does so over its own.
     """
 
     def __init__(self, model: Any) -> None:

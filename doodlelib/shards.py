@@ -56,9 +56,7 @@ class Shard:
     dropped: Counter[str]
 
 
-def make_tasks(
-    settings: dict[str, Any], sources: Sequence[str | Path], *, span: int = SPAN
-) -> Iterator[Task]:
+def make_tasks(settings: dict[str, Any], sources: Sequence[str | Path]) -> Iterator[Task]:
     """All that a store with these settings needs, in its order.
 
     Where all drawings are wanted, a published file is cut into spans. Where so many of each word
@@ -73,8 +71,8 @@ def make_tasks(
                 yield Task(word, name, name, base_url, None)
             else:
                 size = quickdraw.size(word, kind=described["kind"], base_url=base_url)
-                for begin in range(0, size, span):
-                    yield Task(word, name, name, base_url, (begin, min(begin + span, size)))
+                for begin in range(0, size, SPAN):
+                    yield Task(word, name, name, base_url, (begin, min(begin + SPAN, size)))
 
 
 def make_shard(

@@ -1,9 +1,14 @@
 """One training on several workers of a Ray cluster."""
 
 import tempfile
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from doodlelib import recipe, shards
 from doodlelib.config import read_config
@@ -47,8 +52,8 @@ def train(
         precision: See `train.fit`.
         checkpoint_every: See there.
         resume: A checkpoint to go on from, of any number of workers.
-        storage: Where checkpoints are kept under way: a folder that all nodes see, or a URL that
-            Ray knows; None: within `folder`. It is emptied at the end.
+        storage: In which folder that all nodes see, or URL that Ray knows, checkpoints are kept
+            under way; None: in `folder`.
         retries: How often lost workers are replaced.
         show: Print a line an epoch.
         **overrides: Of the configuration; see `config.read_config`.
@@ -73,18 +78,19 @@ def train(
         "options": {"seed": seed, "precision": precision, "checkpoint_every": checkpoint_every},
     }
     read_store(job["store"])
-    storage = storage or str(folder / "cluster")
-    with connected(address, show_workers=show) as ray:
+    storage, name = storage or str(folder), f"{NAMES[kind]}_cluster"
+    with connected(address) as ray, _shown_lines(show) as job["lines"]:
         torch_trainer: Any = import_module("ray.train.torch").TorchTrainer
         trainer: Any = torch_trainer(
             _work,
             train_loop_config=job,
             scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=gpu),
             run_config=ray.train.RunConfig(
-                name=NAMES[kind],
+                name=name,
                 storage_path=storage,
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
                 failure_config=ray.train.FailureConfig(max_failures=retries),
+                logging_config=ray.train.LoggingConfig(log_level="ERROR"),
             ),
         )
         try:
@@ -94,8 +100,29 @@ def train(
         if isinstance(result.return_value, Exception):
             raise result.return_value
         result.checkpoint.to_directory(folder)
-    shards.remove(storage)
+    shards.remove(f"{storage}/{name}")
     return folder
+
+
+@contextmanager
+def _shown_lines(show: bool) -> Generator[Any]:
+    """A queue, each line of which is printed here; None where nothing is to be shown."""
+    if not show:
+        yield None
+        return
+    lines = import_module("ray.util.queue").Queue(actor_options={"num_cpus": 0})
+
+    def print_all() -> None:
+        while line := lines.get():
+            print(line, flush=True)
+
+    printer = threading.Thread(target=print_all)
+    printer.start()
+    try:
+        yield lines
+    finally:
+        lines.put("")
+        printer.join()
 
 
 def _work(job: dict[str, Any]) -> Exception | None:
@@ -103,6 +130,9 @@ def _work(job: dict[str, Any]) -> Exception | None:
     import ray.train
     from ray.train.torch import get_device
 
+    device = get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     first = ray.train.get_context().get_world_rank() == 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -116,12 +146,12 @@ def _work(job: dict[str, Any]) -> Exception | None:
                 job["store"],
                 config=job["config"],
                 folder=folder,
-                device=get_device(),
+                device=device,
                 resume=last if last.exists() else None,
                 **job["options"],
             ):
-                if first:
-                    print(log_line(row, epochs=job["config"].num_epochs), flush=True)
+                if first and job["lines"]:
+                    job["lines"].put(log_line(row, epochs=job["config"].num_epochs))
                 kept = ray.train.Checkpoint.from_directory(folder) if first else None
                 ray.train.report(dict(row), checkpoint=kept)
         except (ValueError, FloatingPointError, OSError) as error:
