@@ -123,6 +123,32 @@ def plot_pit(values: Mapping[str, Float[np.ndarray, " n"]], *, ax: Axes | None =
     return ax
 
 
+def plot_place(
+    place: Float[np.ndarray, "s s"],
+    extent: tuple[float, float, float, float],
+    *,
+    goal: Sequence[float] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """A density over the page: the regions that hold a half, 90 % and 99 % of it, dark to light.
+
+    Args:
+        place: See `forecast.Forecast`.
+        extent: See there.
+        goal: The place itself, marked.
+        ax: Where; none: a new figure.
+    """
+    ax = ax or new_axes(figsize=(4.0, 4.0))
+    sorted_, order = np.unique(place, return_inverse=True)
+    held = np.cumsum((sorted_ * np.bincount(order.ravel()))[::-1])[::-1]  # where it is as high
+    share = (held / held[0])[order].reshape(place.shape)
+    x, y = np.linspace(*extent[:2], len(place)), np.linspace(*extent[:1:-1], len(place))
+    ax.contourf(x, y, share, levels=[0, 0.5, 0.9, 0.99], colors=["#2171b5", "#6baed6", "#deebf7"])
+    if goal is not None:
+        ax.plot(*goal, "o", color=PALETTE[1], markersize=7, markeredgecolor="white")
+    return ax
+
+
 def plot_confusion(matrix: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """How often each word was taken for each other, as shares of the true word's drawings.
 

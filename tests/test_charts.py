@@ -168,3 +168,16 @@ def test_pit_is_drawn_as_densities_with_the_true_line() -> None:
     np.testing.assert_allclose(heap, [0] * 19 + [20])
     assert ax.get_xlabel()
     assert ax.get_ylabel()
+
+
+def test_place_regions_hold_their_share_of_the_density() -> None:
+    axis = np.linspace(-50, 50, 201)
+    place = np.exp(-0.5 * (axis[:, None] ** 2 + axis**2) / 10**2)
+    ax: Any = charts.plot_place(place, (-50, 50, 50, -50), goal=(3, 4))
+    regions = ax.collections[0].get_paths()
+    for share, region in zip((0.5, 0.9, 0.99), regions, strict=True):
+        expected = 10 * np.sqrt(-2 * np.log(1 - share))  # radius that holds the share of a normal
+        assert np.abs(region.vertices).max() == pytest.approx(expected, rel=0.03)
+    assert ax.lines[0].get_xydata().tolist() == [[3, 4]]
+    one = ax.figure.add_subplot()
+    assert charts.plot_place(place, (-50, 50, 50, -50), ax=one) is one
