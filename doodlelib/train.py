@@ -4,7 +4,8 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -185,10 +186,11 @@ def _train(
     if ranks.is_first():  # whose states they are
         epoch.set_random_states(device)
     for batch in _until(stop, coming):
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            loss, figures = loss_of(batch.to(device), step=epoch.step)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with _in_half() if precision == "bfloat16" else nullcontext():
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                loss, figures = loss_of(batch.to(device), step=epoch.step)
+            loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
         if not torch.isfinite(loss.detach() + norm):
             drawings = map(key_id, batches.dataset.batches[epoch.batches].tolist())
@@ -205,6 +207,17 @@ def _train(
         epoch.step += 1
         epoch.batches += 1
         _add(epoch.sums, figures)
+
+
+@contextmanager
+def _in_half() -> Generator[None]:
+    """Matrix products of float32 with bfloat16 inside, those that autocast leaves alone too."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _until(stop: threading.Event, batches: Iterable[Batch]) -> Iterator[Batch]:

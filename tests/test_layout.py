@@ -85,6 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "latent": {"vae"},
     # what people see and call
     "plot": {"strokes"},
+    "forecast": {"strokes", "mdn", "simplify", "vae"},
     "charts": {"plot"},
     # what lives in a notebook's page
     "player": {"strokes", "frames", "svg"},
