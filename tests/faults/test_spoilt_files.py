@@ -37,11 +37,22 @@ def test_spoilt_files_are_read_or_refused(fuzz: dict, name: str, tally: Counter[
         tally[f"spoilt files {outcome}: {name}"] += 1
 
 
-def test_what_is_wrong_with_a_reader_is_seen(fuzz: dict, tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_reader_is_seen(
+    fuzz: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stumble(path: Path) -> None:
         raise IndexError("oops")
 
     reader = fuzz["Reader"]([b"x"], "x.txt", stumble)
     assert fuzz["try_one"](reader, tmp_path, b"y")[0] == "failed"
+
+    def hang(path: Path) -> None:
+        while True:
+            pass
+
+    monkeypatch.setitem(fuzz["try_one"].__globals__, "PATIENCE", 0.2)
+    slow = fuzz["Reader"]([b"x"], "x.txt", hang)
+    outcome, why = fuzz["try_one"](slow, tmp_path, b"y")
+    assert outcome == "failed" and "over 0.2 s" in why
     silent = fuzz["Reader"]([b"x"], "x.txt", lambda path: int("x"))
     assert fuzz["try_one"](silent, tmp_path, b"y")[0] == "failed", "it does not name the file"
