@@ -9,13 +9,16 @@ INSTALLED := .venv/installed
 export OMP_WAIT_POLICY = passive
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lab clean
+.PHONY: help run reports test lint lab bench clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/'
 
 run: $(INSTALLED)  ## notebooks 01 to 05 on the embedded sample: a few minutes, no download of drawings
 	$(BIN)/python -m doodlelib.run --demo
+
+reports: $(INSTALLED)  ## the same on published drawings, as pages in reports/html: about an hour
+	$(BIN)/python -m doodlelib.run --reports
 
 test: lint  ## lint, then all tests
 	$(BIN)/python -m pytest
@@ -28,6 +31,9 @@ lint: $(INSTALLED)  ## formatting, style, notebooks without outputs, types
 
 lab: $(INSTALLED)  ## open JupyterLab
 	$(BIN)/python -m jupyterlab
+
+bench: $(INSTALLED)  ## speed and memory at a small size, in one table: some minutes
+	$(BIN)/python benchmarks/all.py
 
 clean:  ## remove caches; data, runs and .venv stay
 	rm -rf .pytest_cache .ruff_cache .hypothesis

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from doodlelib.parameters import check_parameters, parse_values, read_yaml
-from doodlelib.paths import CONFIG, NOTEBOOKS, ROOT, RUNS
+from doodlelib.paths import CONFIG, NOTEBOOKS, ROOT, RUNS, atomic_write
 from doodlelib.signals import on_stop
 
 STEPS = ("01_explore_data", "02_preprocess", "03_train_vae", "04_train_cnn", "05_latent_space")
@@ -124,20 +124,30 @@ def run_notebook(
     return output
 
 
-def run_demo() -> None:
-    """Run notebooks 01 to 05 as ``config/smoke`` says, and list what they wrote.
+def run_series(series: str, *, html: bool = False) -> None:
+    """Run notebooks as the files of ``config/<series>`` say, in their order, and list the results.
+
+    Args:
+        series: ``NN.yaml`` has the parameters of the notebook with that number; what follows the
+            number in a file's name tells two runs of one notebook apart.
+        html: Also write each executed notebook as one self-contained page into ``reports/html``.
 
     Raises:
         FileNotFoundError, ValueError, NotebookError: See `run_notebook`.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # such small models are faster on one thread
-    began, folder = time.time(), RUNS / "demo"
-    for step in STEPS:
-        parameters = read_yaml(CONFIG / "smoke" / f"{step[:2]}.yaml")
+    began, folders, pages = time.time(), set(), []
+    for path in sorted((CONFIG / series).glob("*.yaml")):
+        parameters = read_yaml(path)
+        notebook = next(NOTEBOOKS.glob(f"{path.stem[:2]}_*.ipynb"))
+        step, folder = notebook.stem + path.stem[2:], RUNS / parameters["name"]
         print(f"== {step}", flush=True)
         start = time.perf_counter()
-        run_notebook(NOTEBOOKS / f"{step}.ipynb", folder / f"{step}.ipynb", parameters, live=True)
+        output = run_notebook(notebook, folder / f"{step}.ipynb", parameters, live=True)
         print(f"== {step}: {time.perf_counter() - start:.0f} s\n", flush=True)
+        folders.add(folder)
+        if html:
+            pages.append(to_html(output, RUNS.parent / "html" / f"{step}.html"))
     print(f"All done in {time.time() - began:.0f} s. Below {ROOT}:")
     for title, ending in {
         "executed notebooks": ".ipynb",
@@ -147,9 +157,21 @@ def run_demo() -> None:
         "plots": ".png",
     }.items():
         print(f"  {title}")
-        for path in sorted(folder.rglob(f"*{ending}")):
-            if path.stat().st_mtime >= began:
-                print(f"    {path.relative_to(ROOT)}")
+        found = (path for folder in folders for path in folder.rglob(f"*{ending}"))
+        for path in sorted(path for path in found if path.stat().st_mtime >= began):
+            print(f"    {path.relative_to(ROOT)}")
+    for page in pages:
+        print(f"  {page.relative_to(ROOT)}")
+
+
+def to_html(notebook: Path, page: Path) -> Path:
+    """Write an executed notebook as one page that needs nothing beside it."""
+    from nbconvert import HTMLExporter
+
+    text, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
+    with atomic_write(page) as file:
+        file.write(text.encode())
+    return page
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -180,15 +202,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="S",
         help="seconds a cell may take (%(default)s)",
     )
-    parser.add_argument(
+    series = parser.add_mutually_exclusive_group()
+    series.add_argument(
         "--demo", action="store_true", help="run all five on the embedded sample instead"
     )
+    series.add_argument(
+        "--reports",
+        action="store_true",
+        help="run all five on published drawings instead, and write them as pages too",
+    )
     options = parser.parse_args(arguments)
-    if options.demo == (options.output is not None):
-        parser.error("either a notebook and an output are needed, or --demo alone")
+    if (options.demo or options.reports) == (options.output is not None):
+        parser.error("either a notebook and an output are needed, or --demo or --reports alone")
     try:
-        if options.demo:
-            run_demo()
+        if options.demo or options.reports:
+            run_series("smoke" if options.demo else "reports", html=options.reports)
             return 0
         parameters = {
             name: value for path in options.file for name, value in read_yaml(path).items()

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,3 +140,9 @@ def test_widgets_have_a_static_twin(notebook: Notebook) -> None:
         if makes_widget:
             assert len(source(cell).splitlines()) == 1
             assert "skip-execution" not in tags(before)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG.glob("*/*.yaml")), ids=lambda path: str(path)[-20:])
+def test_every_file_of_parameters_fits_its_notebook(path: Path) -> None:
+    number = re.search(r"\d\d", path.stem)[0]
+    check_parameters(next(NOTEBOOKS.glob(f"{number}_*.ipynb")), read_yaml(path))

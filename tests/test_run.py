@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from doodlelib import run
 from doodlelib.parameters import check_parameters, parse_values, read_parameters, read_yaml
 from doodlelib.run import NotebookError, main, run_notebook
 
@@ -185,7 +186,7 @@ def test_a_cell_may_not_run_for_ever(tmp_path: Path) -> None:
         (["-p", "eopchs", "3"], "has no parameter 'eopchs'; it has epochs"),
         (["-p", "epochs", "many"], "epochs must be"),
         (["-f", "no/such.yaml"], "no/such.yaml"),
-        (["--demo"], "--demo alone"),
+        (["--demo"], "alone"),
     ],
 )
 def test_usage_errors_run_nothing(
@@ -210,3 +211,27 @@ def test_the_command_line_runs_a_notebook(notebook: Path) -> None:
     executed = json.loads((notebook.parent / "out.ipynb").read_text())
     parameters = executed["metadata"]["papermill"]["parameters"]
     assert parameters == {"epochs": 5, "name": "of the file"}
+
+
+def test_a_series_runs_in_order_and_leaves_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parameters, plot = 'name: str = "demo"\nwords: list = []', "print(name, words)"
+    for title in ("01_first", "02_second"):
+        write_notebook(tmp_path / f"{title}.ipynb", parameters, plot)
+    (tmp_path / "few").mkdir()
+    for stem, word in (("02_more", "dog"), ("01", "cat"), ("02", "owl")):
+        (tmp_path / "few" / f"{stem}.yaml").write_text(f"name: some\nwords: [{word}]\n")
+    for place in ("CONFIG", "NOTEBOOKS", "ROOT"):
+        monkeypatch.setattr(run, place, tmp_path)
+    monkeypatch.setattr(run, "RUNS", tmp_path / "reports" / "runs")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run.run_series("few", html=True)
+    printed = capsys.readouterr().out
+    said = [printed.index(f"some ['{word}']") for word in ("cat", "owl", "dog")]
+    assert said == sorted(said)
+    for step, word in (("01_first", "cat"), ("02_second", "owl"), ("02_second_more", "dog")):
+        assert (tmp_path / f"reports/runs/some/{step}.ipynb").exists()
+        page = tmp_path / f"reports/html/{step}.html"
+        assert word in page.read_text()
+        assert f"reports/html/{step}.html" in printed
