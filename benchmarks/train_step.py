@@ -1,39 +1,47 @@
 """Training steps of the VAE: useful drawings a second, beside what the processor's matmul can do.
 
     OMP_WAIT_POLICY=passive python benchmarks/train_step.py STORE [--threads 2] [--repeats 5]
-        [--layers 2] [--encoder 256] [--decoder 512] [--latent 128]
+        [--batches 6] [--layers 2] [--encoder 256] [--decoder 512] [--latent 128]
 
 The default sizes are those of the original (2 layers, 256, 512, 128, 20 modes, batches of 100).
 "useful" counts the matrix products of real points alone, forwards and twice backwards: a share of
-the measured matmul rate, 1 being the floor of time.
+the measured matmul rate, 1 being the floor of time. The loader's rate is that without workers; the
+peak of memory is `memory.py`'s.
 """
 
 import argparse
-import statistics
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
+from machine import MATMUL_FLOP, describe, matmul, medians
 
 from doodlelib.batches import StrokeBatch, StrokeBatches
 from doodlelib.config import VAEConfig, read_config
-from doodlelib.dataset import load_split
+from doodlelib.dataset import Split, load_split
 from doodlelib.inputs import INPUTS
 from doodlelib.vae import SketchVAE
 
-BATCHES = 6
+AUGMENTATION = {"scale_factor": 0.15, "drop_prob": 0.1, "flip_prob": 0.3}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def matmul_rate(dtype: torch.dtype, *, repeats: int) -> float:
-    """FLOP/s of a square product, the best of some."""
-    a, b = torch.randn(2, 1536, 1536).to(dtype)
-    seconds = []
-    for _ in range(3 * repeats):
-        begin = time.perf_counter()
-        torch.mm(a, b)
-        seconds.append(time.perf_counter() - begin)
-    return 2 * 1536**3 / min(seconds)
+def make_vae(
+    split: Split, *, layer_norm: bool, layers: int, encoder: int, decoder: int, latent: int
+) -> SketchVAE:
+    """A model in training; with layer norm comes recurrent dropout."""
+    config = read_config(
+        VAEConfig,
+        num_lstm_layers=layers,
+        enc_hidden_size=encoder,
+        dec_hidden_size=decoder,
+        latent_size=latent,
+        use_layer_norm=layer_norm,
+        recurrent_dropout=0.1 * layer_norm,
+    )
+    torch.manual_seed(0)
+    vae = SketchVAE(config, words=split.classes, scale=split.scale, simplification={})
+    return vae.train()
 
 
 def useful_flop(vae: SketchVAE, batches: list[StrokeBatch]) -> float:
@@ -61,12 +69,21 @@ def step(vae: SketchVAE, optimizer: torch.optim.Optimizer, batch: StrokeBatch, h
     optimizer.step()
 
 
+def steps(
+    vae: SketchVAE, optimizer: torch.optim.Optimizer, batches: list[StrokeBatch], half: bool
+) -> None:
+    """A step on each of `batches`."""
+    for batch in batches:
+        step(vae, optimizer, batch, half)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("store", type=Path)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batches", type=int, default=6)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--encoder", type=int, default=256)
     parser.add_argument("--decoder", type=int, default=512)
@@ -74,48 +91,40 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     split = load_split(options.store, "train")
-    epoch = StrokeBatches(split, batch_size=100, max_seq_len=200, seed=0)
-    batches = [epoch[i] for i in range(BATCHES)]
+    epoch = StrokeBatches(split, batch_size=100, max_seq_len=200, seed=0, **AUGMENTATION)
+    batches = [epoch[index] for index in range(options.batches)]
     drawings = sum(batch.size for batch in batches)
-    print(f"torch {torch.__version__}, {options.threads} threads, median of {options.repeats}")
-    print(
-        f"{drawings} drawings, {sum(int(b.lengths.sum()) for b in batches) / drawings:.1f} points"
-    )
-    jobs = {}
+    points = sum(int(batch.lengths.sum()) for batch in batches)
+    print(f"{describe()}, median of {options.repeats}")
+    print(f"{drawings} drawings, {points / drawings:.1f} points")
+    sizes = {name: getattr(options, name) for name in ("layers", "encoder", "decoder", "latent")}
+    jobs, useful = {}, {}
     for layer_norm in (True, False):
-        config = read_config(
-            VAEConfig,
-            num_lstm_layers=options.layers,
-            enc_hidden_size=options.encoder,
-            dec_hidden_size=options.decoder,
-            latent_size=options.latent,
-            use_layer_norm=layer_norm,
-            recurrent_dropout=0.1 * layer_norm,
-        )
         for precision in PRECISIONS:
-            torch.manual_seed(0)
-            vae = SketchVAE(config, words=split.classes, scale=split.scale, simplification={})
-            jobs[layer_norm, precision] = (vae.train(), vae.make_optimizer(), [])
-    for repeat in range(options.repeats + 1):  # the first to warm up
-        for (_, precision), (vae, optimizer, seconds) in jobs.items():
-            begin = time.perf_counter()
-            for batch in batches:
-                step(vae, optimizer, batch, precision == "bfloat16")
-            if repeat:
-                seconds.append(time.perf_counter() - begin)
-    for precision, dtype in PRECISIONS.items():
-        rate = matmul_rate(dtype, repeats=options.repeats)
-        plain = statistics.median(jobs[False, precision][2])
+            vae = make_vae(split, layer_norm=layer_norm, **sizes)
+            useful[layer_norm] = useful_flop(vae, batches)
+            jobs[layer_norm, precision] = partial(
+                steps, vae, vae.make_optimizer(), batches, precision == "bfloat16"
+            )
+    floors = {precision: matmul(dtype) for precision, dtype in PRECISIONS.items()}
+    loader = {"loader": lambda: [epoch[index] for index in range(options.batches)]}
+    seconds = medians(jobs | floors | loader, repeats=options.repeats)
+    for precision in PRECISIONS:
+        rate = MATMUL_FLOP / seconds[precision]
         print(f"{precision}: matmul {rate / 1e9:.0f} GFLOP/s")
+        plain = seconds[False, precision]
         for layer_norm in (True, False):
-            vae, _, seconds = jobs[layer_norm, precision]
-            median = statistics.median(seconds)
-            share = useful_flop(vae, batches) / median / rate
+            time = seconds[layer_norm, precision]
             name = "layer norm, recurrent dropout" if layer_norm else "plain"
             print(
-                f"  {name:30} {drawings / median:7.1f} drawings/s, {plain / median:.2f} of plain, "
-                f"useful matmul at {share:.2f} of the floor's rate"
+                f"  {name:30} {drawings / time:7.1f} drawings/s, {plain / time:.2f} of plain, "
+                f"useful matmul at {useful[layer_norm] / time / rate:.2f} of the floor's rate"
             )
+    fastest = min(seconds[key] for key in jobs)
+    print(
+        f"loader alone {drawings / seconds['loader']:,.0f} drawings/s, "
+        f"{fastest / seconds['loader']:.0f} times the fastest step's rate"
+    )
 
 
 if __name__ == "__main__":

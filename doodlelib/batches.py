@@ -25,6 +25,7 @@ from doodlelib.strokes import (
 )
 
 RDP_EPSILON = 2.0  # px, as that of the published simplified drawings
+RELEASED = 8  # batches, after which the store's pages are let go
 BUCKET = 50  # batches: within so many, shuffled, drawings are sorted by length
 
 
@@ -208,15 +209,15 @@ class StrokeBatches(torch.utils.data.Dataset):
             "flip_prob": flip_prob,
             "rdp_prob": rdp_prob,
         }
-        lengths = np.diff(split.offsets)
-        among = np.flatnonzero(split.timed) if timed_only else np.arange(len(split))
-        usable = among[lengths[among] <= max_seq_len]
+        lengths = np.diff(split.offsets).astype(np.int32)  # millions of them: half the memory
+        among = split.timed if timed_only else np.ones(len(split), dtype=bool)
+        usable = np.flatnonzero(among & (lengths <= max_seq_len)).astype(np.int32)
         if not len(usable):
             raise ValueError(
-                f"none of the {len(among)} {'timed ' * timed_only}drawings has at most "
+                f"none of the {among.sum()} {'timed ' * timed_only}drawings has at most "
                 f"{max_seq_len} points (max_seq_len); prepare more drawings, or allow longer ones"
             )
-        self.left_out = len(among) - len(usable)
+        self.left_out = int(among.sum()) - len(usable)
         rng = np.random.default_rng((seed, epoch))
         usable = rng.permutation(usable)
         buckets = np.array_split(usable, np.arange(0, len(usable), batch_size * BUCKET)[1:])
@@ -233,10 +234,13 @@ class StrokeBatches(torch.utils.data.Dataset):
         lengths = offsets[chosen + 1] - offsets[chosen]
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         rows = np.asarray(self.split.points[np.repeat(offsets[chosen], lengths) + within])
+        words = self.split.words[chosen]
+        if index % RELEASED == 0:
+            self.split.release()
         if any(self.augmentation.values()):
             rng = np.random.default_rng((self.seed, self.epoch, index))
             rows, lengths = augment(rows, lengths, **self.augmentation, rng=rng)
-        return collate(rows, lengths, words=self.split.words[chosen], scale=self.split.scale)
+        return collate(rows, lengths, words=words, scale=self.split.scale)
 
     def load(self, *, num_workers: int = 0) -> torch.utils.data.DataLoader:
         """All batches in order, from `num_workers` processes beside this one."""

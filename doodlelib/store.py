@@ -7,6 +7,7 @@ its name only when it is whole. `SplitWriter` and `publish` make one (see `datas
 
 import glob
 import json
+import mmap
 import os
 import shutil
 import struct
@@ -72,6 +73,17 @@ class Split:
     def lengths(self) -> Int64[np.ndarray, " drawings"]:
         """Points of each drawing."""
         return np.diff(self.offsets)
+
+    def release(self) -> None:
+        """Let go of what was read: it counts as this process's memory as long as it is mapped.
+
+        The system keeps it at hand as long as it has room, and reads it again where it has not.
+        """
+        base: Any = self.points
+        while isinstance(base, np.ndarray):
+            base = base.base
+        if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            base.madvise(mmap.MADV_DONTNEED)
 
     def drawing(self, index: int) -> Drawing:
         """Strokes of a drawing, from the origin at t = 0."""

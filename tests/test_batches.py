@@ -1,5 +1,6 @@
 """Batches: padding, buckets, augmentation, and that they depend on seed and epoch alone."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doodlelib.batches import StrokeBatch, StrokeBatches, augment, collate
+from doodlelib.batches import StrokeBatch, StrokeBatches, augment, collate, collate_drawings
 from doodlelib.dataset import Split, load_split, prepare
 from doodlelib.strokes import DT, DX, PEN, to_stroke6
 
@@ -124,3 +125,31 @@ def test_same_seed_same_epoch_same_batches_with_any_workers(split: Split) -> Non
 def test_drawings_that_are_all_too_long_are_an_error(split: Split) -> None:
     with pytest.raises(ValueError, match="at most 3 points"):
         StrokeBatches(split, batch_size=9, max_seq_len=3, seed=0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux tells what is mapped")
+def test_an_epoch_holds_no_more_of_the_store_than_some_batches(split: Split) -> None:
+    """What is read stays mapped, and counts as ours, until it is let go."""
+
+    def mapped() -> int:
+        """kB of the store that are in this process's memory."""
+        parts = Path("/proc/self/smaps").read_text().split("train.safetensors")[1:]
+        return sum(int(re.search(r"Rss: +(\d+)", part)[1]) for part in parts)
+
+    before = np.array(split.points)
+    assert mapped() > 0
+    split.release()
+    assert mapped() == 0
+    np.testing.assert_array_equal(split.points, before)
+    batches = StrokeBatches(split, batch_size=4, max_seq_len=200, seed=0)
+    _ = batches[1], batches[2]
+    assert mapped() > 0
+    _ = batches[8]
+    assert mapped() == 0
+
+
+def test_a_batch_of_one_can_be_repeated(split: Split) -> None:
+    words = np.zeros(1, dtype=int)
+    one = collate_drawings([split[0]], words=words, scale=split.scale)
+    three = collate_drawings([split[0]] * 3, words=np.repeat(words, 3), scale=split.scale)
+    assert equal(one.repeat(3), three)

@@ -1,0 +1,154 @@
+"""Points drawn a second, beside what the processor's matmul can do, and how long a person waits.
+
+    OMP_WAIT_POLICY=passive python benchmarks/sampling.py [--threads 1] [--repeats 5]
+        [--layers 2] [--decoder 512] [--latent 128] [--batches 256 1024]
+
+The first part has the decoder of the original's size with layer norm, untrained but for the pen,
+which ends a drawing after 48 points in the mean. The floor is the time of its matrix products alone
+at the rate of a large one, which all of them would have if no drawing ended before the others; the
+same drawings come from the compiled steps and from PyTorch's. The second part is the shipped model.
+"""
+
+import argparse
+import math
+from functools import partial
+
+import torch
+from machine import MATMUL_FLOP, describe, matmul, medians
+
+from doodlelib.checkpoint import load_vae
+from doodlelib.config import VAEConfig, read_config
+from doodlelib.inputs import INPUTS
+from doodlelib.network import SketchNet
+from doodlelib.sampling import rows, sample
+from doodlelib.strokes import Drawing, Scale
+from doodlelib.vae import SketchVAE
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PEN = (0.80, 0.18, 0.02)  # chances of a move drawn, a move lifted, the end
+ALONE = 10  # drawings, one at a time
+ORIGINAL = 569  # points/s of the original, which draws one at a time (2 cores)
+
+
+def make_net(options: argparse.Namespace) -> SketchNet:
+    """A decoder of the size asked for that ends its drawings in time."""
+    config = read_config(
+        VAEConfig,
+        num_lstm_layers=options.layers,
+        dec_hidden_size=options.decoder,
+        latent_size=options.latent,
+        use_layer_norm=True,
+        recurrent_dropout=0.1,
+    )
+    torch.manual_seed(0)
+    net = SketchNet(config, words=["cat"], scale=Scale()).eval()
+    with torch.no_grad():
+        net.head.bias[:3] = torch.tensor([math.log(share) for share in PEN])
+        net.head.weight[:3] *= 0.1
+    return net
+
+
+def flop_per_point(net: SketchNet) -> int:
+    """Of the matrix products of one step; the condition's share is computed once a drawing."""
+    size, layers = net.config.dec_hidden_size, net.config.num_lstm_layers
+    gates = 4 * size * (INPUTS + size + (layers - 1) * 2 * size)
+    return 2 * (gates + size * net.head.out_features)
+
+
+def points(net: SketchNet, count: int, half: bool, compiled: bool) -> int:
+    """Draw `count` drawings at once, or some alone; their points."""
+    generator = torch.Generator().manual_seed(1)
+    drawings = []
+    for _ in range(ALONE if count == 1 else 1):
+        z = torch.randn(count, net.config.latent_size, generator=generator)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            drawings += sample(
+                net,
+                z,
+                torch.zeros(count, dtype=torch.long),
+                temperature=1.0,
+                time_temperature=1.0,
+                generator=generator,
+                compiled=compiled,
+            )
+    return sum(len(drawing) - 2 for drawing in drawings)
+
+
+def report_rates(options: argparse.Namespace) -> None:
+    """Points a second of batches and of one drawing alone, both ways."""
+    net = make_net(options)
+    keys = [
+        (precision, count, compiled)
+        for precision in PRECISIONS
+        for count in (1, *options.batches)
+        for compiled in (True, False)
+    ]
+    jobs = {
+        key: partial(points, net, key[1], key[0] == "bfloat16", compiled=key[2]) for key in keys
+    }
+    floors = {precision: matmul(dtype) for precision, dtype in PRECISIONS.items()}
+    seconds = medians(jobs | floors, repeats=options.repeats)
+    flop = flop_per_point(net)
+    print(f"{flop / 1e6:.1f} MFLOP a point")
+    for precision, count, compiled in keys:
+        floor = MATMUL_FLOP / seconds[precision] / flop
+        key = precision, count, compiled
+        rate = jobs[key]() / seconds[key]
+        way = "compiled" if compiled else "PyTorch "
+        share = (
+            f"{rate / ORIGINAL:.1f} times the original's {ORIGINAL}"
+            if count == 1
+            else f"{rate / floor:.2f} of the floor, {floor:,.0f}"
+        )
+        print(f"  {precision:8} {count:4} at once, {way} {rate:9,.0f} points/s, {share}")
+
+
+@torch.no_grad()
+def first_rows(vae: SketchVAE, begun: Drawing) -> None:
+    """What `complete` does up to the first row of ten endings."""
+    z, words, rows_begun = vae._begin(begun, 10, "cat", 1)
+    coming = rows(
+        vae,
+        z,
+        words,
+        begun=rows_begun,
+        temperature=0.4,
+        time_temperature=1.0,
+        generator=torch.Generator().manual_seed(1),
+    )
+    next(coming)
+
+
+def report_waits(options: argparse.Namespace) -> None:
+    """How long a person waits for the shipped model."""
+    vae = load_vae()
+    whole = vae.generate(1, word="cat", seed=3)[0]
+    begun = whole[: max(1, len(whole) // 2)]
+    jobs = {
+        "9 doodles": lambda: vae.generate(9, word="cat", seed=1),
+        "first rows of 10 endings": lambda: first_rows(vae, begun),
+        "10 endings": lambda: vae.complete(begun, word="cat", seed=1),
+    }
+    print(f"shipped model; the beginning has {sum(len(stroke[0]) for stroke in begun)} points")
+    for name, time in medians(jobs, repeats=2 * options.repeats).items():
+        print(f"  {name}: {1000 * time:.0f} ms")
+
+
+def main() -> None:
+    """Print both parts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--decoder", type=int, default=512)
+    parser.add_argument("--latent", type=int, default=128)
+    parser.add_argument("--batches", type=int, nargs="+", default=[256, 1024])
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(f"{describe()}, median of {options.repeats}")
+    report_rates(options)
+    report_waits(options)
+
+
+if __name__ == "__main__":
+    main()
