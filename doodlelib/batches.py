@@ -25,7 +25,6 @@ from doodlelib.strokes import (
 )
 
 RDP_EPSILON = 2.0  # px, as that of the published simplified drawings
-RELEASED = 8  # batches, after which the store's pages are let go
 BUCKET = 50  # batches: within so many, shuffled, drawings are sorted by length
 
 
@@ -235,8 +234,7 @@ class StrokeBatches(torch.utils.data.Dataset):
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         rows = np.asarray(self.split.points[np.repeat(offsets[chosen], lengths) + within])
         words = self.split.words[chosen]
-        if index % RELEASED == 0:
-            self.split.release()
+        self.split.release()
         if any(self.augmentation.values()):
             rng = np.random.default_rng((self.seed, self.epoch, index))
             rows, lengths = augment(rows, lengths, **self.augmentation, rng=rng)

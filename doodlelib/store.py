@@ -75,9 +75,9 @@ class Split:
         return np.diff(self.offsets)
 
     def release(self) -> None:
-        """Let go of what was read: it counts as this process's memory as long as it is mapped.
+        """Let go of what was read: while it is mapped it counts as this process's memory.
 
-        The system keeps it at hand as long as it has room, and reads it again where it has not.
+        The system keeps it at hand as long as it has room; what is not, is read again when used.
         """
         base: Any = self.points
         while isinstance(base, np.ndarray):

@@ -1,0 +1,117 @@
+"""Peak memory of a training step at the original's size, and of epochs on small and large stores.
+
+    OMP_WAIT_POLICY=passive python benchmarks/memory.py STORE [--drawings 10000 1000000]
+
+Each figure is the largest resident size of a process of its own. The large stores are the given one
+repeated, mapped from files as any store is; there a small model is trained on some of the batches,
+since a model's share does not depend on the store.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from machine import describe
+from train_step import AUGMENTATION, make_vae, step
+
+from doodlelib.batches import StrokeBatches
+from doodlelib.dataset import Split, load_split
+
+SIZES = {"layers": 2, "encoder": 256, "decoder": 512, "latent": 128}
+SMALL = {"layers": 1, "encoder": 32, "decoder": 32, "latent": 8}
+STEPS = 3
+BATCHES = 500  # of an epoch on a large store; every `EVERY`th is trained on
+EVERY = 50
+
+
+def peak_mb() -> float:
+    """Largest resident size of this process so far (Linux)."""
+    status = Path("/proc/self/status").read_text()  # `getrusage` would count the parent's, too
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def training_step(split: Split, precision: str, place: str) -> None:
+    """Some steps with layer norm on the batches in the middle by length, or on the longest."""
+    vae = make_vae(split, layer_norm=True, **SIZES)
+    optimizer = vae.make_optimizer()
+    epoch = StrokeBatches(split, batch_size=100, max_seq_len=200, seed=0)
+    order = sorted(range(len(epoch)), key=lambda index: split.lengths[epoch.batches[index]].max())
+    chosen = order[len(order) // 2 :] if place == "median" else order[-STEPS:]
+    for index in chosen[:STEPS]:
+        step(vae, optimizer, epoch[index], precision == "bfloat16")
+
+
+def repeat(split: Split, count: int, folder: Path) -> None:
+    """Write arrays of `count` drawings into `folder`: those of `split` again and again."""
+    times, rest = divmod(count, len(split))
+    points = times * len(split.points) + int(split.offsets[rest])
+    shapes = {"points": (points, 4), "offsets": (count + 1,), "words": (count,), "timed": (count,)}
+    for name, shape in shapes.items():
+        source = getattr(split, name)
+        path = folder / f"{name}.npy"
+        new = np.lib.format.open_memmap(path, mode="w+", dtype=source.dtype, shape=shape)
+        size = len(source) - (name == "offsets")
+        for turn, start in enumerate(range(0, len(new), size)):
+            part = np.asarray(source[: len(new) - start])
+            new[start : start + len(part)] = (
+                part + turn * len(split.points) if name == "offsets" else part
+            )
+
+
+def mapped(split: Split, folder: Path) -> Split:
+    """`split` with the arrays that `repeat` wrote."""
+    arrays = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+    return replace(split, **arrays)
+
+
+def epoch(split: Split) -> None:
+    """Batches of one epoch, some of them trained on."""
+    vae = make_vae(split, layer_norm=True, **SMALL)
+    optimizer = vae.make_optimizer()
+    batches = StrokeBatches(split, batch_size=100, max_seq_len=200, seed=0, **AUGMENTATION)
+    for index in range(min(BATCHES, len(batches))):
+        batch = batches[index]
+        if index % EVERY == 0:
+            step(vae, optimizer, batch, half=False)
+
+
+def main() -> None:
+    """Print a line for each process, or be one of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--drawings", type=int, nargs="+", default=[10_000, 1_000_000])
+    parser.add_argument("--measure", nargs=2, metavar=("WHAT", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    split = load_split(options.store, "train")
+    if options.measure:
+        what, folder = options.measure
+        before = peak_mb()
+        if what == "epoch":
+            epoch(mapped(split, Path(folder)))
+        else:
+            training_step(split, *what.split())
+        print(f"{peak_mb():.0f} MB at most, {before:.0f} MB of it before")
+        return
+    print(describe())
+    for what in ("float32 median", "bfloat16 median", "float32 longest", "bfloat16 longest"):
+        print(f"training step of the original's size, {what} batch: {child(what)}", flush=True)
+    for count in options.drawings:
+        with tempfile.TemporaryDirectory() as folder:
+            repeat(split, count, Path(folder))
+            print(
+                f"training on {count:,} drawings, small model: {child('epoch', folder)}", flush=True
+            )
+
+
+def child(what: str, folder: str = ".") -> str:
+    """What a process of its own says of itself."""
+    command = [sys.executable, *sys.argv, "--measure", what, folder]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    main()
