@@ -12,7 +12,11 @@ INSTALL = "Ray is not installed: pip install -e '.[cluster]'"
 
 @contextmanager
 def connected(address: str | None) -> Generator[Any]:
-    """The `ray` module, connected to the cluster at `address`; None: to one on this machine.
+    """The `ray` module, connected to a cluster.
+
+    Args:
+        address: Its address; None: that in the environment as ``RAY_ADDRESS``, else a new one on
+            this machine, which ends with the block.
 
     Raises:
         ModuleNotFoundError: Ray is not installed; says how to install it.
@@ -26,6 +30,7 @@ def connected(address: str | None) -> Generator[Any]:
     begun = not ray.is_initialized()
     if begun:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        address = address or os.environ.get("RAY_ADDRESS", "local")
         ray.init(address, include_dashboard=False, **quiet)
     try:
         yield ray

@@ -31,7 +31,7 @@ pytestmark = [
     ),
 ]
 WORDS = ["star", "apple", "cat", "dog"]
-NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "node_ip_address": "127.0.0.1"}
+NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
 PATIENCE = {  # of a busy machine
     "RAY_agent_register_timeout_ms": "120000",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
