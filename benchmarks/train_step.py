@@ -23,6 +23,7 @@ from doodlelib.inputs import INPUTS
 from doodlelib.vae import SketchVAE
 
 AUGMENTATION = {"scale_factor": 0.15, "drop_prob": 0.1, "flip_prob": 0.3}
+BATCH = 100
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -91,8 +92,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     split = load_split(options.store, "train")
-    epoch = StrokeBatches(split, batch_size=100, max_seq_len=200, seed=0, **AUGMENTATION)
-    batches = [epoch[index] for index in range(options.batches)]
+    epoch = StrokeBatches(split, batch_size=BATCH, max_seq_len=200, seed=0, **AUGMENTATION)
+    whole = [index for index, own in enumerate(epoch.batches) if len(own) == BATCH]
+    chosen = whole[: options.batches]
+    batches = [epoch[index] for index in chosen]
     drawings = sum(batch.size for batch in batches)
     points = sum(int(batch.lengths.sum()) for batch in batches)
     print(f"{describe()}, median of {options.repeats}")
@@ -107,7 +110,7 @@ def main() -> None:
                 steps, vae, vae.make_optimizer(), batches, precision == "bfloat16"
             )
     floors = {precision: matmul(dtype) for precision, dtype in PRECISIONS.items()}
-    loader = {"loader": lambda: [epoch[index] for index in range(options.batches)]}
+    loader = {"loader": lambda: [epoch[index] for index in chosen]}
     seconds = medians(jobs | floors | loader, repeats=options.repeats)
     for precision in PRECISIONS:
         rate = MATMUL_FLOP / seconds[precision]

@@ -229,12 +229,8 @@ class StrokeBatches(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> StrokeBatch:
         chosen = self.batches[index]
-        offsets = self.split.offsets
-        lengths = offsets[chosen + 1] - offsets[chosen]
-        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        rows = np.asarray(self.split.points[np.repeat(offsets[chosen], lengths) + within])
         words = self.split.words[chosen]
-        self.split.release()
+        rows, lengths = self.split.take(chosen)
         if any(self.augmentation.values()):
             rng = np.random.default_rng((self.seed, self.epoch, index))
             rows, lengths = augment(rows, lengths, **self.augmentation, rng=rng)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int16, Int64, UInt8
+from jaxtyping import Bool, Float32, Int16, Int64, Integer, UInt8
 
 from doodlelib.paths import sync_folder
 from doodlelib.strokes import Drawing, Scale, from_stroke4
@@ -35,6 +35,7 @@ _TENSORS = {  # in the file's order, widest first, so that all lie aligned
     "timed": ("BOOL", np.dtype("?"), ()),
     "ids": ("U8", np.dtype("u1"), (ID_WIDTH,)),
 }
+AT_ONCE = 16  # drawings read before they are let go; each may map some MB of the file
 ASIDE = "old"  # name of a store that makes room for a new one, in a folder of its own
 _FILES = {f"{name}.safetensors" for name in SPLITS} | {"store.json"}
 
@@ -73,6 +74,23 @@ class Split:
     def lengths(self) -> Int64[np.ndarray, " drawings"]:
         """Points of each drawing."""
         return np.diff(self.offsets)
+
+    def take(
+        self, chosen: Integer[np.ndarray, " chosen"]
+    ) -> tuple[Float32[np.ndarray, "m 4"], Int64[np.ndarray, " chosen"]]:
+        """stroke-4 rows of some drawings, one behind the other, and the points of each.
+
+        The rows are copies, and no more of the file is held in memory than before.
+        """
+        parts, lengths = [], self.offsets[chosen + 1] - self.offsets[chosen]
+        for start in range(0, len(chosen), AT_ONCE):
+            own = slice(start, start + AT_ONCE)
+            first = np.repeat(
+                self.offsets[chosen[own]] - np.cumsum(lengths[own]) + lengths[own], lengths[own]
+            )
+            parts.append(self.points[first + np.arange(len(first))])
+            self.release()
+        return np.concatenate(parts), lengths
 
     def release(self) -> None:
         """Let go of what was read: while it is mapped it counts as this process's memory.

@@ -145,6 +145,13 @@ def test_a_batch_once_made_holds_nothing_of_the_store(split: Split) -> None:
     assert mapped() == 0
 
 
+def test_taken_rows_are_those_of_each_drawing(split: Split) -> None:
+    chosen = np.random.default_rng(0).permutation(len(split))[:40]
+    rows, lengths = split.take(chosen)
+    np.testing.assert_array_equal(rows, np.concatenate([split[index] for index in chosen]))
+    np.testing.assert_array_equal(lengths, split.lengths[chosen])
+
+
 def test_a_batch_of_one_can_be_repeated(split: Split) -> None:
     words = np.zeros(1, dtype=int)
     one = collate_drawings([split[0]], words=words, scale=split.scale)
