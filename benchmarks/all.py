@@ -8,6 +8,7 @@ of the log come from the scripts alone, on more drawings and more often.
 """
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ RUNS = (  # a script, and what makes it small
     ("preprocess",),
     ("raster", "300"),
     ("train_step", STORE, "--repeats", "1", "--batches", "1"),
+    ("classifier", "speed", STORE, "--repeats", "1"),
     ("sampling", "--repeats", "1", "--batches", "256"),
     ("lab", "--rounds", "5"),
     ("memory", STORE, "--drawings", "10000", "100000"),
@@ -47,7 +49,11 @@ def main() -> None:
                 print(f"{name:10} | {line.rstrip()}", flush=True)
             if process.wait():
                 sys.exit(f"{' '.join(command)} failed")
-    print(f"all        | {(time.perf_counter() - began) / 60:.1f} minutes")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(
+        f"all        | {(time.perf_counter() - began) / 60:.1f} minutes, "
+        f"{(used.ru_utime + used.ru_stime) / 60:.1f} of the processor"
+    )
 
 
 def lay_out(folder: Path) -> Path:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from machine import describe, now
-from memory import mapped, peak_mb, repeat
+from memory import forget_peak, mapped, peak_mb, repeat
 from train_step import AUGMENTATION, make_vae, step
 
 from doodlelib.batches import StrokeBatches, collate
@@ -49,6 +49,7 @@ def prepare_point(split: Split, count: int, folder: Path) -> float:
     lines = source.read_bytes().splitlines(keepends=True)
     with source.open("wb") as file:
         file.writelines(islice(cycle(lines), count))
+    forget_peak()
     begin = now()
     prepare(
         folder / "store",
@@ -65,6 +66,7 @@ def epoch_point(split: Split, count: int, folder: Path) -> float:
     """Seconds of reading `count` drawings in batches."""
     repeat(split, count, folder)
     large = mapped(split, folder)
+    forget_peak()
     begin = now()
     batches = StrokeBatches(large, batch_size=100, max_seq_len=200, seed=0, **AUGMENTATION)
     order = now() - begin
