@@ -34,6 +34,7 @@ WORDS = ["star", "apple", "cat", "dog"]
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
 PATIENCE = {  # of a busy machine
     "RAY_agent_register_timeout_ms": "120000",
+    "RAY_worker_niceness": "0",  # of its own accord it gives its workers little
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
 }
 
@@ -238,7 +239,7 @@ def test_two_workers_one_of_them_killed_train_as_one_process(
     last = tmp_path / "both" / "DoodleGenRNN_last.pt"
     options["show"] = True
     cluster.train(store, tmp_path / "on", workers=1, resume=last, num_epochs=4, **options)
-    assert capsys.readouterr().out.startswith("epoch 4/4 valid_loss")
+    assert "epoch 4/4 train_loss" in capsys.readouterr().out
     for row, expected in zip(rows(tmp_path / "on"), rows(tmp_path / "alone"), strict=True):
         for name in row.keys() - {"seconds"}:
             assert row[name] == pytest.approx(expected[name], rel=1e-4), name
