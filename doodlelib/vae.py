@@ -3,6 +3,7 @@
 N drawing, Z latent.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -281,7 +282,11 @@ class SketchVAE(SketchNet):
             raise ValueError(f"{len(wanted)} words for {n} drawings")
         for name in wanted:
             if name not in self.words:
-                raise ValueError(f"the model does not know {name!r}, but {', '.join(self.words)}")
+                near = difflib.get_close_matches(name, self.words, n=5, cutoff=0.4)
+                near = ", ".join(near or self.words[:10])
+                raise ValueError(
+                    f"the model does not know {name!r}; of its {len(self.words)} words try {near}"
+                )
         return torch.tensor([self.words.index(name) for name in wanted], device=self.device)
 
 

@@ -144,5 +144,5 @@ def test_widgets_have_a_static_twin(notebook: Notebook) -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIG.glob("*/*.yaml")), ids=lambda path: str(path)[-20:])
 def test_every_file_of_parameters_fits_its_notebook(path: Path) -> None:
-    number = re.search(r"\d\d", path.stem)[0]
+    number = re.search(r"(?<!\d)\d\d(?!\d)", path.stem)[0]
     check_parameters(next(NOTEBOOKS.glob(f"{number}_*.ipynb")), read_yaml(path))
