@@ -176,6 +176,24 @@ def plot_confusion(matrix: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def plot_calibration(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axes:
+    """How often a classifier is right, by how sure it is; honest probabilities give the line.
+
+    Args:
+        tables: By name, of `metrics.calibration`; a dot's area grows with its drawings.
+        ax: Where; none: a new figure.
+    """
+    ax = ax or new_axes(figsize=(4.4, 4.0))
+    ax.plot([0, 1], [0, 1], color=INK, lw=1, ls=":", label="as sure as right")
+    for color, (name, table) in zip(PALETTE, tables.items(), strict=False):
+        ax.plot(table["confidence"], table["accuracy"], color=color, lw=1.5, label=name)
+        area = 10 + 190 * table["count"] / table["count"].sum()
+        ax.scatter(table["confidence"], table["accuracy"], s=area, color=color, linewidths=0)
+    ax.set(xlabel="probability given", ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.02))
+    ax.legend(frameon=False)
+    return ax
+
+
 def plot_projection(
     points: Float[np.ndarray, "n 2"], labels: Sequence[str], *, ax: Axes | None = None
 ) -> Axes:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -136,7 +137,10 @@ def load_retimer(path: str | Path = "trained", *, device: str = "cpu") -> Retime
 
 
 def load_cnn(path: str | Path = "trained", *, device: str = "cpu") -> DoodleCNN:
-    """The classifier in a checkpoint; arguments and errors as `load_vae`."""
+    """The classifier in a checkpoint; arguments and errors as `load_vae`.
+
+    ``"trained"`` knows ten words, ``"trained_345"`` all.
+    """
     return read(_chosen(path, DoodleCNN), DoodleCNN, device=device)[0]
 
 
@@ -156,4 +160,6 @@ def _build(kind: type[Model], contents: Mapping[str, Any]) -> Model:
 
 
 def _chosen(path: str | Path, kind: type) -> Path:
-    return TRAINED / f"{KINDS[kind]}.pt" if str(path) == "trained" else Path(path)
+    """``"trained"`` and ``"trained_NAME"`` stand for the files of ``trained_models/``."""
+    shipped = re.fullmatch(r"trained(_\w+)?", str(path))
+    return TRAINED / f"{KINDS[kind]}{shipped[1] or ''}.pt" if shipped else Path(path)

@@ -85,21 +85,28 @@ class CNNConfig:
 
     Attributes:
         image_size: Side of the input, px.
-        width: Channels of the first stage; each later stage doubles them.
-        lr_min: Where the cosine schedule ends.
+        channels: "ink", or "timed": ink, draw time and pause, which needs timed drawings.
+        width: Channels of the stem; each of the two pairs of blocks doubles them.
+        warmup: Share of training in which the learning rate rises to its height.
+        lr_min: Where it begins, and where its cosine ends.
         grad_clip: Largest norm of the gradient.
         patience: Epochs without a better validation loss before training stops.
         label_smoothing: Share of the target spread over all words.
         shift, rotate, zoom: Augmentation: at most this share of the side, degrees, share of size.
-        flip_prob: Augmentation: chance that an image is mirrored left to right.
+        flip_prob: Augmentation: chance that an image is mirrored left to right; people draw nearly
+            every word either way round.
+        line_width: Augmentation: lines thickened or thinned by up to this share of the way to what
+            the neighbouring pixels have.
     """
 
     image_size: Literal[28, 255]
+    channels: Literal["ink", "timed"]
     num_epochs: Count
     batch_size: Count
     width: Count
     dropout: Share
     learning_rate: Positive
+    warmup: Share
     lr_min: NonNegative
     weight_decay: NonNegative
     grad_clip: Positive
@@ -109,6 +116,7 @@ class CNNConfig:
     rotate: Annotated[float, Field(ge=0, le=180)]
     zoom: Share
     flip_prob: Annotated[float, Field(ge=0, le=1)]
+    line_width: Share
     num_workers: Annotated[int, Field(ge=0)]
 
 

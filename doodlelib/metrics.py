@@ -172,8 +172,9 @@ def classification(
         words: Their names.
 
     Returns:
-        The report, whose row "accuracy" holds the share named rightly; and counts, true words in
-        rows, predicted in columns.
+        The report, whose row "accuracy" holds the share named rightly and whose row "top 3" that
+        whose word is among the three likeliest; and counts, true words in rows, predicted in
+        columns.
     """
     from sklearn.metrics import classification_report, confusion_matrix
 
@@ -182,11 +183,50 @@ def classification(
     report = classification_report(
         labels, predicted, labels=numbers, target_names=words, output_dict=True, zero_division=0
     )
-    report["accuracy"] = dict.fromkeys(
-        ("precision", "recall", "f1-score"), float((predicted == labels).mean())
-    ) | {"support": len(labels)}
+    likeliest = np.argsort(probabilities, axis=1)[:, -3:]
+    for row, right in {
+        "accuracy": predicted == labels,
+        "top 3": (likeliest == labels[:, None]).any(axis=1),
+    }.items():
+        shares = dict.fromkeys(("precision", "recall", "f1-score"), float(right.mean()))
+        report[row] = shares | {"support": len(labels)}
     matrix = confusion_matrix(labels, predicted, labels=numbers)
     return pd.DataFrame(report).T, pd.DataFrame(matrix, index=list(words), columns=list(words))
+
+
+def calibration(
+    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n w"], *, bins: int = 15
+) -> pd.DataFrame:
+    """How often the likeliest word is right, by how likely it was said to be.
+
+    Args:
+        labels: Index of each drawing's word.
+        probabilities: Of each word.
+        bins: Of equal width from 0 to 1; those without a drawing are left out.
+
+    Returns:
+        Rows with ``confidence`` (mean probability), ``accuracy`` and ``count``, by the lower edge.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    table = pd.DataFrame(
+        {
+            "confidence": confidence,
+            "accuracy": (probabilities.argmax(axis=1) == labels).astype(np.float64),
+            "count": 1,
+        }
+    )
+    lower = np.minimum((confidence * bins).astype(int), bins - 1) / bins
+    how = {"confidence": "mean", "accuracy": "mean", "count": "sum"}
+    return table.groupby(pd.Index(lower, name="from")).agg(how)
+
+
+def calibration_error(table: pd.DataFrame) -> float:
+    """Mean distance of confidence and accuracy over the drawings of `calibration`'s table; 0 best.
+
+    Source: Guo et al. 2017 (arXiv 1706.04599), eq. 3 (ECE).
+    """
+    gaps = (table["confidence"] - table["accuracy"]).abs()
+    return float((gaps * table["count"]).sum() / table["count"].sum())
 
 
 def _features(drawing: Sequence, kind: str) -> list[float]:

@@ -64,14 +64,15 @@ def rasterize_timed(
     for number, drawing in enumerate(drawings):
         if not is_timed(drawing):
             raise ValueError(f"drawing {number} is untimed, which leaves no time to show")
-    drawn, pauses = [[]], [[]]
+    times = [np.zeros((2, 0))]
     for drawing in drawings:
-        ends = [drawing[0][2][0], *(stroke[2][-1] for stroke in drawing[:-1])]
-        for stroke, end in zip(drawing, ends, strict=True):
-            drawn.append(np.subtract(stroke[2], drawing[0][2][0]))
-            pauses.append(np.full(len(stroke[2]), stroke[2][0] - end))
-    times = np.stack([np.concatenate(drawn), np.concatenate(pauses)])
-    levels = np.sqrt(np.clip(times / np.reshape(LONGEST, (2, 1)), 0, 1))
+        begin = end = drawing[0][2][0]
+        for stroke in drawing:
+            pause = np.full(len(stroke[2]), stroke[2][0] - end)
+            times.append(np.stack([np.subtract(stroke[2], begin), pause]))
+            end = stroke[2][-1]
+    shares = np.concatenate(times, axis=1) / np.reshape(LONGEST, (2, 1))
+    levels = np.sqrt(np.clip(shares, 0, 1))
     levels = np.concatenate([np.ones((1, points.shape[1])), levels])
     return _painted(points, levels, sizes, counts, size, line_width)
 

@@ -130,6 +130,17 @@ def test_confusion_is_colored_by_share_and_says_counts() -> None:
     assert not charts.plot_confusion(large).texts
 
 
+def test_calibration_lies_beside_the_honest_line() -> None:
+    table = pd.DataFrame({"confidence": [0.3, 0.9], "accuracy": [0.2, 0.8], "count": [10, 30]})
+    ax = charts.plot_calibration({"before": table, "after": table})
+    honest, *lines = ax.lines
+    assert list(honest.get_xdata()) == list(honest.get_ydata()) == [0, 1]
+    assert [line.get_label() for line in lines] == ["before", "after"]
+    np.testing.assert_array_equal(lines[0].get_xydata(), table[["confidence", "accuracy"]])
+    small, large = ax.collections[0].get_sizes()
+    assert large > small
+
+
 def test_projection_names_each_word_amid_its_dots() -> None:
     points = np.array([[0.0, 0], [2, 0], [9, 9], [1, 3]])
     ax: Any = charts.plot_projection(points, ["cat", "cat", "dog", "cat"])

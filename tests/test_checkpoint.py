@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from doodlelib import checkpoint
+from doodlelib import checkpoint, quickdraw
 from doodlelib.cnn import DoodleCNN
 from doodlelib.config import CNNConfig, RetimeConfig, VAEConfig, read_config
 from doodlelib.retime import Retimer
@@ -42,6 +42,13 @@ def test_a_cnn_comes_back_whole(tmp_path: Path) -> None:
     assert again.words == ["cat", "dog"]
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
     np.testing.assert_array_equal(cnn.predict(images), again.predict(images))
+
+
+def test_shipped_classifiers_go_by_name() -> None:
+    assert len(checkpoint.load_cnn("trained").words) == 10
+    assert checkpoint.load_cnn("trained_345").words == list(quickdraw.words())
+    with pytest.raises(FileNotFoundError, match=r"cnn_none\.pt"):
+        checkpoint.load_cnn("trained_none")
 
 
 def make_retimer() -> Retimer:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from doodlelib import raster, sample
-from doodlelib.cnn import DoodleCNN, ImageBatch, ImageBatches, augment, images_of
+from doodlelib import checkpoint, metrics, raster, sample
+from doodlelib.cnn import DoodleCNN
 from doodlelib.config import CNNConfig, read_config
-from doodlelib.store import Split
-from doodlelib.strokes import Scale, to_stroke4
+from doodlelib.pictures import ImageBatch, ImageBatches
+from doodlelib.strokes import without_time
 
 WORDS = ["cat", "car", "fish"]
 
@@ -25,7 +25,7 @@ def drawings():
 
 @pytest.fixture(scope="module")
 def images(drawings):
-    return raster.rasterize_many(drawings)
+    return raster.rasterize_many(drawings)[:, None]
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_words_must_be_distinct(words):
 
 def test_learns_a_few_drawings(model, images):
     torch.manual_seed(0)
-    batch = ImageBatch(torch.from_numpy(images)[:, None], torch.from_numpy(LABELS).long())
+    batch = ImageBatch(torch.from_numpy(images), torch.from_numpy(LABELS).long())
     optimizer = model.make_optimizer()
     first = model.loss(batch, step=0)[0].item()
     for step in range(60):
@@ -97,6 +97,7 @@ def test_predict_takes_drawings_or_pictures_and_leaves_the_mode(model, drawings,
     assert probabilities.shape == (24, 3) and probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(model.predict(images), probabilities)
+    np.testing.assert_array_equal(model.predict(images[:, 0]), probabilities)
     assert model.training
     one_by_one = np.concatenate([model.predict([drawing]) for drawing in drawings[:3]])
     np.testing.assert_allclose(one_by_one, probabilities[:3], atol=1e-5)
@@ -109,99 +110,48 @@ def test_predict_takes_drawings_or_pictures_and_leaves_the_mode(model, drawings,
     assert model.training
 
 
-def test_learning_rate_falls_along_a_cosine(model):
-    config = model.config
-    rates = [model.learning_rate(0, progress=share) for share in (0.0, 0.25, 0.5, 1.0)]
-    assert rates[0] == config.learning_rate and rates[3] == config.lr_min
-    assert rates[2] == pytest.approx((config.learning_rate + config.lr_min) / 2)
-    assert rates == sorted(rates, reverse=True)
+def test_learning_rate_rises_and_falls_along_a_cosine(model):
+    config = dataclasses.replace(model.config, warmup=0.2)
+    model.config = config
+    rates = [model.learning_rate(0, progress=share) for share in (0.0, 0.1, 0.2, 0.4, 0.6, 1.0)]
+    middle = pytest.approx((config.learning_rate + config.lr_min) / 2)
+    assert rates[0] == config.lr_min and rates[1] == middle and rates[2] == config.learning_rate
+    assert rates[2] > rates[3] > rates[4] == middle and rates[5] == config.lr_min
 
 
-def make_generator(seed=0):
-    return torch.Generator().manual_seed(seed)
+def test_timed_channels_want_times(drawings):
+    model = DoodleCNN(make_config(channels="timed"), WORDS)
+    probabilities = model.predict(drawings[:3])
+    pictures = raster.rasterize_timed(drawings[:3])
+    np.testing.assert_array_equal(model.predict(pictures), probabilities)
+    hurried = [[[x, y, np.asarray(t) / 3] for x, y, t in drawing] for drawing in drawings[:3]]
+    assert not np.allclose(model.predict(hurried), probabilities, atol=1e-6)
+    with pytest.raises(ValueError, match="drawing 1 is untimed"):
+        model.predict([drawings[0], without_time(drawings[1])])
+    with pytest.raises(ValueError, match=r"\(1, 28, 28\), the model takes \(3, 28, 28\)"):
+        model.predict(pictures[:, 0])
 
 
-def test_augment_without_amounts_changes_nothing(images):
-    config = make_config(shift=0.0, rotate=0.0, zoom=0.0, flip_prob=0.0)
-    batch = torch.from_numpy(images)[:, None]
-    same = augment(batch, generator=make_generator(), config=config)
-    torch.testing.assert_close(same, batch, atol=1, rtol=0)
-    mirrored = augment(
-        batch, generator=make_generator(), config=dataclasses.replace(config, flip_prob=1.0)
-    )
-    torch.testing.assert_close(mirrored, batch.flip(3), atol=1, rtol=0)
+def test_calibration_finds_a_temperature_that_is_known(model):
+    """Labels drawn from the model's own probabilities at temperature 2."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3000, 28, 28), dtype=np.uint8)
+    model.head.weight.data *= 200  # sure of itself, and too sure
+    model.temperature.fill_(2.0)
+    probabilities = model.predict(images).astype(np.float64)
+    true = np.array([rng.choice(3, p=row / row.sum()) for row in probabilities])
+    model.temperature.fill_(1.0)
+    before = metrics.calibration_error(metrics.calibration(true, model.predict(images)))
+    assert model.calibrate(images, true) == pytest.approx(2, rel=0.15)
+    after = metrics.calibration_error(metrics.calibration(true, model.predict(images)))
+    assert after < 0.03 < before
 
 
-@pytest.mark.parametrize(
-    ("amounts", "moved", "turned", "grown"),
-    [
-        ({"shift": 0.1}, 0.1 * 28, 0, 0),
-        ({"rotate": 20.0}, 0, 20, 0),
-        ({"zoom": 0.2}, 0, 0, 0.2),
-    ],
-)
-def test_augment_stays_within_its_amounts(amounts, moved, turned, grown):
-    still = {"shift": 0.0, "rotate": 0.0, "zoom": 0.0, "flip_prob": 0.0}
-    bar = raster.rasterize([[[0, 100], [0, 0]]], line_width=4.0)[8:20].astype(np.float64)
-    image = np.zeros((28, 28))
-    image[8:20, 6:22] = bar[:, 6:22]  # room for every move
-    batch = torch.from_numpy(image.round().astype(np.uint8))[None, None].repeat(200, 1, 1, 1)
-    result = augment(batch, generator=make_generator(), config=make_config(**still | amounts))
-
-    weight = result[:, 0].double() / result[:, 0].double().sum(dim=(1, 2), keepdim=True)
-    at = torch.arange(28).double() + 0.5
-    x, y = weight.sum(dim=1) @ at, weight.sum(dim=2) @ at
-    dx, dy = at - x[:, None], at - y[:, None]
-    var_x, var_y = (weight.sum(1) * dx**2).sum(1), (weight.sum(2) * dy**2).sum(1)
-    cov = torch.einsum("bij,bi,bj->b", weight, dy, dx)
-    angle = torch.rad2deg(0.5 * torch.atan2(2 * cov, var_x - var_y))
-    area = result.double().sum(dim=(1, 2, 3)) / batch[0].double().sum()
-    for figure, most, least in (
-        (x - 14, moved, 0.1),
-        (y - 14, moved, 0.1),
-        (angle, turned, 0.5),
-        (area.sqrt() - 1, grown, 0.02),
-    ):
-        assert figure.abs().max() <= most + least
-        assert figure.min() <= least - 0.9 * most and figure.max() >= 0.9 * most - least
-
-
-def test_batches_are_a_function_of_seed_and_epoch(images):
-    def epoch(number, seed=0, workers=0):
-        config = make_config(num_workers=workers)
-        batches = list(ImageBatches(images, LABELS, config=config, seed=seed, epoch=number).load())
-        return torch.cat([b.images for b in batches]), torch.cat([b.labels for b in batches])
-
-    first, labels = epoch(1)
-    assert first.dtype == torch.uint8 and labels.dtype == torch.int64
-    assert first.shape == (24, 1, 28, 28) and sorted(labels) == sorted(LABELS)
-    for again in (epoch(1), epoch(1, workers=2)):
-        assert torch.equal(again[0], first) and torch.equal(again[1], labels)
-    for other in (epoch(2), epoch(1, seed=1)):
-        assert not torch.equal(other[0], first) and not torch.equal(other[1], labels)
-
-
-def test_validation_batches_are_as_stored(images):
-    batches = ImageBatches(images, LABELS, config=make_config(batch_size=10))
-    assert len(batches) == 3 and [batch.size for batch in batches.load()] == [10, 10, 4]
-    joined = torch.cat([batch.images for batch in batches.load()])[:, 0]
-    np.testing.assert_array_equal(joined, images)
-    with pytest.raises(ValueError, match="no pictures"):
-        ImageBatches(images[:0], LABELS[:0], config=make_config())
-
-
-def test_images_of_a_split(drawings, images):
-    rows = [to_stroke4(drawing).astype(np.float32) for drawing in drawings]
-    split = Split(
-        points=np.concatenate(rows),
-        offsets=np.cumsum([0, *map(len, rows)]),
-        words=LABELS,
-        timed=np.ones(len(rows), dtype=bool),
-        ids=np.zeros((len(rows), 8), dtype=np.uint8),
-        classes=tuple(WORDS),
-        scale=Scale(),
-    )
-    np.testing.assert_allclose(images_of(split, 28).astype(int), images.astype(int), atol=1)
+def test_the_temperature_is_kept(model, tmp_path, images):
+    model.temperature.fill_(3.0)
+    again = checkpoint.load_cnn(checkpoint.save(tmp_path / "cnn.pt", model))
+    assert again.temperature.item() == 3
+    np.testing.assert_array_equal(again.predict(images), model.predict(images))
 
 
 def test_features_are_what_the_last_layer_sees(model, drawings):

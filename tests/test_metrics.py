@@ -94,6 +94,32 @@ def test_classification_by_hand() -> None:
     assert confusion.loc["b", "a"] == 1
 
 
+def test_the_three_likeliest_by_hand() -> None:
+    probabilities = np.array([[0.4, 0.3, 0.2, 0.1], [0.4, 0.3, 0.1, 0.2]])
+    report, _ = metrics.classification(np.array([2, 2]), probabilities, list("abcd"))
+    assert report.loc["top 3", "recall"] == 0.5 and report.loc["accuracy", "recall"] == 0
+
+
+def test_calibration_by_hand() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.05, 0.95], [0.6, 0.4], [1.0, 0.0]])
+    table = metrics.calibration(np.array([0, 0, 0, 0]), probabilities, bins=5)
+    assert table.index.tolist() == [0.6, 0.8]
+    assert table["count"].tolist() == [1, 3]
+    assert table["accuracy"].tolist() == [1, pytest.approx(2 / 3)]
+    error = (0.4 * 1 + abs(2.85 / 3 - 2 / 3) * 3) / 4
+    assert metrics.calibration_error(table) == pytest.approx(error)
+
+
+def test_honest_probabilities_are_calibrated() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(4), 20_000)
+    labels = (probabilities.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)
+    honest = metrics.calibration_error(metrics.calibration(labels, probabilities))
+    sharper = probabilities**2 / (probabilities**2).sum(axis=1, keepdims=True)
+    assert honest < 0.02
+    assert metrics.calibration_error(metrics.calibration(labels, sharper)) > 0.1
+
+
 def test_the_exponent_of_speed_and_curvature_is_found() -> None:
     """A spiral passed at speed ~ curvature ** -0.4."""
     angle = np.linspace(0.5, 12, 200)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fileserver import serving
 
-from doodlelib import quickdraw
+from doodlelib import checkpoint, formats, quickdraw, raster
 
 WORDS = ["t-shirt", "The Eiffel Tower", "hot air balloon"]
 KINDS: tuple[quickdraw.Kind, ...] = ("raw", "simplified")
@@ -46,3 +46,20 @@ def test_every_word_has_drawings(mirror: str, kind: quickdraw.Kind):
             records = list(quickdraw.read_drawings(word, kind=kind, limit=3, base_url=mirror))
             assert records
             assert {record.word for record in records} == {word}
+
+
+def test_the_classifier_reads_published_bitmaps_as_well_as_ours(mirror: str, mirror_folder: Path):
+    """Drawings of which the mirror has both strokes and bitmap are found by likeness."""
+    cnn, right = checkpoint.load_cnn(), []
+    for word in ("cat", "eye"):
+        records = quickdraw.read_drawings(word, kind="simplified", base_url=mirror, limit=1500)
+        ours = raster.rasterize_many([record.drawing for record in records])
+        theirs = formats.read_images(mirror_folder / f"full/numpy_bitmap/{word}.npy")
+        a, b = (images.reshape(-1, 784).astype(np.float32) for images in (ours, theirs))
+        squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+        same = squared.min(axis=1) < 784 * 15**2
+        for images in (ours[same], theirs[squared.argmin(axis=1)[same]]):
+            right.append(cnn.predict(images).argmax(axis=1) == cnn.words.index(word))
+    ours, theirs = np.concatenate(right[::2]), np.concatenate(right[1::2])
+    assert len(ours) > 300
+    assert theirs.mean() > ours.mean() - 0.01 and ours.mean() > 0.85

@@ -93,6 +93,32 @@ def test_malformed_drawing_is_numbered(bad):
         raster.rasterize_many([[[[0, 1], [0, 1]]], bad])
 
 
+def test_timed_channels_tell_when_and_after_what_pause():
+    first = [[0, 100], [0, 0], [100, 5100]]
+    second = [[0, 100], [100, 100], [6350, 30_000]]
+    ink, drawn, pause = raster.rasterize_timed([[first, second]], 28)[0].astype(int)
+    np.testing.assert_array_equal(ink, raster.rasterize([first, second]))
+    assert not drawn[ink == 0].any() and not pause[ink == 0].any()
+    top, bottom = slice(0, 14), slice(14, 28)
+    darkest = ink[top].max()
+    assert drawn[top].max() == pytest.approx(darkest * np.sqrt(5 / 20), abs=2)
+    assert drawn[bottom].max() == darkest  # after 20 s
+    assert pause[top].max() == 0
+    assert pause[bottom].max() == pytest.approx(darkest * np.sqrt(1.25 / 5), abs=2)
+
+
+def test_of_crossing_strokes_the_longer_time_counts():
+    first, second = [[0, 100], [50, 50], [0, 0]], [[50, 50], [0, 100], [20_000, 20_000]]
+    assert raster.rasterize_timed([[first, second]], 101)[0, 1, 50, 50] > 240
+
+
+def test_untimed_drawings_have_no_timed_channels():
+    timed, untimed = [[[0, 9], [0, 9], [0, 9]]], [[[0, 9], [0, 9]]]
+    with pytest.raises(ValueError, match="drawing 1 is untimed"):
+        raster.rasterize_timed([timed, untimed])
+    assert raster.rasterize_timed([]).shape == (0, 3, 28, 28)
+
+
 def test_looks_like_the_published_bitmaps(mirror):
     """Drawings of which the mirror has both strokes and bitmap are found by likeness."""
     with urlopen(f"{mirror}/full/simplified/apple.ndjson") as file:

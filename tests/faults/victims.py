@@ -20,8 +20,9 @@ import torch
 
 from doodlelib import checkpoint, dataset, paths, progress, train, transfer
 from doodlelib.batches import StrokeBatches
-from doodlelib.cnn import DoodleCNN, ImageBatches, images_of
+from doodlelib.cnn import DoodleCNN
 from doodlelib.config import CNNConfig, VAEConfig, read_config
+from doodlelib.pictures import ImageBatches, images_of
 from doodlelib.vae import SketchVAE
 
 Fault = Callable[[], object] | None
@@ -145,7 +146,10 @@ def prepare(folder: Path, epsilon: float) -> None:
 def draw(data: Path) -> None:
     """The store's drawings as pictures, in files beside it."""
     for part in PARTS:
-        np.save(data.with_name(f"{part}.npy"), images_of(dataset.load_split(data, part), 28))
+        np.save(
+            data.with_name(f"{part}.npy"),
+            images_of(dataset.load_split(data, part), read_config(CNNConfig)),
+        )
 
 
 def fetch(url: str, cache: Path) -> None:

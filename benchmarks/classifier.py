@@ -1,0 +1,291 @@
+"""The classifier beside the original's network, on drawings neither saw: accuracy and speed.
+
+    python benchmarks/classifier.py train STORE FOLDER [--seed 0] [--per-word 20] [-p width 32 ...]
+    python benchmarks/classifier.py original STORE FOLDER [--seed 0] [--epochs 10]
+    python benchmarks/classifier.py speed STORE
+    python benchmarks/classifier.py compare FOLDER,FOLDER,... FOLDER,FOLDER,...
+
+"train" and "original" put into FOLDER the weights of the epoch with the least validation loss, the
+probabilities of the test drawings and figures.json. "compare" sets two groups of such runs (seeds)
+side by side, with an interval from resampling the test drawings. "original" is the network of
+QuickDraw-Doodler, written anew from its description, with its optimiser and batches.
+"""
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from doodlelib import checkpoint, metrics, train
+from doodlelib.cnn import DoodleCNN
+from doodlelib.config import CNNConfig, read_config
+from doodlelib.dataset import load_split
+from doodlelib.pictures import ImageBatches, images_of
+
+PARTS = ("train", "valid", "test")
+ORIGINAL_BATCH = 64
+ORIGINAL_PATIENCE = 2  # epochs
+RESAMPLED = 10_000  # times
+Pictures = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+class Original(nn.Sequential):
+    """Five 3x3 convolutions with batch norm, two poolings, three layers: 14.55 million weights."""
+
+    def __init__(self, words: int) -> None:
+        """With new weights."""
+        super().__init__()
+        channels = (1, 32, 64, 128, 256, 512)
+        for index, (inputs, outputs) in enumerate(pairwise(channels)):
+            self.extend([nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)])
+            self.append(nn.ReLU())
+            if index in (2, 4):
+                self.append(nn.MaxPool2d(2))
+        self.append(nn.Flatten())
+        for inputs, outputs in ((512 * 7 * 7, 512), (512, 256)):
+            self.extend([nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(0.3)])
+        self.append(nn.Linear(256, words))
+
+
+def pictures(store: Path, config: CNNConfig, *, per_word: int | None = None) -> Pictures:
+    """Images and labels of each split; of the train split only the first `per_word` of a word."""
+    found = {}
+    for part in PARTS:
+        split = load_split(store, part)
+        images, labels = images_of(split, config), np.asarray(split.words)
+        if part == "train" and per_word:
+            chosen = [np.flatnonzero(labels == word)[:per_word] for word in np.unique(labels)]
+            images, labels = (x[np.concatenate(chosen)] for x in (images, labels))
+        found[part] = images, labels
+    return found
+
+
+def train_ours(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Test labels, their probabilities, and what else is to be told."""
+    config = read_config(CNNConfig, **{name: json.loads(value) for name, value in options.p})
+    data = pictures(options.store, config, per_word=options.per_word)
+    words = load_split(options.store, "train").classes
+    torch.manual_seed(options.seed)
+    cnn = DoodleCNN(config, words)
+
+    def batches(part: str, epoch: int | None) -> torch.utils.data.DataLoader:
+        return ImageBatches(*data[part], config=config, seed=options.seed, epoch=epoch).load()
+
+    rows = train.fit(
+        cnn,
+        train_batches=lambda epoch: batches("train", epoch),
+        valid_batches=lambda: batches("valid", None),
+        folder=options.folder,
+        seed=options.seed,
+        checkpoint_every=1000,
+        precision="bfloat16",
+    )
+    for row in rows:
+        print(train.log_line(row, epochs=config.num_epochs), flush=True)
+    cnn = checkpoint.load_cnn(options.folder / "DoodleCNN_best.pt")
+    images, labels = data["test"]
+    raw = cnn.predict(images)
+    temperature = cnn.calibrate(*data["valid"])
+    checkpoint.save(options.folder / "cnn.pt", cnn)
+    return (
+        labels,
+        cnn.predict(images),
+        {
+            "parameters": sum(p.numel() for p in cnn.parameters()),
+            "train_drawings": len(data["train"][1]),
+            "temperature": temperature,
+            "ece_uncalibrated": metrics.calibration_error(metrics.calibration(labels, raw)),
+        },
+    )
+
+
+def train_original(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """As `train_ours`; its arithmetic in bfloat16 too, since in its own float32 it takes hours."""
+    data = pictures(options.store, read_config(CNNConfig))
+    images = {part: torch.from_numpy(found[0]).float() / 255 for part, found in data.items()}
+    labels = {part: torch.from_numpy(found[1].astype(np.int64)) for part, found in data.items()}
+    torch.manual_seed(options.seed)
+    network = Original(len(load_split(options.store, "train").classes))
+    network = network.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+
+    @torch.no_grad()
+    def logits(part: str) -> Tensor:
+        network.eval()
+        with torch.autocast("cpu", torch.bfloat16):
+            return torch.cat([network(some) for some in images[part].split(256)]).float()
+
+    best, weights, waited = float("inf"), {}, 0
+    for epoch in range(options.epochs):
+        network.train()
+        for chosen in torch.randperm(len(labels["train"])).split(ORIGINAL_BATCH):
+            original_step(network, optimizer, images["train"][chosen], labels["train"][chosen])
+        loss = F.cross_entropy(found := logits("valid"), labels["valid"]).item()
+        right = (found.argmax(1) == labels["valid"]).float().mean().item()
+        print(f"epoch {epoch + 1} valid_loss {loss:.4f} valid_accuracy {right:.4f}", flush=True)
+        waited += 1
+        if loss < best:
+            best, weights, waited = loss, copy.deepcopy(network.state_dict()), 0
+        if waited == ORIGINAL_PATIENCE:
+            break
+    network.load_state_dict(weights)
+    size = sum(parameter.numel() for parameter in network.parameters())
+    return data["test"][1], logits("test").softmax(1).numpy(), {"parameters": size}
+
+
+def original_step(
+    network: Original,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    half: bool = True,
+) -> None:
+    """One step of the original's training."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        loss = F.cross_entropy(network(images), labels)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, judge the test once, keep what was found."""
+    options.folder.mkdir(parents=True, exist_ok=True)
+    work = {"train": train_ours, "original": train_original}[options.work]
+    labels, probabilities, figures = work(options)
+    words = load_split(options.store, "train").classes
+    report, _ = metrics.classification(labels, probabilities, words)
+    figures |= {
+        "seed": options.seed,
+        "test_drawings": len(labels),
+        "top_1": report.loc["accuracy", "recall"],
+        "top_3": report.loc["top 3", "recall"],
+        "recall_mean_of_words": report.loc["macro avg", "recall"],
+        "ece": metrics.calibration_error(metrics.calibration(labels, probabilities)),
+    }
+    np.savez(options.folder / "test.npz", labels=labels, probabilities=probabilities)
+    text = json.dumps(figures, indent=2)
+    (options.folder / "figures.json").write_text(text + "\n")
+    print(text)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Errors of two groups of runs on the same test drawings, and how sure the difference is."""
+    wrong = []
+    for group in (options.first, options.second):
+        runs = [np.load(Path(folder) / "test.npz") for folder in group.split(",")]
+        errors = np.stack([one["probabilities"].argmax(1) != one["labels"] for one in runs])
+        top_3 = [
+            (np.argsort(one["probabilities"])[:, -3:] == one["labels"][:, None]).any(1).mean()
+            for one in runs
+        ]
+        each = ", ".join(f"{share:.2%}" for share in 1 - errors.mean(1))
+        print(f"{group}: top-1 {1 - errors.mean():.2%} ({each}), top-3 {np.mean(top_3):.2%}")
+        wrong.append(errors.mean(0))
+    rng, count = np.random.default_rng(0), len(wrong[0])
+    samples = [rng.integers(count, size=count) for _ in range(RESAMPLED)]
+    points = np.array([(wrong[1][one] - wrong[0][one]).mean() for one in samples])
+    fewer = np.array([1 - wrong[0][one].mean() / wrong[1][one].mean() for one in samples])
+    for name, value, values in (
+        ("points of accuracy gained by the first", np.mean(wrong[1] - wrong[0]), points),
+        ("fewer errors of the first", 1 - wrong[0].mean() / wrong[1].mean(), fewer),
+    ):
+        low, high = np.quantile(values, [0.025, 0.975])
+        print(f"{name}: {value:.1%} (95 %: {low:.1%} to {high:.1%}; {count} test drawings)")
+
+
+def speed(options: argparse.Namespace) -> None:
+    """Training images a second in turn, augmentation included; then of answers."""
+    torch.set_num_threads(options.threads)
+    split, config = load_split(options.store, "train"), read_config(CNNConfig)
+    images, labels = images_of(split, config), np.asarray(split.words)
+    cnn = DoodleCNN(config, split.classes)
+    optimizer = cnn.make_optimizer()
+    epoch = ImageBatches(images, labels, config=config, epoch=1)
+    scaled = torch.from_numpy(images[:ORIGINAL_BATCH]).float() / 255
+    truth = torch.from_numpy(labels[:ORIGINAL_BATCH].astype(np.int64))
+
+    def ours() -> Iterator[int]:
+        cnn.train()
+        for index in range(4):
+            batch = epoch[index]
+            with torch.autocast("cpu", torch.bfloat16):
+                loss, _ = cnn.loss(batch, step=0)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(cnn.parameters(), config.grad_clip)
+            optimizer.step()
+            yield batch.size
+
+    def original(half: bool) -> Iterator[int]:
+        network = networks[half]
+        original_step(network, adams[half], scaled, truth, half=half)
+        yield len(truth)
+
+    networks = [Original(len(split.classes)) for _ in range(2)]
+    networks[1] = networks[1].to(memory_format=torch.channels_last)
+    adams = [
+        torch.optim.Adam(one.parameters(), lr=1e-3, fused=half) for half, one in enumerate(networks)
+    ]
+    works = {
+        "ours, bfloat16, augmented": ours,
+        "the original, float32, as published": lambda: original(False),
+        "the original, bfloat16, fused, channels last": lambda: original(True),
+        "answers, batches of 256": lambda: iter([len(cnn.predict(images[:256]))]),
+        "answers, one at a time": lambda: iter([len(cnn.predict(images[:1]))]),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for repeat in range(options.repeats + 1):  # the first to warm up
+        for name, work in works.items():
+            begin = time.process_time()
+            done = sum(work())
+            if repeat:
+                seconds[name].append((time.process_time() - begin) / done)
+    base = statistics.median(seconds["the original, float32, as published"])
+    print(f"torch {torch.__version__}, {options.threads} threads, median of {options.repeats}")
+    for name, found in seconds.items():
+        median = statistics.median(found)
+        print(f"{name:45} {1 / median:8.0f} images/s, {base / median:5.1f} x the original")
+
+
+def main() -> None:
+    """Do what is asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    works = parser.add_subparsers(dest="work", required=True)
+    for name in ("train", "original"):
+        one = works.add_parser(name)
+        one.add_argument("store", type=Path)
+        one.add_argument("folder", type=Path)
+        one.add_argument("--seed", type=int, default=0)
+        one.set_defaults(do=run)
+        if name == "train":
+            one.add_argument("--per-word", type=int)
+            one.add_argument("-p", nargs=2, action="append", default=[])
+        else:
+            one.add_argument("--epochs", type=int, default=10)
+    one = works.add_parser("speed")
+    one.add_argument("store", type=Path)
+    one.add_argument("--threads", type=int, default=1)
+    one.add_argument("--repeats", type=int, default=7)
+    one.set_defaults(do=speed)
+    one = works.add_parser("compare")
+    one.add_argument("first")
+    one.add_argument("second")
+    one.set_defaults(do=compare)
+    options = parser.parse_args()
+    options.do(options)
+
+
+if __name__ == "__main__":
+    main()
