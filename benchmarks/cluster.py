@@ -65,7 +65,7 @@ def report(folder: Path, workers: int, *, count: int, repeats: int) -> None:
     """Print one row: so many workers against plain, in turn."""
     import ray
 
-    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False)
     plain, spread = [], []
     with connected(None):  # which is the one just made
         for repeat in range(repeats + 1):  # the first to warm up

@@ -150,7 +150,7 @@ def _work(job: dict[str, Any]) -> Exception | None:
                 resume=last if last.exists() else None,
                 **job["options"],
             ):
-                if first and job["lines"]:
+                if first and job["lines"] is not None:  # an empty one is false
                     job["lines"].put(log_line(row, epochs=job["config"].num_epochs))
                 kept = ray.train.Checkpoint.from_directory(folder) if first else None
                 ray.train.report(dict(row), checkpoint=kept)
