@@ -4,9 +4,9 @@
         [--copies 8] [--repeats 3]
 
 All raw drawings of the mirror, so many times over, are laid out as ten words' files, and cut into
-spans as the files of the full data set would be. Plain means one process on one core. It is
-measured in turn with the cluster, since the load of a machine changes; medians, and the ratio of
-the two. Ends with what the rates mean for the full data set.
+spans as the files of the full data set would be. Plain means one process with its threads. The two
+are measured in turn, since the load of a machine changes, by the clock and by the processors' time;
+medians. Ends with what the rates mean for the full data set.
 """
 
 import argparse
@@ -16,9 +16,12 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import cycle, islice
 from pathlib import Path
 from urllib.request import url2pathname
+
+import psutil
 
 from doodlelib import cluster, quickdraw, shards
 from doodlelib.dataset import prepare
@@ -69,38 +72,26 @@ def report(folder: Path, workers: int, *, count: int, repeats: int) -> None:
     plain, spread = [], []
     with connected(None):  # which is the one just made
         for repeat in range(repeats + 1):  # the first to warm up
-            times = seconds(folder, one_core(prepare)), seconds(folder, cluster.prepare)
+            measured = taken(folder, prepare), taken(folder, cluster.prepare)
             if repeat:
-                plain.append(times[0])
-                spread.append(times[1])
+                plain.append(measured[0])
+                spread.append(measured[1])
     ray.shutdown()
-    plain_rate, rate = (count / statistics.median(times) for times in (plain, spread))
+    plain_wall, plain_cpu = map(statistics.median, zip(*plain, strict=True))
+    wall, cpu = map(statistics.median, zip(*spread, strict=True))
     print(
-        f"{workers} worker(s): {rate:9,.0f} drawings/s, plain {plain_rate:9,.0f}, "
-        f"{rate / plain_rate:.2f} of it; {FULL / rate / 3600:.2f} h for {FULL / 1e6:.0f} million "
+        f"{workers} worker(s): {count / wall:9,.0f} drawings/s, plain {count / plain_wall:9,.0f}; "
+        f"per processor second {count / cpu:9,.0f}, plain {count / plain_cpu:9,.0f}; "
+        f"{FULL / 1e6:.0f} million: {FULL * cpu / count / 3600:.2f} core hours "
         f"(median of {repeats}, load {os.getloadavg()[0]:.1f})",
         flush=True,
     )
 
 
-def one_core(function: Callable[..., Path]) -> Callable[..., Path]:
-    """`function`, with this process kept to one core meanwhile."""
-
-    def kept(*arguments: object, **options: object) -> Path:
-        cores = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {min(cores)})
-        try:
-            return function(*arguments, **options)
-        finally:
-            os.sched_setaffinity(0, cores)
-
-    return kept
-
-
-def seconds(folder: Path, function: Callable[..., Path]) -> float:
-    """How long it takes to make the store anew."""
+def taken(folder: Path, function: Callable[..., Path]) -> tuple[float, float]:
+    """Seconds to make the store anew, and those of processors, here and in all workers."""
     shutil.rmtree(folder / "store", ignore_errors=True)
-    begin = time.perf_counter()
+    begin, before = time.perf_counter(), processor_seconds()
     function(
         folder / "store",
         words=WORDS,
@@ -109,7 +100,17 @@ def seconds(folder: Path, function: Callable[..., Path]) -> float:
         base_url=folder.as_uri(),
         progress=False,
     )
-    return time.perf_counter() - begin
+    seconds, after = time.perf_counter() - begin, processor_seconds()
+    return seconds, sum(after[key] - before.get(key, 0.0) for key in after)
+
+
+def processor_seconds() -> dict[int, float]:
+    """Of this process and of those below it that live, by id."""
+    found = {}
+    for process in (own := psutil.Process(), *own.children(recursive=True)):
+        with suppress(psutil.Error):
+            found[process.pid] = sum(process.cpu_times()[:2])
+    return found
 
 
 if __name__ == "__main__":

@@ -251,6 +251,4 @@ def _literal(text: str) -> Any:
 
 
 if __name__ == "__main__":
-    from doodlelib import cluster  # under its name, by which workers find what is in it
-
-    sys.exit(cluster.main())
+    sys.exit(main())
