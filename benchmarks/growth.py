@@ -115,14 +115,16 @@ def plot(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
         2, len(curves), figsize=(3 * len(curves), 5), sharex="col", layout="constrained"
     )
     for column, (name, points) in enumerate(curves.items()):
-        size = np.array([one["size"] for one in points])
-        for ax, key in zip(axes[:, column], ("seconds", "mb"), strict=True):
-            values = np.array([one[key] for one in points])
-            ax.loglog(size, values, "o-")
-            if key == "seconds":
-                ax.loglog(size, values[-1] * size / size[-1], "k:", linewidth=1)
-        axes[0, column].set_title(name)
-        axes[1, column].set_xlabel("drawings" if name in ("prepare", "epoch") else name)
+        size, seconds, mb = (np.array([one[key] for one in points]) for key in points[0])
+        above, below = axes[:, column]
+        above.loglog(size, seconds, "o-")
+        above.loglog(size, seconds[-1] * size / size[-1], "k:", linewidth=1)
+        below.semilogx(size, mb, "o-")
+        below.set_ylim(0, None)
+        below.set_xticks(size, [f"{one:g}" for one in size], minor=False)
+        below.minorticks_off()
+        above.set_title(name)
+        below.set_xlabel("drawings" if name in ("prepare", "epoch") else name)
     axes[0, 0].set_ylabel("processor seconds")
     axes[1, 0].set_ylabel("largest resident size, MB")
     figure.savefig(path, dpi=120)
