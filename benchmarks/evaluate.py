@@ -32,7 +32,8 @@ from doodlelib.vae import SketchVAE
 
 SAMPLES = 2000
 SHOWN = 10  # words of a classifier
-OF_A_WORD = 100  # doodles that the classifier judges
+OF_A_WORD = 600  # doodles that the classifier judges; they come from few exemplars
+HELD_OUT = 200  # real drawings of a word, and doodles in the distance between the two
 EVENTS = ("pen", "position", "segment_time", "pause_time")
 
 
@@ -120,12 +121,12 @@ def judged(vae: SketchVAE, cnn: checkpoint.DoodleCNN, held_out: Split) -> dict[s
     doodles, real, shares = [], [], {}
     for index, word in enumerate(cnn.words):
         drawn = vae.generate(OF_A_WORD, word=word, temperature=0.4, seed=index)
-        held = [held_out.drawing(i) for i in np.flatnonzero(own == word)[: 2 * OF_A_WORD]]
+        held = [held_out.drawing(i) for i in np.flatnonzero(own == word)[:HELD_OUT]]
         shares[word] = {
             name: float((cnn.predict(some).argmax(1) == index).mean())
             for name, some in (("doodles", drawn), ("real", held))
         }
-        doodles += drawn
+        doodles += drawn[: HELD_OUT // 2]
         real += held
     features = [cnn.features(some) for some in (doodles, real[::2], real[1::2])]
     return {

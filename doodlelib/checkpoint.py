@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -142,6 +142,33 @@ def load_cnn(path: str | Path = "trained", *, device: str = "cpu") -> DoodleCNN:
     ``"trained"`` knows ten words, ``"trained_345"`` all.
     """
     return read(_chosen(path, DoodleCNN), DoodleCNN, device=device)[0]
+
+
+@torch.no_grad()
+def average(paths: Sequence[str | Path], kind: type[Model]) -> Model:
+    """The model whose weights are the mean of those of several checkpoints of one training.
+
+    What is no weight (running figures, exemplars) is that of the last.
+
+    Args:
+        paths: Checkpoints that lie near one another: epochs of one run, or of a run and of one
+            that started from it.
+        kind: What they must hold.
+
+    Raises:
+        FileNotFoundError, ValueError: See `read`; or there are none, or of different sizes.
+
+    Source: Izmailov et al. 2018 (arXiv 1803.05407).
+    """
+    if not paths:
+        raise ValueError("no checkpoints to average")
+    models = [read(path, kind)[0] for path in paths]
+    shapes = {tuple(weight.shape for weight in model.parameters()) for model in models}
+    if len(shapes) > 1:
+        raise ValueError(f"checkpoints of different sizes: {', '.join(map(str, paths))}")
+    for same in zip(*(model.parameters() for model in models), strict=True):
+        same[-1].copy_(torch.stack(list(same)).mean(0))
+    return models[-1]
 
 
 def _build(kind: type[Model], contents: Mapping[str, Any]) -> Model:

@@ -133,3 +133,21 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         checkpoint.save(path, make_vae())
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["vae.pt"]
+
+
+def test_an_average_lies_between_and_keeps_the_last_ones_buffers(tmp_path: Path) -> None:
+    models = [make_vae() for _ in range(3)]
+    for number, vae in enumerate(models):
+        vae.exemplars.count.fill_(number)
+    paths = [checkpoint.save(tmp_path / f"{i}.pt", vae) for i, vae in enumerate(models)]
+    mean = checkpoint.average(paths, SketchVAE)
+    for found, *own in zip(mean.parameters(), *(m.parameters() for m in models), strict=True):
+        torch.testing.assert_close(found, torch.stack(list(own)).mean(0))
+    assert mean.exemplars.count.tolist() == [2, 2]
+    config = read_config(VAEConfig, latent_size=5, enc_hidden_size=8, dec_hidden_size=8)
+    other = SketchVAE(config, words=["cat"], scale=SCALE, simplification=SIMPLIFICATION)
+    paths.append(checkpoint.save(tmp_path / "other.pt", other))
+    with pytest.raises(ValueError, match="different sizes"):
+        checkpoint.average(paths, SketchVAE)
+    with pytest.raises(ValueError, match="no checkpoints"):
+        checkpoint.average([], SketchVAE)
