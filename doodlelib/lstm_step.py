@@ -47,11 +47,8 @@ def forward(t, total, affine, keep, trace):
                 trace.gates_rstd[t, b, k] = _standardise(own, normed)
             _scale(trace.gates_normed[t, b], affine.gain, affine.bias, gates)
         else:
-            for k in range(4 * size):
-                gates[k] += affine.bias[k]
-        _sigmoid(gates[: 2 * size])
-        _tanh(gates[2 * size : 3 * size])
-        _sigmoid(gates[3 * size :])
+            _add(affine.bias, gates)
+        _activate(gates)
         before = trace.cells[t, b]
         if len(keep):
             kept = keep[t, b]
@@ -96,11 +93,8 @@ def advance(total, affine, cell, h):
                 _standardise(own, own)
             _scale(gates, affine.gain, affine.bias, gates)
         else:
-            for k in range(4 * size):
-                gates[k] += affine.bias[k]
-        _sigmoid(gates[: 2 * size])
-        _tanh(gates[2 * size : 3 * size])
-        _sigmoid(gates[3 * size :])
+            _add(affine.bias, gates)
+        _activate(gates)
         own = cell[b]
         for k in range(size):
             own[k] = gates[size + k] * own[k] + gates[k] * gates[2 * size + k]
@@ -218,6 +212,21 @@ def _standardise(x, out):
 def _scale(x, gain, bias, out):
     for k in range(len(x)):
         out[k] = x[k] * gain[k] + bias[k]
+
+
+@_fast
+def _add(bias, out):
+    for k in range(len(out)):
+        out[k] += bias[k]
+
+
+@_fast
+def _activate(gates):
+    """In place: tanh of the candidate, sigmoid of the others."""
+    size = len(gates) // 4
+    _sigmoid(gates[: 2 * size])
+    _tanh(gates[2 * size : 3 * size])
+    _sigmoid(gates[3 * size :])
 
 
 @_fast
