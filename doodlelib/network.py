@@ -213,7 +213,8 @@ class SketchNet(nn.Module):
         mean, log_std = self.posterior(batch, see_time=chance[0] >= config.hide_time_prob)
         z = mean + log_std.exp() * torch.randn_like(mean)
         if self.training:
-            self.exemplars.follow(batch.words, mean.detach().float(), log_std.detach().float())
+            posterior = mean.detach().float(), log_std.detach().float()
+            self.exemplars.follow(batch.words, *posterior, timed=batch.timed)
         words = torch.where(chance[1] < config.hide_word_prob, self.unknown_word, batch.words)
         events = self.step_nats(replace(batch, words=words), z).events()
         kl = 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std)  # (B, Z)
