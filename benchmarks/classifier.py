@@ -4,10 +4,12 @@
     python benchmarks/classifier.py original STORE FOLDER [--seed 0] [--epochs 10]
     python benchmarks/classifier.py speed STORE
     python benchmarks/classifier.py compare FOLDER,FOLDER,... FOLDER,FOLDER,...
+    python benchmarks/classifier.py curve OUT.png FOLDER FOLDER ...
 
 "train" and "original" put into FOLDER the weights of the epoch with the least validation loss, the
 probabilities of the test drawings and figures.json. "compare" sets two groups of such runs (seeds)
-side by side, with an interval from resampling the test drawings. "original" is the network of
+side by side, with an interval from resampling the test drawings. "curve" plots what such runs reach
+against how many drawings of a word they learned from. "original" is the network of
 QuickDraw-Doodler, written anew from its description, with its optimiser and batches.
 """
 
@@ -17,14 +19,14 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from original import BATCH, Original, original_step
+from torch import Tensor
 
 from doodlelib import checkpoint, metrics, train
 from doodlelib.cnn import DoodleCNN
@@ -33,28 +35,9 @@ from doodlelib.dataset import load_split
 from doodlelib.pictures import ImageBatches, images_of
 
 PARTS = ("train", "valid", "test")
-ORIGINAL_BATCH = 64
 ORIGINAL_PATIENCE = 2  # epochs
 RESAMPLED = 10_000  # times
 Pictures = dict[str, tuple[np.ndarray, np.ndarray]]
-
-
-class Original(nn.Sequential):
-    """Five 3x3 convolutions with batch norm, two poolings, three layers: 14.55 million weights."""
-
-    def __init__(self, words: int) -> None:
-        """With new weights."""
-        super().__init__()
-        channels = (1, 32, 64, 128, 256, 512)
-        for index, (inputs, outputs) in enumerate(pairwise(channels)):
-            self.extend([nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)])
-            self.append(nn.ReLU())
-            if index in (2, 4):
-                self.append(nn.MaxPool2d(2))
-        self.append(nn.Flatten())
-        for inputs, outputs in ((512 * 7 * 7, 512), (512, 256)):
-            self.extend([nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(0.3)])
-        self.append(nn.Linear(256, words))
 
 
 def pictures(store: Path, config: CNNConfig, *, per_word: int | None = None) -> Pictures:
@@ -103,6 +86,7 @@ def train_ours(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dic
         {
             "parameters": sum(p.numel() for p in cnn.parameters()),
             "train_drawings": len(data["train"][1]),
+            "train_drawings_of_a_word": len(data["train"][1]) / len(words),
             "temperature": temperature,
             "ece_uncalibrated": metrics.calibration_error(metrics.calibration(labels, raw)),
         },
@@ -128,7 +112,7 @@ def train_original(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray,
     best, weights, waited = float("inf"), {}, 0
     for epoch in range(options.epochs):
         network.train()
-        for chosen in torch.randperm(len(labels["train"])).split(ORIGINAL_BATCH):
+        for chosen in torch.randperm(len(labels["train"])).split(BATCH):
             original_step(network, optimizer, images["train"][chosen], labels["train"][chosen])
         loss = F.cross_entropy(found := logits("valid"), labels["valid"]).item()
         right = (found.argmax(1) == labels["valid"]).float().mean().item()
@@ -141,22 +125,6 @@ def train_original(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray,
     network.load_state_dict(weights)
     size = sum(parameter.numel() for parameter in network.parameters())
     return data["test"][1], logits("test").softmax(1).numpy(), {"parameters": size}
-
-
-def original_step(
-    network: Original,
-    optimizer: torch.optim.Optimizer,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    half: bool = True,
-) -> None:
-    """One step of the original's training."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        loss = F.cross_entropy(network(images), labels)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
 
 
 def run(options: argparse.Namespace) -> None:
@@ -205,6 +173,34 @@ def compare(options: argparse.Namespace) -> None:
         print(f"{name}: {value:.1%} (95 %: {low:.1%} to {high:.1%}; {count} test drawings)")
 
 
+def curve(options: argparse.Namespace) -> None:
+    """Plot accuracy against drawings of a word to learn from, and print the table."""
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    from doodlelib import plot
+
+    texts = [(folder / "figures.json").read_text() for folder in options.folders]
+    table = pd.DataFrame(map(json.loads, texts)).set_index("train_drawings_of_a_word").sort_index()
+    print(table[["train_drawings", "test_drawings", "top_1", "top_3"]].to_string())
+    plot.use_style()
+    figure, ax = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
+    for name, label, color in zip(
+        ("top_3", "top_1"), ("top-3", "top-1"), plot.PALETTE, strict=False
+    ):
+        ax.plot(table.index, 100 * table[name], "o-", color=color, label=label)
+        for x, y in table[name].items():
+            ax.annotate(
+                f"{100 * y:.0f}", (x, 100 * y), (0, 6), textcoords="offset points", ha="center"
+            )
+    ax.set(xscale="log", ylim=(0, 100), xlabel="drawings of a word to learn from, mean")
+    ax.set(ylabel="test drawings named rightly (%)", xticks=table.index)
+    ax.set_xticklabels([f"{x:.0f}" for x in table.index])
+    ax.minorticks_off()
+    ax.legend(loc="upper left", frameon=False)
+    figure.savefig(options.out)
+
+
 def speed(options: argparse.Namespace) -> None:
     """Training images a second in turn, augmentation included; then of answers."""
     torch.set_num_threads(options.threads)
@@ -213,8 +209,8 @@ def speed(options: argparse.Namespace) -> None:
     cnn = DoodleCNN(config, split.classes)
     optimizer = cnn.make_optimizer()
     epoch = ImageBatches(images, labels, config=config, epoch=1)
-    scaled = torch.from_numpy(images[:ORIGINAL_BATCH]).float() / 255
-    truth = torch.from_numpy(labels[:ORIGINAL_BATCH].astype(np.int64))
+    scaled = torch.from_numpy(images[:BATCH]).float() / 255
+    truth = torch.from_numpy(labels[:BATCH].astype(np.int64))
 
     def ours() -> Iterator[int]:
         cnn.train()
@@ -283,6 +279,10 @@ def main() -> None:
     one.add_argument("first")
     one.add_argument("second")
     one.set_defaults(do=compare)
+    one = works.add_parser("curve")
+    one.add_argument("out", type=Path)
+    one.add_argument("folders", type=Path, nargs="+")
+    one.set_defaults(do=curve)
     options = parser.parse_args()
     options.do(options)
 

@@ -126,7 +126,8 @@ class RetimeConfig:
 
     Attributes:
         max_seq_len: Points a drawing may have; longer ones are left out of training.
-        hidden_size: Of each of the three LSTMs.
+        members: Networks that learn apart and predict together; each costs as much as one.
+        hidden_size: Of each of a network's three LSTMs.
         num_modes: Log-normals for drawn moves, and as many for lifted ones.
         dropout: On the outputs of the LSTMs.
         lr_min: Where the cosine schedule ends.
@@ -141,6 +142,7 @@ class RetimeConfig:
     num_epochs: Count
     batch_size: Count
     max_seq_len: Annotated[int, Field(ge=2, le=10_000)]
+    members: Count
     hidden_size: Count
     num_modes: Count
     dropout: Share

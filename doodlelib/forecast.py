@@ -63,8 +63,8 @@ def forecast(
     if not 1 <= point < len(rows):
         raise ValueError(f"point must be from 1 to {len(rows) - 1}, not {point}")
     z = vae.encode([drawing], see_time=False)
-    batch = vae._batch([drawing], words=vae._indices(word, 1))
-    targets, event, logits, mixture = vae._predict(batch, z)
+    batch = vae.to_batch([drawing], words=vae.word_indices(word, 1))
+    targets, event, logits, mixture = vae.predict(batch, z)
     step, scale = point - 1, vae.scale
     mixture = mdn.Mixture(**{name: value[:, step] for name, value in vars(mixture).items()})
     positions = rows[:, :2].cumsum(0)

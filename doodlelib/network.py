@@ -143,7 +143,7 @@ class SketchNet(nn.Module):
 
         The first row is the same in every drawing; it is given, not predicted.
         """
-        targets, event, logits, mixture = self._predict(batch, z)
+        targets, event, logits, mixture = self.predict(batch, z)
         number = torch.arange(event.shape[1], device=event.device)
         is_step = number < batch.lengths[:, None]
         is_move, is_lifted = is_step & (event != END), event == LIFTED
@@ -171,16 +171,19 @@ class SketchNet(nn.Module):
         Returns:
             Of all moves in one row, and which of them are pauses.
         """
-        targets, event, _, mixture = self._predict(batch, z)
+        targets, event, _, mixture = self.predict(batch, z)
         number = torch.arange(event.shape[1], device=event.device)
         timed = (number < batch.lengths[:, None]) & (event != END) & batch.timed[:, None]
         cdf = mdn.time_cdf(mixture, targets[..., :DT], targets[..., DT])
         return cdf[timed], (event == LIFTED)[timed]
 
-    def _predict(
+    def predict(
         self, batch: StrokeBatch, z: Float[Tensor, "B Z"]
     ) -> tuple[Float[Tensor, "B T 6"], Int64[Tensor, "B T"], Float[Tensor, "B T 3"], mdn.Mixture]:
-        """Each next row, its pen event, and what is predicted of both (teacher forcing)."""
+        """Each next row, its pen event, the logits of pen events, and the mixture given it.
+
+        Each step is told all that truly came before (teacher forcing).
+        """
         rows, targets = batch.rows[:, 1:-1], batch.rows[:, 2:]
         condition = self.condition(z, batch.words)
         logits, output, *_ = self.step(

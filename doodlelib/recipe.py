@@ -1,4 +1,4 @@
-"""A store and a configuration to a training: what notebook 03 shows step by step, in one call."""
+"""A store and a configuration to a training: the parts of it, and all of it in one call."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,25 +35,38 @@ def train_on(
         **options: The others of `train.fit`, but for the batches; errors and rows are its own.
     """
     splits = {part: load_split(store, part) for part in ("train", "valid")}
-    settings = read_store(store)["settings"]
-    torch.manual_seed(seed)
-    known: dict[str, Any] = {
-        "words": splits["train"].classes,
-        "scale": splits["train"].scale,
-        "simplification": {key: settings[key] for key in ("method", "epsilon", "epsilon_time")},
-    }
-    is_vae = isinstance(config, VAEConfig)
-    model: Any = SketchVAE(config, **known) if is_vae else Retimer(config, **known)
     return train.fit(
-        model.to(device),
-        train_batches=lambda epoch: batches(splits["train"], config, seed=seed, epoch=epoch).load(
-            num_workers=config.num_workers
-        ),
-        valid_batches=lambda: batches(splits["valid"], config, seed=seed, epoch=None).load(),
+        make_model(config, store, seed=seed).to(device),
+        **loaders(splits, config, seed=seed),
         seed=seed,
-        key_id=splits["train"].key_id,
         **options,
     )
+
+
+def make_model(config: VAEConfig | RetimeConfig, store: Path, *, seed: int) -> Any:
+    """The sketch VAE or the retimer that `config` describes, for a store, with new weights."""
+    described, split = read_store(store)["settings"], load_split(store)
+    known: dict[str, Any] = {
+        "words": split.classes,
+        "scale": split.scale,
+        "simplification": {key: described[key] for key in ("method", "epsilon", "epsilon_time")},
+    }
+    torch.manual_seed(seed)
+    is_vae = isinstance(config, VAEConfig)
+    return SketchVAE(config, **known) if is_vae else Retimer(config, **known)
+
+
+def loaders(
+    splits: dict[str, Split], config: VAEConfig | RetimeConfig, *, seed: int
+) -> dict[str, Any]:
+    """What `train.fit` is to be told of a store's splits "train" and "valid"."""
+    return {
+        "train_batches": lambda epoch: batches(
+            splits["train"], config, seed=seed, epoch=epoch
+        ).load(num_workers=config.num_workers),
+        "valid_batches": lambda: batches(splits["valid"], config, seed=seed, epoch=None).load(),
+        "key_id": splits["train"].key_id,
+    }
 
 
 def batches(

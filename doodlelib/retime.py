@@ -1,11 +1,14 @@
 """When a given shape would have been drawn: the time of every move, with the whole shape in view.
 
 A bidirectional LSTM reads the shape; a second LSTM goes through the moves in order, is told the
-times so far as well, and says with a mixture of log-normals how long the next move takes.
+times so far as well, and says with a mixture of log-normals how long the next move takes. Timed
+drawings are few, and several such networks together foresee better than each: they learn apart, and
+what is predicted is the mixture of what they predict.
 
 B drawing, T row, M mixture component, K pen kind (drawn, lifted).
 
-Source: log-normal mixtures of time, Shchur et al. 2020 (arXiv 1909.12127); the rest is new here.
+Source: log-normal mixtures of time, Shchur et al. 2020 (arXiv 1909.12127); ensembles,
+Lakshminarayanan et al. 2017 (arXiv 1612.01474), sec. 2.4; the rest is new here.
 """
 
 import math
@@ -22,7 +25,7 @@ from doodlelib import mdn
 from doodlelib.batches import StrokeBatch, collate_drawings
 from doodlelib.config import RetimeConfig
 from doodlelib.inputs import INPUTS, inputs, origin
-from doodlelib.lstm import LSTM, BiLSTM, FusedLayer
+from doodlelib.lstm import LSTM, BiLSTM, FusedLayer, State
 from doodlelib.simplify import simplify
 from doodlelib.strokes import (
     DT,
@@ -38,9 +41,63 @@ from doodlelib.strokes import (
 
 GEOMETRY = 3  # inputs beside those of `inputs`: direction of the move, log of its distance
 PAST = 5  # inputs about the times so far, see `_past`
+OWN = INPUTS + GEOMETRY
 LEAST_STD = 0.05  # of a component, in standardised log time
 
+Mixture = tuple[Float[Tensor, "B T M"], Float[Tensor, "B T M"], Float[Tensor, "B T M"]]
 Sums = dict[str, tuple[Tensor, Tensor]]  # by name: sum over a batch, and count of what was summed
+
+
+class TimeNet(nn.Module):
+    """One of the networks: sees a shape, and predicts the time of each move.
+
+    Args:
+        config: Of the retimer.
+    """
+
+    def __init__(self, config: RetimeConfig) -> None:
+        super().__init__()
+        self.num_modes = config.num_modes
+        stack = {"layers": 1, "dropout": config.dropout, "layer": FusedLayer}
+        self.shape = BiLSTM(OWN, config.hidden_size, **stack)
+        self.course = LSTM(2 * config.hidden_size + OWN + PAST, config.hidden_size, **stack)
+        self.head = nn.Linear(config.hidden_size, 2 * config.num_modes * 4)
+
+    def see(
+        self, own: Float[Tensor, "B T I"], lengths: Int64[Tensor, " B"]
+    ) -> Float[Tensor, "B T C"]:
+        """What the shape tells of each move: its own geometry, and what lies before and after."""
+        return torch.cat([self.shape(own, lengths)[0], own], dim=-1)
+
+    def first_states(self, like: Tensor) -> list[State]:
+        """Before the first move of each drawing."""
+        zero = like.new_zeros(len(like), self.course.hidden_size)
+        return [(zero, zero)]
+
+    def forward(
+        self,
+        seen: Float[Tensor, "B T C"],
+        past: Float[Tensor, "B T 5"],
+        rows: Float[Tensor, "B T 6"],
+        states: list[State],
+    ) -> tuple[Mixture, list[State]]:
+        """Log weights, means and standard deviations for the kind of each of `rows`; last states.
+
+        Args:
+            seen: Of `see`, for the same moves.
+            past: Of `_past`, for the moves before them.
+            rows: The moves; their times are not looked at.
+            states: Before the first of them.
+        """
+        output, states = self.course(torch.cat([seen, past], dim=-1), states)
+        with torch.autocast(rows.device.type, enabled=False):
+            values = self.head(output.float()).unflatten(-1, (2, self.num_modes, 4))
+            lifted = (rows[..., PEN_COLUMNS.start + LIFTED] > 0.5)[..., None, None]
+            values = torch.where(lifted, values[..., 1, :, :], values[..., 0, :, :])
+            logits, mean, slope, raw_std = values.unbind(-1)
+            mean = mean + slope * mdn.log_distance(rows[..., :DT])[..., None]
+            std = nn.functional.softplus(raw_std) + LEAST_STD
+        return (logits.log_softmax(-1), mean, std), states
 
 
 class Retimer(nn.Module):
@@ -64,16 +121,12 @@ class Retimer(nn.Module):
         super().__init__()
         self.config, self.words, self.scale = config, list(words), scale
         self.simplification = dict(simplification)
-        stack = {"layers": 1, "dropout": config.dropout, "layer": FusedLayer}
-        own = INPUTS + GEOMETRY
-        self.shape = BiLSTM(own, config.hidden_size, **stack)
-        self.course = LSTM(2 * config.hidden_size + own + PAST, config.hidden_size, **stack)
-        self.head = nn.Linear(config.hidden_size, 2 * config.num_modes * 4)
+        self.members: Any = nn.ModuleList(TimeNet(config) for _ in range(config.members))
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.head.weight.device
+        return next(self.parameters()).device
 
     def retime(
         self, drawing: Sequence, *, temperature: float = 1.0, seed: int | None = None
@@ -140,16 +193,23 @@ class Retimer(nn.Module):
     ) -> Float[Tensor, "B T-1"]:
         """Log density of the standardised log time of each row but the first, in nats.
 
+        In training the mean of the members' log densities, so that each learns as if alone.
+
         Args:
             rows: stroke-6 in model units, without the start row.
             lengths: Points of each drawing; what is said of rows behind them is of no use.
         """
-        told = torch.cat([self._see(rows, lengths)[:, 1:], self._past(rows[:, :-1])], dim=-1)
-        output, _ = self.course(told, self._first_state(rows))
-        with torch.autocast(rows.device.type, enabled=False):
-            logits, mean, std = self._mixture(output.float(), rows[:, 1:])
+        own, past = self._own(rows), self._past(rows[:, :-1])
+        each = []
+        for member in self.members:
+            seen = member.see(own, lengths)[:, 1:]
+            (logits, mean, std), _ = member(seen, past, rows[:, 1:], member.first_states(rows))
             mixture = MixtureSameFamily(Categorical(logits=logits), Normal(mean, std))
-            return mixture.log_prob(rows[:, 1:, DT])
+            each.append(mixture.log_prob(rows[:, 1:, DT]))
+        together = torch.stack(each)
+        if self.training:
+            return together.mean(0)
+        return together.logsumexp(0) - math.log(len(each))
 
     @torch.no_grad()
     def sample(
@@ -170,14 +230,20 @@ class Retimer(nn.Module):
             generator: Source of randomness, on the rows' device.
         """
         self.eval()
-        seen, states = self._see(rows, lengths), self._first_state(rows)
-        rows = rows.clone()
+        own, rows = self._own(rows), rows.clone()
+        seen = [member.see(own, lengths) for member in self.members]
+        states = [member.first_states(rows) for member in self.members]
         rows[..., DT] = 0
         for step in range(1, rows.shape[1]):
-            told = torch.cat([seen[:, step : step + 1], self._past(rows[:, :step])[:, -1:]], dim=-1)
-            output, states = self.course(told, states)
+            now, past = slice(step, step + 1), self._past(rows[:, :step])[:, -1:]
+            mixtures = []
+            for number, member in enumerate(self.members):
+                mixture, states[number] = member(
+                    seen[number][:, now], past, rows[:, now], states[number]
+                )
+                mixtures.append(mixture)
             logits, mean, std = (
-                values[:, 0] for values in self._mixture(output, rows[:, step : step + 1])
+                torch.cat(parts, dim=-1)[:, 0] for parts in zip(*mixtures, strict=True)
             )
             chance = torch.rand(len(rows), generator=generator, device=rows.device)
             component = mdn.choose(logits, temperature=temperature, chance=chance)[:, None]
@@ -197,30 +263,12 @@ class Retimer(nn.Module):
         mean = (kinds * rows[..., DT, None]).cumsum(dim=1) / count.clamp(min=1)
         return torch.cat([rows[..., DT, None], mean, (count > 0).to(rows.dtype)], dim=-1)
 
-    def _see(
-        self, rows: Float[Tensor, "B T 6"], lengths: Int64[Tensor, " B"]
-    ) -> Float[Tensor, "B T C"]:
-        """What the shape tells of each move: its own geometry, and what lies before and after."""
+    def _own(self, rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T I"]:
+        """The geometry of each move; times are not looked at."""
         hidden = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
         moves, _ = inputs(rows, see_time=hidden, place=origin(rows), xy=self.scale.xy)
         distance = mdn.log_distance(rows[..., :DT])[..., None]
-        own = torch.cat([moves, rows[..., :DT] / distance.exp(), distance], dim=-1)
-        return torch.cat([self.shape(own, lengths)[0], own], dim=-1)
-
-    def _first_state(self, rows: Float[Tensor, "B T 6"]) -> list[tuple[Tensor, Tensor]]:
-        zero = rows.new_zeros(len(rows), self.course.hidden_size)
-        return [(zero, zero)]
-
-    def _mixture(
-        self, output: Float[Tensor, "B T H"], rows: Float[Tensor, "B T 6"]
-    ) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B T M"], Float[Tensor, "B T M"]]:
-        """Logits, means and standard deviations for the kind of each of `rows`."""
-        values = self.head(output).unflatten(-1, (2, self.config.num_modes, 4))
-        lifted = (rows[..., PEN_COLUMNS.start + LIFTED] > 0.5)[..., None, None]
-        values = torch.where(lifted, values[..., 1, :, :], values[..., 0, :, :])
-        logits, mean, slope, raw_std = values.unbind(-1)
-        mean = mean + slope * mdn.log_distance(rows[..., :DT])[..., None]
-        return logits, mean, nn.functional.softplus(raw_std) + LEAST_STD
+        return torch.cat([moves, rows[..., :DT] / distance.exp(), distance], dim=-1)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Adam."""

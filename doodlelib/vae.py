@@ -63,7 +63,7 @@ class SketchVAE(SketchNet):
             drawings: Timed or untimed.
             see_time: False hides the time of timed drawings, so that z knows the shape alone.
         """
-        batch = self._batch(drawings, words=None)
+        batch = self.to_batch(drawings, words=None)
         self.eval()
         mean, _ = self.posterior(batch, see_time=torch.full_like(batch.timed, see_time))
         return mean
@@ -89,7 +89,7 @@ class SketchVAE(SketchNet):
         Raises:
             ValueError: A temperature is negative, z has another size, or a word is unknown.
         """
-        return self._draw(z, self._indices(word, len(z)), temperature, time_temperature, seed)
+        return self._draw(z, self.word_indices(word, len(z)), temperature, time_temperature, seed)
 
     def generate(
         self,
@@ -109,7 +109,7 @@ class SketchVAE(SketchNet):
         if not temperature >= 0:
             raise ValueError(f"temperatures must be >= 0, not {temperature}")
         z = self.exemplars.draw(
-            self._indices(word, n), temperature=temperature, generator=_generator(seed)
+            self.word_indices(word, n), temperature=temperature, generator=_generator(seed)
         )
         return self.decode(
             z, word=word, temperature=temperature, time_temperature=time_temperature, seed=seed
@@ -159,7 +159,7 @@ class SketchVAE(SketchNet):
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
-        z, words, begun = self._begin(drawing, n, word, seed)
+        z, words, begun = self.beginnings(drawing, n, word, seed)
         return self._draw(z, words, temperature, time_temperature, seed, begun=begun)
 
     def retime(
@@ -197,7 +197,7 @@ class SketchVAE(SketchNet):
         """
         if given not in ("z", "shape", "prior"):
             raise ValueError(f"given must be 'z', 'shape' or 'prior', not {given!r}")
-        batch = self._batch(drawings, words=self._indices(word, len(drawings)))
+        batch = self.to_batch(drawings, words=self.word_indices(word, len(drawings)))
         if given == "prior":
             z = self.exemplars.draw(batch.words, generator=_generator(seed))
         else:
@@ -221,20 +221,20 @@ class SketchVAE(SketchNet):
         Returns:
             Of all segments, and of all pauses.
         """
-        batch = self._batch(drawings, words=self._indices(word, len(drawings)))
+        batch = self.to_batch(drawings, words=self.word_indices(word, len(drawings)))
         cdf, is_pause = self.time_cdf(batch, self.encode(drawings, see_time=False))
         values, pauses = cdf.numpy(force=True), is_pause.numpy(force=True)
         return values[~pauses], values[pauses]
 
-    def _begin(
+    def beginnings(
         self, drawing: Sequence, n: int, word: str | None, seed: int | None
     ) -> tuple[Float[Tensor, "N Z"], Int64[Tensor, " N"], Float[Tensor, "T 6"]]:
-        """Latents of drawings that begin as `drawing` does, their words, and its rows."""
+        """Latents of `n` drawings that begin as `drawing` does, their words, and its rows."""
         self.eval()
         generator = _generator(seed)
-        words = self._indices(word, CANDIDATES)
+        words = self.word_indices(word, CANDIDATES)
         z = self.exemplars.draw(words, generator=generator)
-        begun = self._batch([drawing], words=words[:1]).repeat(CANDIDATES)
+        begun = self.to_batch([drawing], words=words[:1]).repeat(CANDIDATES)
         nats = self.step_nats(begun, z)
         ended = begun.lengths - 1  # the step that would end the drawing here
         pen = nats.pen.scatter(1, ended[:, None], 0.0)
@@ -264,15 +264,16 @@ class SketchVAE(SketchNet):
         )
         return [from_stroke4(from_stroke6(drawing, scale=self.scale)) for drawing in rows]
 
-    def _batch(self, drawings: Sequence, *, words: Int64[Tensor, " N"] | None) -> StrokeBatch:
+    def to_batch(self, drawings: Sequence, *, words: Int64[Tensor, " N"] | None) -> StrokeBatch:
+        """The drawings, simplified and scaled as the training drawings were; None: no words."""
         if len(drawings) == 0:
             raise ValueError("no drawings given")
         rows = [to_stroke4(simplify(drawing, **self.simplification)) for drawing in drawings]
         indices = np.zeros(len(rows), dtype=int) if words is None else words.numpy(force=True)
         return collate_drawings(rows, words=indices, scale=self.scale).to(self.device)
 
-    def _indices(self, word: str | Sequence[str] | None, n: int) -> Int64[Tensor, " N"]:
-        """Indices of the words asked for; the unknown word's where none is."""
+    def word_indices(self, word: str | Sequence[str] | None, n: int) -> Int64[Tensor, " N"]:
+        """Indices of the `n` words asked for; the unknown word's where none is."""
         if word is None:
             return torch.full((n,), self.unknown_word, device=self.device)
         if not self.word_size:

@@ -40,7 +40,7 @@ def test_the_density_at_the_goal_is_the_likelihood(vae: SketchVAE) -> None:
     left, right, bottom, top = seen.extent
     column = round(799 * (seen.goal[0] - left) / (right - left))
     row = round(799 * (seen.goal[1] - top) / (bottom - top))
-    batch = vae._batch([CAT], words=vae._indices("cat", 1))
+    batch = vae.to_batch([CAT], words=vae.word_indices("cat", 1))
     nats = vae.step_nats(batch, vae.encode([CAT], see_time=False)).position[0, point - 1]
     assert np.log(seen.place[row, column]) == pytest.approx(float(nats.detach()), abs=0.3)
 

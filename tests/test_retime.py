@@ -22,7 +22,7 @@ DRAWINGS = [simplify(record.drawing, **SIMPLIFICATION) for record in make_drawin
 @pytest.fixture
 def retimer() -> Retimer:
     torch.manual_seed(0)
-    config = read_config(RetimeConfig, hidden_size=24, num_modes=3, dropout=0.0)
+    config = read_config(RetimeConfig, members=2, hidden_size=24, num_modes=3, dropout=0.0)
     net = Retimer(config, words=["cat"], scale=SCALE, simplification=SIMPLIFICATION)
     return net.eval()
 
@@ -63,6 +63,24 @@ def test_samples_follow_the_density(retimer: Retimer) -> None:
     assert times[:, 1].std().item() == pytest.approx(std.item(), rel=0.08)
     assert (times[:, 0] == 0).all()
     assert times[:, 1].std() > 0.1
+
+
+def test_members_learn_apart_and_predict_together(retimer: Retimer) -> None:
+    batch = batch_of(DRAWINGS[:3])
+    rows, alone = batch.rows[:, 1:-1], []
+    for member in retimer.members:
+        one = Retimer(
+            read_config(RetimeConfig, members=1, hidden_size=24, num_modes=3, dropout=0.0),
+            words=["cat"],
+            scale=SCALE,
+            simplification=SIMPLIFICATION,
+        )
+        one.members[0].load_state_dict(member.state_dict())
+        alone.append(one.eval().log_prob(rows, batch.lengths))
+    mean = torch.stack(alone).exp().mean(0)
+    torch.testing.assert_close(retimer.log_prob(rows, batch.lengths).exp(), mean)
+    learning = retimer.train().log_prob(rows, batch.lengths)
+    torch.testing.assert_close(learning, torch.stack(alone).mean(0))
 
 
 def test_later_times_are_not_seen(retimer: Retimer) -> None:
