@@ -171,6 +171,30 @@ def average(paths: Sequence[str | Path], kind: type[Model]) -> Model:
     return models[-1]
 
 
+def join(paths: Sequence[str | Path]) -> Retimer:
+    """The retimer whose members are those of several, trained apart.
+
+    Args:
+        paths: Checkpoints of retimers for the same words, scale and size.
+
+    Raises:
+        FileNotFoundError, ValueError: See `read`; or there are none, or they do not fit together.
+    """
+    if not paths:
+        raise ValueError("no checkpoints to join")
+    retimers = [read(path, Retimer)[0] for path in paths]
+    first = retimers[0]
+    known = {
+        (one.config.hidden_size, one.config.num_modes, *one.words, *vars(one.scale).values())
+        for one in retimers
+    }
+    if len(known) > 1:
+        raise ValueError(f"retimers of different data or sizes: {', '.join(map(str, paths))}")
+    first.members.extend(member for one in retimers[1:] for member in one.members)
+    first.config = dataclasses.replace(first.config, members=len(first.members))
+    return first
+
+
 def _build(kind: type[Model], contents: Mapping[str, Any]) -> Model:
     words = contents["words"]
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):

@@ -1,6 +1,7 @@
 """One file holds a model, and nothing that is not one gets in."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,22 @@ def test_an_average_lies_between_and_keeps_the_last_ones_buffers(tmp_path: Path)
         checkpoint.average(paths, SketchVAE)
     with pytest.raises(ValueError, match="no checkpoints"):
         checkpoint.average([], SketchVAE)
+
+
+def test_retimers_join(tmp_path: Path) -> None:
+    config = read_config(RetimeConfig, hidden_size=8, num_modes=2, dropout=0.0)
+    known = {"words": ["cat"], "scale": SCALE, "simplification": {}}
+    for number, size in enumerate((8, 8, 9)):
+        torch.manual_seed(number)
+        retimer = Retimer(replace(config, hidden_size=size), **known)
+        checkpoint.save(tmp_path / f"{number}.pt", retimer)
+    both = checkpoint.join([tmp_path / "0.pt", tmp_path / "1.pt"])
+    checkpoint.save(tmp_path / "both.pt", both)
+    read = checkpoint.load_retimer(tmp_path / "both.pt")
+    assert (read.config.members, len(read.members)) == (2, 2)
+    alone = checkpoint.load_retimer(tmp_path / "1.pt")
+    torch.testing.assert_close(read.members[1].state_dict(), alone.members[0].state_dict())
+    with pytest.raises(ValueError, match="different data or sizes"):
+        checkpoint.join([tmp_path / "0.pt", tmp_path / "2.pt"])
+    with pytest.raises(ValueError, match="no checkpoints"):
+        checkpoint.join([])
