@@ -17,7 +17,7 @@ from joblib import cpu_count
 from tqdm import tqdm
 
 from doodlelib import quickdraw, strokes
-from doodlelib.simplify import simplify
+from doodlelib.simplify import shape_error, simplify
 
 GRID = 10.0
 
@@ -79,16 +79,6 @@ def report(name: str, raw: list, simplified: list) -> None:
         for title, v in columns.items()
     )
     print(f"{name:6} {text}")
-
-
-def shape_error(before: list, after: list) -> float:
-    """The largest distance of a raw point from the simplified stroke, px."""
-    points, corners = np.stack(before[:2], axis=1)[:, None], np.stack(after[:2], axis=1)
-    chords = np.diff(corners, axis=0, append=corners[-1:])
-    lengths2 = np.maximum((chords**2).sum(axis=1), np.finfo(float).tiny)
-    share = np.clip(((points - corners) * chords).sum(axis=2) / lengths2, 0, 1)
-    gaps = points - (corners + share[..., None] * chords)
-    return float(np.sqrt((gaps**2).sum(axis=2).min(axis=1).max()))
 
 
 def speed_profiles(before: list, after: list) -> np.ndarray:

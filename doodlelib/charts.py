@@ -24,7 +24,7 @@ UNITS = {
     "kl": "nats/drawing",
 }  # of what `train.fit` yields
 ANNOTATED = 15  # words: larger confusion matrices have no room for numbers
-ACTIVE = 0.01  # nats: a latent dimension that says less is called inactive
+ACTIVE = 0.01  # nats that a latent dimension says, below which it hardly speaks
 
 
 @runtime_checkable
@@ -231,9 +231,9 @@ def plot_active_units(kl_by_dimension: Float[np.ndarray, " z"], *, ax: Axes | No
     kl = np.sort(kl_by_dimension)[::-1]
     active = int((kl > ACTIVE).sum())
     ax.bar(np.arange(1, len(kl) + 1), kl, width=1, linewidth=0, color=PALETTE[0])
-    ax.axhline(ACTIVE, color=INK, linestyle=":", label=f"active: above {ACTIVE} nats")
+    ax.axhline(ACTIVE, color=INK, linestyle=":", label=f"{ACTIVE} nats")
     ax.set(
-        title=f"{active} of {len(kl)} dimensions are active",
+        title=f"{active} of {len(kl)} dimensions say over {ACTIVE} nats",
         xlabel="latent dimension, sorted",
         ylabel="KL (nats per drawing)",
         ylim=(ACTIVE / 10, 2 * max(ACTIVE, kl[0])),

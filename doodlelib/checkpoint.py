@@ -18,7 +18,7 @@ from doodlelib.simplify import simplify
 from doodlelib.strokes import Scale
 from doodlelib.vae import SketchVAE
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 Model = TypeVar("Model", SketchVAE, DoodleCNN, Retimer)
 KINDS: dict[type, str] = {SketchVAE: "rnn", DoodleCNN: "cnn", Retimer: "retime"}
 CONFIGS: dict[type, Any] = {SketchVAE: VAEConfig, DoodleCNN: CNNConfig, Retimer: RetimeConfig}

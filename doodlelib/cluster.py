@@ -6,7 +6,6 @@ named must be there on all of them (a shared file system) or URLs that fsspec kn
 """
 
 import argparse
-import ast
 import re
 import sys
 import uuid
@@ -19,7 +18,7 @@ from typing import Any
 from doodlelib import dataset, quickdraw, shards, trials
 from doodlelib.blocks import Block
 from doodlelib.nodes import RETRIES, connected
-from doodlelib.parameters import parse_values, read_yaml
+from doodlelib.parameters import literal, parse_values, read_yaml
 from doodlelib.paths import RUNS
 from doodlelib.run import INTERRUPTED
 from doodlelib.together import train
@@ -220,7 +219,11 @@ def _prepare(out: Path, *, words: list[str] | None, **options: Any) -> Path:
 
 def _train(store: Path, folder: Path, *, parameter: list[list[str]], **options: Any) -> Path:
     """Train the sketch VAE, each worker with its share of every batch."""
-    return train(store, folder, **options, **{name: _literal(text) for name, text in parameter})
+    own = {name: f"--{name}" for name in options} | {"store": "STORE", "folder": "FOLDER"}
+    for name, text in parameter:
+        if name in own:
+            raise ValueError(f"-p {name} {text}: {name} is no hyper-parameter; use {own[name]}")
+    return train(store, folder, **options, **{name: literal(text) for name, text in parameter})
 
 
 def _sweep(
@@ -240,14 +243,11 @@ def _sweep(
 
 
 def _count(text: str) -> int | None:
-    return None if text == "all" else int(text)
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0, or all")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from doodlelib.config import CNNConfig
 from doodlelib.pictures import CHANNELS, ImageBatch, draw
+from doodlelib.ranks import Sums
 
 PREDICT_BATCH = 256
 TEMPERATURES = 0.1, 10.0  # between which `calibrate` looks
-Sums = dict[str, tuple[Tensor, Tensor]]  # by name: sum over a batch, and count of what was summed
 
 
 class ResidualBlock(nn.Module):

@@ -40,7 +40,8 @@ class VAEConfig:
         kl_weight, kl_weight_start, kl_decay_rate: Weight of the KL term at step s:
             kl_weight * (1 - (1 - kl_weight_start) * kl_decay_rate**s).
         kl_tolerance: Nats a latent dimension, below which the mean KL costs nothing.
-        reg_covar: Least variance of dx and dy in a mixture component, in squared model units.
+        reg_covar: Least variance of dx, of dy and of log time in a mixture component, in squared
+            model units.
         grad_clip: Largest norm of the gradient.
         flip_prob: Augmentation: chance that a drawing is mirrored left to right. Timed drawings are
             few, and their times overfit first.

@@ -59,6 +59,8 @@ class Exemplars(nn.Module):
         own = words[order]
         met = torch.bincount(own, minlength=len(self.count))
         nth = torch.arange(len(own), device=own.device) - (met.cumsum(0) - met)[own]
+        latest = nth >= met[own] - KEPT  # no more than there is room for
+        own, nth, order = own[latest], nth[latest], order[latest]
         place = (self.count[own] + nth) % KEPT
         self.mean[own, place] = mean[order].half()
         self.std[own, place] = log_std[order].exp().half()

@@ -275,7 +275,8 @@ def keep(points, strokes, epsilon, epsilon_time):
                         late, latest = dx * dx + dy * dy, point
             late = np.sqrt(late)
             if far > epsilon or late > epsilon_time:
-                split = farthest if far * epsilon_time >= late * epsilon else latest
+                shape_first = far > 0 and far * epsilon_time >= late * epsilon
+                split = farthest if shape_first else latest
                 kept[split] = True
                 stack[depth, 0], stack[depth, 1] = first, split
                 stack[depth + 1, 0], stack[depth + 1, 1] = split, last

@@ -1,7 +1,8 @@
 """How near generated drawings come to real ones, above all in time; and how good a classifier is.
 
 Every distance between two samples stands beside its floor, the same distance between two halves of
-the real sample: no figure means anything without it.
+the real sample: no figure means anything without it. The halves are smaller samples, and a JSD of
+histograms is the larger the fewer there are: a figure below its floor says no more than one at it.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from doodlelib.measures import Measures, measure
 
 BINS = 60
 LEAST = 10  # drawings that can be compared: their halves go through five folds
+KINDS = ("timing", "shape", "joint")  # of features, by which a classifier tells drawings apart
 MARGINALS = (
     "dx",
     "dy",
@@ -116,7 +118,7 @@ def time_panel(real: Sequence, generated: Sequence, *, seed: int = 0) -> pd.Data
         rows[name] = (getattr(a, name), getattr(b, name), spread)
     middle = np.random.default_rng(seed).permutation(len(real))
     halves = [[real[i] for i in part] for part in np.array_split(middle, 2)]
-    for kind in ("timing", "shape", "joint"):
+    for kind in KINDS:
         auc = two_sample_auc(real, generated, kind=kind, seed=seed)
         rows[f"{kind} AUC"] = (0.5, auc, two_sample_auc(*halves, kind=kind, seed=seed))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["real", "generated", "floor"])
@@ -130,11 +132,16 @@ def two_sample_auc(a: Sequence, b: Sequence, *, kind: str, seed: int = 0) -> flo
         b: Timed drawings.
         kind: Which features: "timing", "shape" or "joint".
         seed: Of classifier and folds.
+
+    Raises:
+        ValueError: Another `kind`; none given, or one is untimed.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
     x = np.array([_features(drawing, kind) for drawing in (*a, *b)])
     y = np.repeat([0, 1], [len(a), len(b)])
     classifier = HistGradientBoostingClassifier(

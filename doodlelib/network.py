@@ -7,6 +7,7 @@ its time from a mixture of that kind's own components.
 Source: Ha & Eck 2017 (arXiv 1704.03477); time, the order pen-then-move and hidden time are new.
 """
 
+import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,12 +25,11 @@ from doodlelib.exemplars import Exemplars
 from doodlelib.inputs import INPUTS, Place, inputs, origin
 from doodlelib.lstm import LSTM, BiLSTM, FusedLayer, State, make_layer
 from doodlelib.nats import StepNats
+from doodlelib.ranks import Sums
 from doodlelib.strokes import DT, END, LIFTED, PEN_COLUMNS, Scale
 
 WORD_SIZE = 32  # of the embedding that tells the decoder the word
 PEN_EVENTS = 3
-
-Sums = dict[str, tuple[Tensor, Tensor]]  # by name: sum over a batch, and count of what was summed
 
 
 class SketchNet(nn.Module):
@@ -83,6 +83,24 @@ class SketchNet(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.head.weight.device
+
+    def word_indices(self, word: str | Sequence[str] | None, n: int) -> Int64[Tensor, " N"]:
+        """Indices of the `n` words asked for; the unknown word's where none is."""
+        if word is None:
+            return torch.full((n,), self.unknown_word, device=self.device)
+        if not self.word_size:
+            raise ValueError(f"this model draws without words; {word!r} cannot be asked for")
+        wanted = [word] * n if isinstance(word, str) else list(word)
+        if len(wanted) != n:
+            raise ValueError(f"{len(wanted)} words for {n} drawings")
+        for name in wanted:
+            if name not in self.words:
+                near = difflib.get_close_matches(name, self.words, n=5, cutoff=0.4)
+                near = ", ".join(near or self.words[:10])
+                raise ValueError(
+                    f"the model does not know {name!r}; of its {len(self.words)} words try {near}"
+                )
+        return torch.tensor([self.words.index(name) for name in wanted], device=self.device)
 
     def posterior(
         self, batch: StrokeBatch, *, see_time: Bool[Tensor, " B"]
@@ -197,11 +215,13 @@ class SketchNet(nn.Module):
         return targets, event, logits, self.mixture(output, event == LIFTED)
 
     def loss(self, batch: StrokeBatch, *, step: int | None) -> tuple[Tensor, Sums]:
-        """The negative ELBO as it is trained on, and its parts.
+        """What is minimised, the negative ELBO with weights, and its parts.
 
         The nats of a drawing are divided by `max_seq_len`, a constant, so that a move weighs the
         same in a batch of short drawings as in one of long ones; the KL term is the mean over
-        drawings and latent dimensions and costs nothing below `kl_tolerance`.
+        drawings and latent dimensions and costs nothing below `kl_tolerance`. A nat of KL thus
+        weighs ``kl_weight * max_seq_len / latent_size`` of a nat of likelihood (the beta of a
+        beta-VAE).
 
         Args:
             batch: Drawings.
@@ -213,11 +233,11 @@ class SketchNet(nn.Module):
         Source: Ha & Eck 2017, eq. 9-11, the mean over dimensions as in magenta's code.
         """
         config, chance = self.config, torch.rand(2, batch.size, device=self.device)
-        mean, log_std = self.posterior(batch, see_time=chance[0] >= config.hide_time_prob)
+        posterior = self.posterior(batch, see_time=chance[0] >= config.hide_time_prob)
+        mean, log_std = (part.float() for part in posterior)  # under autocast too
         z = mean + log_std.exp() * torch.randn_like(mean)
         if self.training:
-            posterior = mean.detach().float(), log_std.detach().float()
-            self.exemplars.follow(batch.words, *posterior, timed=batch.timed)
+            self.exemplars.follow(batch.words, mean.detach(), log_std.detach(), timed=batch.timed)
         words = torch.where(chance[1] < config.hide_word_prob, self.unknown_word, batch.words)
         events = self.step_nats(replace(batch, words=words), z).events()
         kl = 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std)  # (B, Z)

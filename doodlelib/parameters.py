@@ -96,9 +96,17 @@ def parse_values(notebook: str | Path, pairs: Iterable[Sequence[str]]) -> dict[s
     declared = read_parameters(notebook)
     values = {}
     for name, text in pairs:
-        value, kind = _literal(text), declared[name].type if name in declared else "object"
+        value, kind = literal(text), declared[name].type if name in declared else "object"
         values[name] = value if _fits(value, kind) or not _fits(text, kind) else text
     return values
+
+
+def literal(text: str) -> Any:
+    """What `text` says as a Python literal; text that is none stays as it is."""
+    try:
+        return ast.literal_eval(text)
+    except _MALFORMED:
+        return text
 
 
 def _parameter(node: ast.stmt, notebook: Path) -> tuple[str, Parameter]:
@@ -132,10 +140,3 @@ def _fits(value: Any, kind: str) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text

@@ -15,9 +15,10 @@ from torch import Tensor
 from doodlelib import checkpoint, ranks
 from doodlelib.checkpoint import Model
 from doodlelib.paths import atomic_write
+from doodlelib.ranks import Sums
 
 Row = dict[str, int | float]  # figures of an epoch, by name
-Sums = dict[str, tuple[Tensor, Tensor]]  # by name: sum over some batches, and count
+FREE = {"num_epochs": 0, "num_workers": 0, "patience": 0}  # what a run may go on with otherwise
 NAMES = {"rnn": "DoodleGenRNN", "cnn": "DoodleCNN", "retime": "DoodleRetime"}
 
 
@@ -81,7 +82,7 @@ class Progress(Generic[Model]):
         """
         model = self.model
         stored, training = checkpoint.read(path, type(model))
-        ours, theirs = (dataclasses.asdict(m.config) | {"num_epochs": 0} for m in (model, stored))
+        ours, theirs = (dataclasses.asdict(m.config) | FREE for m in (model, stored))
         differing = [
             f"{key} {theirs[key]} -> {ours[key]}" for key in ours if ours[key] != theirs[key]
         ]
@@ -103,6 +104,8 @@ class Progress(Generic[Model]):
                     raise ValueError("the optimiser's state is of other weights")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: the state of its training is damaged: {error}") from None
+        if ranks.is_first() and self.history:
+            self._bring_from(path)
 
     def save(self, stem: str, *, epoch: Epoch | None = None) -> Path:
         """Write a checkpoint to go on from.
@@ -135,13 +138,26 @@ class Progress(Generic[Model]):
         if len(self.history) % checkpoint_every == 0:
             now = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
             self.save(f"epoch{len(self.history)}_{now}")
+        self._write_history()
+        return self.save("last")
+
+    def _bring_from(self, path: Path) -> None:
+        """What a run leaves that goes on elsewhere: it may never again reach what it had."""
+        self._write_history()
+        best = self.folder / f"{self.name}_best.pt"
+        if not best.exists():
+            theirs = path.with_name(best.name)
+            contents = (theirs if theirs.exists() else path).read_bytes()
+            with atomic_write(best) as file:
+                file.write(contents)
+
+    def _write_history(self) -> None:
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(self.history[0]))
         writer.writeheader()
         writer.writerows(self.history)
         with atomic_write(self.folder / f"{self.name}_metrics.csv") as file:
             file.write(text.getvalue().encode())
-        return self.save("last")
 
 
 def epochs_without_gain(history: Sequence[Row]) -> int:

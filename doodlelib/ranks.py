@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-Sums = dict[str, tuple[Tensor, Tensor]]  # by name: sum over a batch, and count of what was summed
+Sums = dict[str, tuple[Tensor, Tensor]]  # by name: sum over some batches, and count of terms
 APART = 1 << 40  # between the seeds of two ranks
 
 

@@ -26,6 +26,7 @@ from doodlelib.batches import StrokeBatch, collate_drawings
 from doodlelib.config import RetimeConfig
 from doodlelib.inputs import INPUTS, inputs, origin
 from doodlelib.lstm import LSTM, BiLSTM, FusedLayer, State
+from doodlelib.ranks import Sums
 from doodlelib.simplify import simplify
 from doodlelib.strokes import (
     DT,
@@ -45,7 +46,6 @@ OWN = INPUTS + GEOMETRY
 LEAST_STD = 0.05  # of a component, in standardised log time
 
 Mixture = tuple[Float[Tensor, "B T M"], Float[Tensor, "B T M"], Float[Tensor, "B T M"]]
-Sums = dict[str, tuple[Tensor, Tensor]]  # by name: sum over a batch, and count of what was summed
 
 
 class TimeNet(nn.Module):

@@ -53,6 +53,7 @@ def run_notebook(
 
     Raises:
         FileNotFoundError, ValueError: Before anything is run; see `check_parameters`.
+        OSError: `output` cannot be written.
         NotebookError: A cell failed. The message ends with the cell's own error.
         KeyboardInterrupt: By Ctrl-C or SIGTERM, likewise.
     """
@@ -133,7 +134,7 @@ def run_series(series: str, *, html: bool = False) -> None:
         html: Also write each executed notebook as one self-contained page into ``reports/html``.
 
     Raises:
-        FileNotFoundError, ValueError, NotebookError: See `run_notebook`.
+        OSError, ValueError, NotebookError: See `run_notebook`.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # such small models are faster on one thread
     began, folders, pages = time.time(), set(), []
@@ -230,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 live=True,
             )
         )
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         parser.error(" ".join(str(error).split()))
     except NotebookError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)

@@ -100,6 +100,8 @@ def train(
             raise RuntimeError(f"training failed, and can go on from {storage}: {error}") from None
         if isinstance(result.return_value, Exception):
             raise result.return_value
+        if result.checkpoint is None:
+            raise ValueError(f"{resume} has all epochs behind it; ask for more with num_epochs")
         result.checkpoint.to_directory(folder)
     shards.remove(f"{storage}/{name}")
     return folder

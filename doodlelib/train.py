@@ -1,4 +1,4 @@
-"""The training loop of both models: one row of figures an epoch, checkpoints that can go on."""
+"""The training loop of all three models: one row of figures an epoch, checkpoints that can go on."""
 
 import math
 import tempfile
@@ -13,7 +13,8 @@ import torch
 
 from doodlelib import ranks
 from doodlelib.checkpoint import Model
-from doodlelib.progress import Epoch, Progress, Row, Sums, epochs_without_gain
+from doodlelib.progress import Epoch, Progress, Row, epochs_without_gain
+from doodlelib.ranks import Sums
 from doodlelib.signals import on_stop
 
 
@@ -74,7 +75,8 @@ def fit(
         checkpoint_every: Epochs between the checkpoints that are kept.
         precision: "bfloat16" runs matrix products in half precision (autocast), which is faster on
             processors that have it; weights and likelihood stay in float32.
-        resume: A checkpoint of the same configuration (but for num_epochs) to go on from.
+        resume: A checkpoint of the same configuration (but for num_epochs, num_workers
+            and patience) to go on from.
         key_id: Names a drawing by its number in the training split, where an error is about it.
 
     Yields:

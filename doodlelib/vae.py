@@ -3,7 +3,6 @@
 N drawing, Z latent.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -19,7 +18,14 @@ from doodlelib.network import SketchNet
 from doodlelib.retime import Retimer
 from doodlelib.sampling import sample
 from doodlelib.simplify import simplify
-from doodlelib.strokes import Drawing, Scale, from_stroke4, from_stroke6, to_stroke4
+from doodlelib.strokes import (
+    Drawing,
+    Scale,
+    from_stroke4,
+    from_stroke6,
+    is_timed,
+    to_stroke4,
+)
 
 CANDIDATES = 64  # latents tried for one beginning; four times as many foresee its end little better
 
@@ -62,6 +68,9 @@ class SketchVAE(SketchNet):
         Args:
             drawings: Timed or untimed.
             see_time: False hides the time of timed drawings, so that z knows the shape alone.
+
+        Raises:
+            ValueError: There is no drawing, or one is malformed.
         """
         batch = self.to_batch(drawings, words=None)
         self.eval()
@@ -100,7 +109,7 @@ class SketchVAE(SketchNet):
         time_temperature: float = 1.0,
         seed: int | None = None,
     ) -> list[Drawing]:
-        """`n` new drawings, each from a random z of its own. Arguments as `decode`.
+        """`n` new drawings, each from a random z of its own. Arguments and errors as `decode`.
 
         The temperature is also that of z: a cool one keeps to what is usual for the word.
         """
@@ -108,12 +117,10 @@ class SketchVAE(SketchNet):
             raise ValueError(f"n must be at least 1, not {n}")
         if not temperature >= 0:
             raise ValueError(f"temperatures must be >= 0, not {temperature}")
-        z = self.exemplars.draw(
-            self.word_indices(word, n), temperature=temperature, generator=_generator(seed)
-        )
-        return self.decode(
-            z, word=word, temperature=temperature, time_temperature=time_temperature, seed=seed
-        )
+        generator = _generator(seed)
+        words = self.word_indices(word, n)
+        z = self.exemplars.draw(words, temperature=temperature, generator=generator)
+        return self._draw(z, words, temperature, time_temperature, _another(generator))
 
     def reconstruct(
         self,
@@ -124,7 +131,7 @@ class SketchVAE(SketchNet):
         time_temperature: float = 1.0,
         seed: int | None = None,
     ) -> list[Drawing]:
-        """Each drawing through the latent and back. Arguments as `decode`."""
+        """Each drawing through the latent and back. Arguments and errors as `decode`."""
         return self.decode(
             self.encode(drawings),
             word=word,
@@ -150,17 +157,25 @@ class SketchVAE(SketchNet):
         likelihood of the beginning (sampling-importance resampling), which is p(z | beginning).
 
         Args:
-            drawing: The beginning; its last stroke may be carried on or left.
+            drawing: The beginning; its last stroke may be carried on or left. Untimed, it is
+                given a time first.
             n: How many.
             word: What it is to become; none: the decoder is not told.
             temperature: See `decode`.
             time_temperature: See `decode`.
             seed: See `decode`.
+
+        Raises:
+            ValueError: `n` is under 1, the beginning has no time and there is no retimer to give it
+                one, and see `decode`.
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
-        z, words, begun = self.beginnings(drawing, n, word, seed)
-        return self._draw(z, words, temperature, time_temperature, seed, begun=begun)
+        if not is_timed(drawing):
+            drawing = self.retime(drawing, seed=seed)
+        generator = _generator(seed)
+        z, words, begun = self.beginnings(drawing, n, word, generator)
+        return self._draw(z, words, temperature, time_temperature, _another(generator), begun=begun)
 
     def retime(
         self, drawing: Sequence, *, temperature: float = 1.0, seed: int | None = None
@@ -188,7 +203,8 @@ class SketchVAE(SketchNet):
         Args:
             drawings: To be judged.
             given: Where z comes from: "z", the mean of q(z | drawing); "shape", the same with the
-                time hidden, so that z cannot carry the times judged; "prior", a random z.
+                time hidden, so that z cannot carry the times judged; "prior", a random z as
+                `generate` takes it, from the word's training drawings.
             word: See `decode`.
             seed: Of the prior's z.
 
@@ -227,11 +243,10 @@ class SketchVAE(SketchNet):
         return values[~pauses], values[pauses]
 
     def beginnings(
-        self, drawing: Sequence, n: int, word: str | None, seed: int | None
+        self, drawing: Sequence, n: int, word: str | None, generator: torch.Generator | None
     ) -> tuple[Float[Tensor, "N Z"], Int64[Tensor, " N"], Float[Tensor, "T 6"]]:
         """Latents of `n` drawings that begin as `drawing` does, their words, and its rows."""
         self.eval()
-        generator = _generator(seed)
         words = self.word_indices(word, CANDIDATES)
         z = self.exemplars.draw(words, generator=generator)
         begun = self.to_batch([drawing], words=words[:1]).repeat(CANDIDATES)
@@ -272,23 +287,10 @@ class SketchVAE(SketchNet):
         indices = np.zeros(len(rows), dtype=int) if words is None else words.numpy(force=True)
         return collate_drawings(rows, words=indices, scale=self.scale).to(self.device)
 
-    def word_indices(self, word: str | Sequence[str] | None, n: int) -> Int64[Tensor, " N"]:
-        """Indices of the `n` words asked for; the unknown word's where none is."""
-        if word is None:
-            return torch.full((n,), self.unknown_word, device=self.device)
-        if not self.word_size:
-            raise ValueError(f"this model draws without words; {word!r} cannot be asked for")
-        wanted = [word] * n if isinstance(word, str) else list(word)
-        if len(wanted) != n:
-            raise ValueError(f"{len(wanted)} words for {n} drawings")
-        for name in wanted:
-            if name not in self.words:
-                near = difflib.get_close_matches(name, self.words, n=5, cutoff=0.4)
-                near = ", ".join(near or self.words[:10])
-                raise ValueError(
-                    f"the model does not know {name!r}; of its {len(self.words)} words try {near}"
-                )
-        return torch.tensor([self.words.index(name) for name in wanted], device=self.device)
+
+def _another(generator: torch.Generator | None) -> int | None:
+    """A seed for what is drawn from a z, so that it does not share the random numbers of the z."""
+    return None if generator is None else int(torch.randint(2**62, (), generator=generator))
 
 
 def _generator(seed: int | None, device: torch.device | str = "cpu") -> torch.Generator | None:

@@ -156,7 +156,7 @@ def test_projection_names_each_word_amid_its_dots() -> None:
 def test_active_units_are_sorted_and_counted() -> None:
     ax: Any = charts.plot_active_units(np.array([0.001, 2.0, 0.5, 0.0]))
     assert [bar.get_height() for bar in ax.patches] == [2.0, 0.5, 0.001, 0.0]
-    assert ax.get_title() == "2 of 4 dimensions are active"
+    assert ax.get_title() == "2 of 4 dimensions say over 0.01 nats"
     assert "nats" in ax.get_ylabel()
     assert charts.plot_active_units(np.zeros(4)).get_title().startswith("0 of 4")
 

@@ -80,7 +80,7 @@ def usage_error(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         ("-m train -nspc many", "'many' is not a whole number above 0"),
         ("-m generate --temperature -1", "--temperature"),
         ("-m generate --temperature nan", "'nan' is not a number of 0 or more"),
-        ("-m generate --temperature hot", "hot"),
+        ("-m generate --temperature hot", "'hot' is not a number of 0 or more"),
         ("-m generate -mt cnn", "-m generate needs -mt rnn, not cnn"),
         ("-m infer -mt rnn -i x.png", "-m infer needs -mt cnn, not rnn"),
         ("-m train -mt rnn -dm reduced", "-dm reduced does not go with -mt rnn"),

@@ -327,6 +327,16 @@ def test_without_ray_it_is_said_how_to_install_it_and_all_else_works(tmp_path: P
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("count", ["x", "0", "-1", "2.5"])
+def test_how_many_drawings_is_a_number_or_all(
+    count: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cluster.main(["prepare", "nowhere", f"--samples_per_class={count}"])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.endswith(f"'{count}' is not a whole number above 0, or all")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -338,6 +348,8 @@ def test_without_ray_it_is_said_how_to_install_it_and_all_else_works(tmp_path: P
         (["train", "nowhere", "run", "-p", "latent_size", "0"], "latent_size"),
         (["train", "nowhere", "run", "--workers", "0"], "workers is 0"),
         (["train", "nowhere", "run", "--kind", "cnn"], "rnn, retime"),
+        (["train", "nowhere", "run", "-p", "seed", "3"], "use --seed"),
+        (["train", "nowhere", "run", "-p", "folder", "x"], "use FOLDER"),
     ],
 )
 def test_errors_are_one_line(

@@ -72,6 +72,14 @@ def test_the_latest_are_kept() -> None:
     assert sorted(exemplars.mean[0, :, 0].tolist()) == list(range(2 * KEPT, 3 * KEPT))
 
 
+def test_of_a_large_batch_the_latest_are_kept() -> None:
+    exemplars = Exemplars(1, 1)
+    mean = torch.arange(3.0 * KEPT)[:, None]
+    follow(exemplars, torch.zeros(3 * KEPT, dtype=torch.long), mean, torch.full_like(mean, FINE))
+    assert sorted(exemplars.mean[0, :, 0].tolist()) == list(range(2 * KEPT, 3 * KEPT))
+    assert exemplars.count.tolist() == [3 * KEPT]
+
+
 def test_timed_drawings_come_before_untimed_ones() -> None:
     exemplars = Exemplars(2, 1)
     both = torch.arange(80) % 2

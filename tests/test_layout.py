@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exemplars": set(),
     "nats": set(),
     "batches": {"strokes", "kernels", "store", "dataset"},
-    "retime": {"strokes", "config", "inputs", "lstm", "mdn", "simplify", "batches"},
+    "retime": {"ranks", "strokes", "config", "inputs", "lstm", "mdn", "simplify", "batches"},
     "network": {
         "ranks",
         "strokes",
@@ -75,7 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sampling": {"strokes", "inputs", "lstm", "mdn", "network", "stepper"},
     "vae": {"strokes", "config", "simplify", "batches", "nats", "network", "sampling", "retime"},
     "pictures": {"config", "raster", "store"},
-    "cnn": {"config", "pictures"},
+    "cnn": {"ranks", "config", "pictures"},
     "archive": set(),
     "checkpoint": {"paths", "strokes", "config", "simplify", "vae", "cnn", "retime", "archive"},
     "progress": {"paths", "ranks", "checkpoint"},

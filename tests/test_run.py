@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from doodlelib import run
-from doodlelib.parameters import check_parameters, parse_values, read_parameters, read_yaml
+from doodlelib.parameters import (
+    check_parameters,
+    literal,
+    parse_values,
+    read_parameters,
+    read_yaml,
+)
 from doodlelib.run import NotebookError, main, run_notebook
 
 PARAMETERS = """\
@@ -130,6 +136,14 @@ def test_text_becomes_what_the_parameter_is(notebook: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), ("[1, 'a']", [1, "a"]), ("raw", "raw"), ("1 +", "1 +"), ("{[]: 1}", "{[]: 1}")],
+)
+def test_text_that_is_no_literal_stays_text(text: str, value: object) -> None:
+    assert literal(text) == value
+
+
 def test_yaml_files_are_flat(tmp_path: Path) -> None:
     path = tmp_path / "values.yaml"
     path.write_text("epochs: 3\nwords: [cat, dog]\n")
@@ -198,6 +212,18 @@ def test_usage_errors_run_nothing(
     assert exit_info.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert not output.exists()
+
+
+def test_an_output_that_cannot_be_written_is_named(
+    notebook: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    below = notebook / "out" / "copy.ipynb"  # a file has nothing below it
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(notebook), str(below)])
+    assert exit_info.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("python -m doodlelib.run: error: ")
+    assert str(below.parent) in message
 
 
 def test_the_command_line_runs_a_notebook(notebook: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from doodlelib import ndjson, quickdraw, strokes
 from doodlelib.chunks import from_records
-from doodlelib.simplify import simplify, simplify_chunk
+from doodlelib.simplify import shape_error, simplify, simplify_chunk
 
 PAUSE = [[list(range(0, 256, 5)), [0] * 52, [5 * n + (1000 if n > 25 else 0) for n in range(52)]]]
 coordinates = st.integers(0, 20) | st.floats(0, 1000).map(lambda value: round(value, 9))
@@ -132,6 +132,12 @@ def test_no_point_is_beyond_the_limits(drawing, epsilon, epsilon_time):
     assert late <= epsilon_time * (1 + 1e-9)
 
 
+def test_without_tolerance_all_corners_and_all_changes_of_pace_stay():
+    on_a_line = [[[0, 100, 200, 255], [0, 0, 0, 0], [0, 1, 2, 1000]]]
+    assert [len(stroke[0]) for stroke in simplify(on_a_line, epsilon=0.0)] == [3]
+    assert [len(stroke[0]) for stroke in simplify(on_a_line, method="rdp", epsilon=0.0)] == [2]
+
+
 def test_a_pause_on_a_straight_line_is_kept_only_with_time():
     assert [len(stroke[0]) for stroke in simplify(PAUSE, method="rdp")] == [2]
     (x, _, t) = simplify(PAUSE)[0]
@@ -196,6 +202,24 @@ def test_importing_does_not_import_numba():
         "import sys, doodlelib.simplify; sys.exit('numba' in sys.modules or 'rdp' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_shape_error_by_hand():
+    before = [[0, 10, 10, 13], [0, 2, 0, -4], [0, 1, 2, 3]]
+    assert shape_error(before, [[0, 10], [0, 0], [0, 2]]) == 5.0  # beyond the chord's end
+    assert shape_error([part[:3] for part in before], [[0, 10], [0, 0]]) == 2.0  # beside it
+    assert shape_error(before, before) == 0
+    assert shape_error([[3, 0], [4, 0]], [[0], [0]]) == shape_error([[3], [4]], [[0, 0], [0, 0]])
+    with pytest.raises(ValueError, match="2 and 0 points"):
+        shape_error([[0, 1], [0, 0]], [[], []])
+
+
+@settings(deadline=None)
+@given(drawings(), st.floats(0.5, 20))
+def test_no_point_is_farther_from_the_stroke_than_from_its_chord(drawing, epsilon):
+    after = simplify(drawing, method="rdp", epsilon=epsilon)
+    for pair in zip(strokes.to_box(drawing), after, strict=True):
+        assert shape_error(*pair) <= epsilon * (1 + 1e-9)
 
 
 def test_a_drawing_of_hardly_any_extent_stays_finite():

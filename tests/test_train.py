@@ -101,6 +101,19 @@ def test_resumed_equals_unbroken(splits: dict[str, Split], tmp_path: Path) -> No
         }
 
 
+def test_a_run_that_goes_on_elsewhere_has_all_its_files(
+    splits: dict[str, Split], tmp_path: Path
+) -> None:
+    list(run(make_vae(splits, num_epochs=2), splits, tmp_path / "first"))
+    last = tmp_path / "first" / "DoodleGenRNN_last.pt"
+    more = make_vae(splits, num_epochs=3, num_workers=1, learning_rate=0.01)
+    for folder, ended in (("ended", make_vae(splits, num_epochs=2)), ("more", more)):
+        list(run(ended, splits, tmp_path / folder, resume=last))
+        assert (tmp_path / folder / "DoodleGenRNN_best.pt").exists()
+        with (tmp_path / folder / "DoodleGenRNN_metrics.csv").open() as file:
+            assert len(list(csv.DictReader(file))) == ended.config.num_epochs
+
+
 def test_what_a_run_leaves_behind(splits: dict[str, Split], tmp_path: Path) -> None:
     history = list(run(make_vae(splits, num_epochs=4), splits, tmp_path, checkpoint_every=2))
     names = sorted(path.name for path in tmp_path.iterdir())

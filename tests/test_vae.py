@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from doodlelib import vae as vae_module
 from doodlelib.batches import collate_drawings
-from doodlelib.config import VAEConfig, read_config
+from doodlelib.config import RetimeConfig, VAEConfig, read_config
+from doodlelib.retime import Retimer
 from doodlelib.sample import make_drawings
 from doodlelib.simplify import simplify
 from doodlelib.strokes import Drawing, Scale, duration, is_timed, to_stroke4, without_time
@@ -73,6 +75,36 @@ def test_completions_begin_as_the_drawing_did(vae: SketchVAE) -> None:
         np.testing.assert_allclose(to_stroke4(ending)[: len(start)], start, rtol=1e-4, atol=1e-3)
     assert same(endings, vae.complete(begun, n=4, word="cat", seed=0))
     assert len({sum(len(stroke[0]) for stroke in ending) for ending in endings}) > 1
+
+
+def test_an_untimed_beginning_is_given_a_time(vae: SketchVAE) -> None:
+    begun = without_time(CAT[:1])
+    with pytest.raises(ValueError, match="no retimer"):
+        vae.complete(begun, word="cat", seed=0)
+    config = read_config(RetimeConfig, hidden_size=8, num_modes=2)
+    known = {"words": vae.words, "scale": vae.scale, "simplification": vae.simplification}
+    vae.attach(Retimer(config, **known))
+    try:
+        endings = vae.complete(begun, n=2, word="cat", seed=0)
+        timed = vae.retime(begun, seed=0)
+    finally:
+        vae.attach(None)
+    start = to_stroke4(timed)
+    assert np.unique(start[1:, 2]).size > 1
+    for ending in endings:
+        np.testing.assert_allclose(to_stroke4(ending)[: len(start)], start, rtol=1e-3, atol=1e-3)
+
+
+def test_z_and_the_strokes_from_it_share_no_random_numbers(vae: SketchVAE) -> None:
+    """A first pen event is chosen by the first uniform number of its stream."""
+    seen = []
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        z = vae.exemplars.draw(vae.word_indices("cat", 1), generator=generator)
+        after = torch.Generator().manual_seed(vae_module._another(generator))
+        seen.append([float(z[0, :2].square().sum()), float(torch.rand(1, generator=after))])
+    radius, uniform = np.array(seen).T
+    assert abs(np.corrcoef(radius, -2 * np.log(1 - uniform))[0, 1]) < 0.25
 
 
 def test_likelihood_counts_events_and_hides_what_it_says(vae: SketchVAE) -> None:
