@@ -184,8 +184,13 @@ def join(paths: Sequence[str | Path]) -> Retimer:
         raise ValueError("no checkpoints to join")
     retimers = [read(path, Retimer)[0] for path in paths]
     first = retimers[0]
-    known = {
-        (one.config.hidden_size, one.config.num_modes, *one.words, *vars(one.scale).values())
+    known = {  # a scale that differs behind the sixth digit is of the same drawings
+        (
+            one.config.hidden_size,
+            one.config.num_modes,
+            *one.words,
+            *(f"{value:.6g}" for value in vars(one.scale).values()),
+        )
         for one in retimers
     }
     if len(known) > 1:
