@@ -4,17 +4,13 @@ The encoder is not told the word, so z tells it too, and a z from N(0, 1) would 
 word that the decoder is told. Nor are the posteriors of a word normal: a z from a normal fitted to
 them lies, more often than not, where no drawing does.
 
-New drawings are to have time. A timed drawing also keeps the points where the pen changed speed,
-an untimed one has fewer, and z tells which: so the exemplars of a word are timed drawings, where it
-has any.
-
 B drawing, W word, Z latent, K exemplar.
 """
 
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 KEPT = 64  # exemplars of a word
@@ -28,34 +24,21 @@ class Exemplars(nn.Module):
     """
 
     count: Tensor
-    timed: Tensor
     mean: Tensor
     std: Tensor
 
     def __init__(self, words: int, latent_size: int) -> None:
         super().__init__()
         self.register_buffer("count", torch.zeros(words, dtype=torch.long))  # seen so far
-        self.register_buffer("timed", torch.zeros(words, dtype=torch.bool))  # whether its own are
         for name in ("mean", "std"):
             self.register_buffer(name, torch.zeros(words, KEPT, latent_size, dtype=torch.float16))
 
     @torch.no_grad()
     def follow(
-        self,
-        words: Int64[Tensor, " B"],
-        mean: Float[Tensor, "B Z"],
-        log_std: Float[Tensor, "B Z"],
-        *,
-        timed: Bool[Tensor, " B"],
+        self, words: Int64[Tensor, " B"], mean: Float[Tensor, "B Z"], log_std: Float[Tensor, "B Z"]
     ) -> None:
-        """Put a batch's posteriors in the place of each word's oldest, of untimed ones first."""
-        first = torch.zeros_like(self.timed)
-        first[words[timed]] = True
-        first &= ~self.timed
-        self.count[first] = 0
-        self.timed |= first
-        kept = (timed | ~self.timed[words]).nonzero()[:, 0]
-        order = kept[words[kept].argsort(stable=True)]
+        """Put a batch's posteriors in the place of each word's oldest."""
+        order = words.argsort(stable=True)
         own = words[order]
         met = torch.bincount(own, minlength=len(self.count))
         nth = torch.arange(len(own), device=own.device) - (met.cumsum(0) - met)[own]

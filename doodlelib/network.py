@@ -237,7 +237,7 @@ class SketchNet(nn.Module):
         mean, log_std = (part.float() for part in posterior)  # under autocast too
         z = mean + log_std.exp() * torch.randn_like(mean)
         if self.training:
-            self.exemplars.follow(batch.words, mean.detach(), log_std.detach(), timed=batch.timed)
+            self.exemplars.follow(batch.words, mean.detach(), log_std.detach())
         words = torch.where(chance[1] < config.hide_word_prob, self.unknown_word, batch.words)
         events = self.step_nats(replace(batch, words=words), z).events()
         kl = 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std)  # (B, Z)

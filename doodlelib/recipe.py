@@ -4,16 +4,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from doodlelib import train
-from doodlelib.batches import StrokeBatches
+from doodlelib import checkpoint, train
+from doodlelib.batches import StrokeBatches, collate_drawings
 from doodlelib.config import RetimeConfig, VAEConfig
 from doodlelib.dataset import load_split, read_store
+from doodlelib.exemplars import KEPT
 from doodlelib.retime import Retimer
 from doodlelib.store import Split
 from doodlelib.vae import SketchVAE
 
+REMEMBERED = 200  # drawings encoded at a time
 KINDS: dict[str, Any] = {"rnn": VAEConfig, "retime": RetimeConfig}
 
 
@@ -67,6 +70,41 @@ def loaders(
         "valid_batches": lambda: batches(splits["valid"], config, seed=seed, epoch=None).load(),
         "key_id": splits["train"].key_id,
     }
+
+
+def remember_in(path: Path, split: Split, *, seed: int = 0) -> None:
+    """`remember` in a sketch VAE's checkpoint, which is written anew."""
+    vae, training = checkpoint.read(path, SketchVAE)
+    remember(vae, split, seed=seed)
+    checkpoint.save(path, vae, training=training)
+
+
+@torch.no_grad()
+def remember(vae: SketchVAE, split: Split, *, seed: int = 0) -> None:
+    """Let z of new doodles come from drawings of `split` as they are (see `exemplars`).
+
+    Training remembers the drawings it met last, changed by augmentation, some of them twice. Here
+    each is remembered once, with its time hidden, since the decoder is to find one. Timed ones come
+    first: they also have the points where the pen changed its speed, and z tells which there are.
+
+    Args:
+        vae: Trained on `split`; what it remembered is forgotten.
+        split: The training split.
+        seed: Of the choice among a word's drawings.
+    """
+    order = np.random.default_rng(seed).permutation(len(split))
+    order = order[np.argsort(~split.timed[order], kind="stable")]
+    order = order[(split.lengths[order] > 1) & (split.lengths[order] <= vae.config.max_seq_len)]
+    chosen = np.concatenate(
+        [order[split.words[order] == word][:KEPT] for word in range(len(split.classes))]
+    )
+    vae.eval()
+    vae.exemplars.count.zero_()
+    for some in np.array_split(chosen, np.arange(REMEMBERED, len(chosen), REMEMBERED)):
+        rows, words = [split[index] for index in some.tolist()], split.words[some]
+        batch = collate_drawings(rows, words=words.astype(int), scale=vae.scale).to(vae.device)
+        posterior = vae.posterior(batch, see_time=torch.zeros_like(batch.timed))
+        vae.exemplars.follow(batch.words, *posterior)
 
 
 def batches(

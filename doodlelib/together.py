@@ -12,7 +12,7 @@ import torch
 
 from doodlelib import recipe, shards
 from doodlelib.config import read_config
-from doodlelib.dataset import read_store
+from doodlelib.dataset import load_split, read_store
 from doodlelib.nodes import RETRIES, connected
 from doodlelib.progress import NAMES
 from doodlelib.train import log_line
@@ -103,6 +103,8 @@ def train(
         if result.checkpoint is None:
             raise ValueError(f"{resume} has all epochs behind it; ask for more with num_epochs")
         result.checkpoint.to_directory(folder)
+    if kind == "rnn":
+        recipe.remember_in(folder / f"{NAMES[kind]}_best.pt", load_split(store), seed=seed)
     shards.remove(f"{storage}/{name}")
     return folder
 

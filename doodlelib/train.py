@@ -1,4 +1,4 @@
-"""The training loop of all three models: one row of figures an epoch, checkpoints that can go on."""
+"""The training loop of the three models: a row of figures an epoch, checkpoints that can go on."""
 
 import math
 import tempfile

@@ -1,17 +1,10 @@
 """Where z lay in training."""
 
 import torch
-from torch import Tensor
 
 from doodlelib.exemplars import KEPT, Exemplars
 
 FINE = -9.0  # log of a spread that is as good as none
-
-
-def follow(
-    exemplars: Exemplars, words: Tensor, mean: Tensor, log_std: Tensor, *, timed: bool = False
-) -> None:
-    exemplars.follow(words, mean, log_std, timed=torch.full(words.shape, timed))
 
 
 def test_each_word_draws_from_its_own_posteriors() -> None:
@@ -21,7 +14,7 @@ def test_each_word_draws_from_its_own_posteriors() -> None:
     for _ in range(30):
         words = torch.randint(2, (50,))
         side = torch.where(torch.rand(50, 1) < 0.5, 5.0, -5.0)  # two heaps, nothing between them
-        follow(exemplars, words, centre[words] + side, torch.full((50, 3), 0.4).log())
+        exemplars.follow(words, centre[words] + side, torch.full((50, 3), 0.4).log())
     drawn = exemplars.draw(torch.ones(4000, dtype=torch.long), generator=None) - centre[1]
     assert drawn.abs().min() > 3
     assert (drawn.abs() - 5).std(0).sub(0.4).abs().max() < 0.05
@@ -35,7 +28,7 @@ def test_a_cool_z_is_a_usual_one() -> None:
     torch.manual_seed(0)
     mean = torch.cat([0.2 * torch.randn(16, 2), 8 * torch.randn(48, 2).sign()])
     mean[16:] += 3 * torch.randn(48, 2)  # the usual ones lie close together
-    follow(exemplars, torch.zeros(KEPT, dtype=torch.long), mean, torch.full((KEPT, 2), 0.1).log())
+    exemplars.follow(torch.zeros(KEPT, dtype=torch.long), mean, torch.full((KEPT, 2), 0.1).log())
     words = torch.zeros(500, dtype=torch.long)
     cool, warm = (
         exemplars.draw(words, temperature=temperature, generator=None)
@@ -57,7 +50,7 @@ def test_a_word_not_told_or_never_seen_draws_from_any() -> None:
     exemplars = Exemplars(3, 1)
     for word, centre in ((0, 5.0), (1, -5.0)):
         words = torch.full((40,), word)
-        follow(exemplars, words, torch.full((40, 1), centre), torch.full((40, 1), FINE))
+        exemplars.follow(words, torch.full((40, 1), centre), torch.full((40, 1), FINE))
     for word in (2, 3):  # never seen; not told
         z = exemplars.draw(torch.full((200,), word), generator=None)
         assert 0.3 < (z > 0).double().mean() < 0.7
@@ -68,29 +61,13 @@ def test_the_latest_are_kept() -> None:
     exemplars = Exemplars(1, 1)
     for start in range(0, 3 * KEPT, 16):
         mean = torch.arange(start, start + 16.0)[:, None]
-        follow(exemplars, torch.zeros(16, dtype=torch.long), mean, torch.full((16, 1), FINE))
+        exemplars.follow(torch.zeros(16, dtype=torch.long), mean, torch.full((16, 1), FINE))
     assert sorted(exemplars.mean[0, :, 0].tolist()) == list(range(2 * KEPT, 3 * KEPT))
 
 
 def test_of_a_large_batch_the_latest_are_kept() -> None:
     exemplars = Exemplars(1, 1)
     mean = torch.arange(3.0 * KEPT)[:, None]
-    follow(exemplars, torch.zeros(3 * KEPT, dtype=torch.long), mean, torch.full_like(mean, FINE))
+    exemplars.follow(torch.zeros(3 * KEPT, dtype=torch.long), mean, torch.full_like(mean, FINE))
     assert sorted(exemplars.mean[0, :, 0].tolist()) == list(range(2 * KEPT, 3 * KEPT))
     assert exemplars.count.tolist() == [3 * KEPT]
-
-
-def test_timed_drawings_come_before_untimed_ones() -> None:
-    exemplars = Exemplars(2, 1)
-    both = torch.arange(80) % 2
-    follow(exemplars, both, torch.full((80, 1), -5.0), torch.full((80, 1), FINE))
-    follow(
-        exemplars, both[:2] * 0, torch.tensor([[5.0], [6.0]]), torch.full((2, 1), FINE), timed=True
-    )
-    follow(exemplars, both, torch.full((80, 1), -5.0), torch.full((80, 1), FINE))
-    of_a_timed_word, of_an_untimed_word = (
-        exemplars.draw(torch.full((100,), word), generator=None) for word in (0, 1)
-    )
-    assert exemplars.count.tolist() == [2, 80]
-    assert of_a_timed_word.round().unique().tolist() == [5.0, 6.0]
-    assert (of_an_untimed_word < -4).all()

@@ -100,7 +100,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"run", "commands"},
     # on many machines
     "shards": {"blocks", "quickdraw", "sources", "spread", "store"},
-    "recipe": {"batches", "config", "dataset", "retime", "store", "train", "vae"},
+    "recipe": {
+        "batches",
+        "checkpoint",
+        "config",
+        "dataset",
+        "exemplars",
+        "retime",
+        "store",
+        "train",
+        "vae",
+    },
     "trials": {"paths", "parameters", "charts", "run"},
     "nodes": set(),
     "together": {"config", "dataset", "nodes", "progress", "recipe", "shards", "train"},

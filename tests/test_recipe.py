@@ -1,0 +1,44 @@
+"""A store and a configuration to a training."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from doodlelib import checkpoint, dataset, recipe
+from doodlelib.config import VAEConfig, read_config
+from doodlelib.exemplars import KEPT
+from doodlelib.vae import SketchVAE
+
+SMALL = {"enc_hidden_size": 8, "dec_hidden_size": 8, "latent_size": 4, "num_gmm_modes": 2}
+
+
+def test_a_trained_model_remembers_drawings_as_they_are(tmp_path: Path) -> None:
+    store = dataset.prepare(
+        tmp_path / "s", words=["star", "cat"], samples_per_class=100, progress=False
+    )
+    split = dataset.load_split(store)
+    vae = recipe.make_model(read_config(VAEConfig, **SMALL), store, seed=1)
+    path = checkpoint.save(tmp_path / "vae.pt", vae)
+    recipe.remember_in(path, split, seed=2)
+    vae, _ = checkpoint.read(path, SketchVAE)
+    exemplars = vae.exemplars
+    assert exemplars.count.tolist() == [KEPT, KEPT]
+    for word, name in enumerate(split.classes):
+        own = [split.drawing(i) for i in np.flatnonzero(split.words == word)]
+        z = vae.encode(own, see_time=False)
+        distance = torch.cdist(exemplars.mean[word].float(), z).amin(dim=1)
+        assert distance.max() < 1e-2 * z.std(), name
+        assert len(exemplars.mean[word].unique(dim=0)) == KEPT
+
+
+def test_timed_drawings_are_remembered_first(tmp_path: Path) -> None:
+    store = dataset.prepare(tmp_path / "s", words=["star"], samples_per_class=200, progress=False)
+    split = dataset.load_split(store)
+    timed = np.zeros(len(split), dtype=bool)
+    timed[-20:] = True
+    vae = recipe.make_model(read_config(VAEConfig, **SMALL), store, seed=1)
+    recipe.remember(vae, dataset.Split(**(vars(split) | {"timed": timed})), seed=0)
+    first = vae.exemplars.mean[0, :20].float()
+    z = vae.encode([split.drawing(i) for i in range(len(split) - 20, len(split))], see_time=False)
+    assert torch.cdist(z, first).amin(dim=1).max() < 1e-2 * z.std()
