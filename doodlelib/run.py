@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from doodlelib.page import to_html
 from doodlelib.parameters import check_parameters, parse_values, read_yaml
-from doodlelib.paths import CONFIG, NOTEBOOKS, ROOT, RUNS, atomic_write
+from doodlelib.paths import CONFIG, NOTEBOOKS, ROOT, RUNS
 from doodlelib.signals import on_stop
 
 STEPS = ("01_explore_data", "02_preprocess", "03_train_vae", "04_train_cnn", "05_latent_space")
@@ -163,16 +164,6 @@ def run_series(series: str, *, html: bool = False) -> None:
             print(f"    {path.relative_to(ROOT)}")
     for page in pages:
         print(f"  {page.relative_to(ROOT)}")
-
-
-def to_html(notebook: Path, page: Path) -> Path:
-    """Write an executed notebook as one page that needs nothing beside it."""
-    from nbconvert import HTMLExporter
-
-    text, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
-    with atomic_write(page) as file:
-        file.write(text.encode())
-    return page
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -95,7 +95,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "latent_map": {"strokes", "vae", "latent", "plot", "player", "controls"},
     "widgets": {"vae", "player", "controls", "latent_map"},
     # the command line
-    "run": {"paths", "signals", "parameters"},
+    "page": {"paths"},
+    "run": {"paths", "signals", "parameters", "page"},
     "commands": {"paths", "parameters", "formats", "export", "framing", "checkpoint", "run"},
     "__main__": {"run", "commands"},
     # on many machines
