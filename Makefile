@@ -17,7 +17,7 @@ help:  ## show this list
 run: $(INSTALLED)  ## notebooks 01 to 05 on the embedded sample: a few minutes, no download of drawings
 	$(BIN)/python -m doodlelib.run --demo
 
-reports: $(INSTALLED)  ## the same on published drawings, as pages in reports/html: about an hour
+reports: $(INSTALLED)  ## the same on published drawings, as pages in reports/html: half an hour
 	$(BIN)/python -m doodlelib.run --reports
 
 test: lint  ## lint, then all tests
