@@ -1,7 +1,7 @@
 """What the benchmarks share: the machine's line, its matmul rate, and times of jobs in turn.
 
 With one thread seconds are those of the processor, so that what else the machine does takes less
-part; with more they are those of the clock on the wall.
+part; with more, and on a GPU, they are those of the clock on the wall.
 """
 
 import os
@@ -13,28 +13,37 @@ from typing import TypeVar
 import torch
 
 Name = TypeVar("Name", bound=Hashable)
-SIZE = 1536
-MATMUL_FLOP = 2 * SIZE**3
+SIZES = {"cpu": 1536, "cuda": 8192}  # of a square product, large enough for the best rate
 
 
-def describe() -> str:
-    """Versions, threads and how busy the machine is."""
+def describe(device: str = "cpu") -> str:
+    """Versions, threads and how busy the machine is; what the GPU is called."""
     load = os.getloadavg()[0]
+    gpu = f", {torch.cuda.get_device_name()}" if device == "cuda" else ""
     return (
         f"torch {torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count()} cores, "
-        f"load {load:.1f}"
+        f"load {load:.1f}{gpu}"
     )
 
 
 def now() -> float:
     """Seconds; see above."""
-    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    elif torch.get_num_threads() == 1:
+        return time.process_time()
+    return time.perf_counter()
 
 
-def matmul(dtype: torch.dtype) -> Callable[[], object]:
-    """A job of one square product, of `MATMUL_FLOP`; large enough for the processor's best."""
-    a, b = torch.randn(2, SIZE, SIZE).to(dtype)
+def matmul(dtype: torch.dtype, device: str = "cpu") -> Callable[[], object]:
+    """A job of one square product, of `matmul_flop`."""
+    a, b = torch.randn(2, SIZES[device], SIZES[device], device=device).to(dtype)
     return lambda: torch.mm(a, b)
+
+
+def matmul_flop(device: str = "cpu") -> int:
+    """Of that product."""
+    return 2 * SIZES[device] ** 3
 
 
 def medians(jobs: Mapping[Name, Callable[[], object]], *, repeats: int) -> dict[Name, float]:

@@ -14,7 +14,7 @@ import math
 from functools import partial
 
 import torch
-from machine import MATMUL_FLOP, describe, matmul, medians
+from machine import describe, matmul, matmul_flop, medians
 
 from doodlelib.checkpoint import load_vae
 from doodlelib.config import VAEConfig, read_config
@@ -91,7 +91,7 @@ def report_rates(options: argparse.Namespace) -> None:
     flop = flop_per_point(net)
     print(f"{flop / 1e6:.1f} MFLOP a point")
     for precision, count, compiled in keys:
-        floor = MATMUL_FLOP / seconds[precision] / flop
+        floor = matmul_flop() / seconds[precision] / flop
         key = precision, count, compiled
         rate = jobs[key]() / seconds[key]
         way = "compiled" if compiled else "PyTorch "

@@ -1,12 +1,14 @@
 """Training steps of the VAE: useful drawings a second, beside what the processor's matmul can do.
 
-    OMP_WAIT_POLICY=passive python benchmarks/train_step.py STORE [--threads 2] [--repeats 5]
-        [--batches 6] [--layers 2] [--encoder 256] [--decoder 512] [--latent 128]
+    OMP_WAIT_POLICY=passive python benchmarks/train_step.py STORE [--device cpu] [--threads 2]
+        [--repeats 5] [--batches 6] [--size 100] [--layers 2] [--encoder 256] [--decoder 512]
+        [--latent 128]
 
 The default sizes are those of the original (2 layers, 256, 512, 128, 20 modes, batches of 100).
 "useful" counts the matrix products of real points alone, forwards and twice backwards: a share of
-the measured matmul rate, 1 being the floor of time. The loader's rate is that without workers; the
-peak of memory is `memory.py`'s.
+the measured matmul rate, 1 being the floor of time. "decoder alone" is its LSTM both ways, without
+the encoder, the likelihood and the optimiser. The loader's rate is that without workers; the peak
+of memory is `memory.py`'s.
 """
 
 import argparse
@@ -14,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from machine import MATMUL_FLOP, describe, matmul, medians
+from machine import describe, matmul, matmul_flop, medians
 
 from doodlelib.batches import StrokeBatch, StrokeBatches
 from doodlelib.config import VAEConfig, read_config
@@ -23,12 +25,18 @@ from doodlelib.inputs import INPUTS
 from doodlelib.vae import SketchVAE
 
 AUGMENTATION = {"scale_factor": 0.15, "drop_prob": 0.1, "flip_prob": 0.3}
-BATCH = 100
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def make_vae(
-    split: Split, *, layer_norm: bool, layers: int, encoder: int, decoder: int, latent: int
+    split: Split,
+    *,
+    layer_norm: bool,
+    layers: int,
+    encoder: int,
+    decoder: int,
+    latent: int,
+    device: str = "cpu",
 ) -> SketchVAE:
     """A model in training; with layer norm comes recurrent dropout."""
     config = read_config(
@@ -42,7 +50,7 @@ def make_vae(
     )
     torch.manual_seed(0)
     vae = SketchVAE(config, words=split.classes, scale=split.scale, simplification={})
-    return vae.train()
+    return vae.to(device).train()
 
 
 def useful_flop(vae: SketchVAE, batches: list[StrokeBatch]) -> float:
@@ -62,12 +70,25 @@ def useful_flop(vae: SketchVAE, batches: list[StrokeBatch]) -> float:
 
 def step(vae: SketchVAE, optimizer: torch.optim.Optimizer, batch: StrokeBatch, half: bool) -> None:
     """One step, as `train.fit` makes it."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        loss, _ = vae.loss(batch, step=0)
+    with torch.autocast(vae.device.type, torch.bfloat16, enabled=half):
+        loss, _ = vae.loss(batch.to(vae.device), step=0)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(vae.parameters(), vae.config.grad_clip)
+    norm = torch.nn.utils.clip_grad_norm_(vae.parameters(), vae.config.grad_clip)
+    if not torch.isfinite(loss.detach() + norm):
+        raise FloatingPointError(f"the loss is {loss.item()}, its gradient's norm {norm.item()}")
     optimizer.step()
+
+
+def decode(vae: SketchVAE, batches: list[StrokeBatch], half: bool) -> None:
+    """The decoder's LSTM on numbers of the shapes of `batches`, and its gradients."""
+    wide = INPUTS + vae.config.latent_size + vae.word_size
+    for batch in batches:
+        x = torch.randn(batch.size, batch.rows.shape[1] - 2, wide, device=vae.device)
+        with torch.autocast(vae.device.type, torch.bfloat16, enabled=half):
+            states = vae.first_states(vae.condition(x[:, 0, : vae.config.latent_size], batch.words))
+            y, _ = vae.decoder(x, states)
+        torch.autograd.backward(y, torch.ones_like(y))
 
 
 def steps(
@@ -82,9 +103,11 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("store", type=Path)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batches", type=int, default=6)
+    parser.add_argument("--size", type=int, default=100, help="drawings of a batch")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--encoder", type=int, default=256)
     parser.add_argument("--decoder", type=int, default=512)
@@ -92,36 +115,39 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     split = load_split(options.store, "train")
-    epoch = StrokeBatches(split, batch_size=BATCH, max_seq_len=200, seed=0, **AUGMENTATION)
-    whole = [index for index, own in enumerate(epoch.batches) if len(own) == BATCH]
+    epoch = StrokeBatches(split, batch_size=options.size, max_seq_len=200, seed=0, **AUGMENTATION)
+    whole = [index for index, own in enumerate(epoch.batches) if len(own) == options.size]
     chosen = whole[: options.batches]
     batches = [epoch[index] for index in chosen]
     drawings = sum(batch.size for batch in batches)
     points = sum(int(batch.lengths.sum()) for batch in batches)
-    print(f"{describe()}, median of {options.repeats}")
-    print(f"{drawings} drawings, {points / drawings:.1f} points")
-    sizes = {name: getattr(options, name) for name in ("layers", "encoder", "decoder", "latent")}
-    jobs, useful = {}, {}
+    print(f"{describe(options.device)}, median of {options.repeats}")
+    print(f"{drawings} drawings, {options.size} a batch, {points / drawings:.1f} points each")
+    names = ("device", "layers", "encoder", "decoder", "latent")
+    settings = {name: getattr(options, name) for name in names}
+    moved = [batch.to(options.device) for batch in batches]
+    jobs, alone, useful = {}, {}, {}
     for layer_norm in (True, False):
         for precision in PRECISIONS:
-            vae = make_vae(split, layer_norm=layer_norm, **sizes)
+            vae, key = make_vae(split, layer_norm=layer_norm, **settings), (layer_norm, precision)
             useful[layer_norm] = useful_flop(vae, batches)
-            jobs[layer_norm, precision] = partial(
-                steps, vae, vae.make_optimizer(), batches, precision == "bfloat16"
-            )
-    floors = {precision: matmul(dtype) for precision, dtype in PRECISIONS.items()}
+            half = precision == "bfloat16"
+            jobs[key] = partial(steps, vae, vae.make_optimizer(), batches, half)
+            alone[(*key, "alone")] = partial(decode, vae, moved, half)
+    floors = {name: matmul(dtype, options.device) for name, dtype in PRECISIONS.items()}
     loader = {"loader": lambda: [epoch[index] for index in chosen]}
-    seconds = medians(jobs | floors | loader, repeats=options.repeats)
+    seconds = medians(jobs | alone | floors | loader, repeats=options.repeats)
     for precision in PRECISIONS:
-        rate = MATMUL_FLOP / seconds[precision]
-        print(f"{precision}: matmul {rate / 1e9:.0f} GFLOP/s")
-        plain = seconds[False, precision]
+        rate = matmul_flop(options.device) / seconds[precision]
+        print(f"{precision}: matmul {rate / 1e9:,.0f} GFLOP/s")
+        plain, plain_alone = seconds[False, precision], seconds[False, precision, "alone"]
         for layer_norm in (True, False):
-            time = seconds[layer_norm, precision]
+            time, own = seconds[layer_norm, precision], seconds[layer_norm, precision, "alone"]
             name = "layer norm, recurrent dropout" if layer_norm else "plain"
             print(
-                f"  {name:30} {drawings / time:7.1f} drawings/s, {plain / time:.2f} of plain, "
-                f"useful matmul at {useful[layer_norm] / time / rate:.2f} of the floor's rate"
+                f"  {name:30} {drawings / time:8,.1f} drawings/s, {plain / time:.2f} of plain, "
+                f"useful matmul at {useful[layer_norm] / time / rate:.3f} of the floor's rate; "
+                f"decoder alone {1000 * own / len(batches):.1f} ms, {own / plain_alone:.2f} of plain"
             )
     fastest = min(seconds[key] for key in jobs)
     print(

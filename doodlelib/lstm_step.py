@@ -24,51 +24,28 @@ def _fast(function):
 
 
 @_fast
-def forward(t, total, affine, keep, trace):
-    """Step `t`: from the products of its gates to its cell and output, into `trace`.
+def forward(t, total, affine, keep, trace, y):
+    """Step `t`: from the products of its gates to its cell and output.
 
     Args:
         t: Which step.
         total: (B, 4 H) input's and recurrent share of the gates, of the products' type.
         affine: `recurrence.Affine`.
         keep: (T, B, H) factor of the candidate; empty: 1.
-        trace: `recurrence.Trace`.
+        trace: `recurrence.Trace`, filled.
+        y: (T, B, H), filled with the outputs.
     """
     size = trace.cells.shape[2]
     wide = np.empty(4 * size, np.int32)
     shared = wide.view(np.float32)
+    active, keep_all = np.empty(4 * size, y.dtype), np.empty(0, y.dtype)
     for b in range(len(total)):
-        gates, cell, shown = trace.active[t, b], trace.cells[t + 1, b], trace.shown[t, b]
-        _read(total[b], wide, shared, gates)
-        if len(affine.gain):
-            for k in range(4):
-                own = gates[k * size : (k + 1) * size]
-                normed = trace.gates_normed[t, b, k * size : (k + 1) * size]
-                trace.gates_rstd[t, b, k] = _standardise(own, normed)
-            _scale(trace.gates_normed[t, b], affine.gain, affine.bias, gates)
-        else:
-            _add(affine.bias, gates)
-        _activate(gates)
-        before = trace.cells[t, b]
-        if len(keep):
-            kept = keep[t, b]
-            for k in range(size):
-                candidate = gates[2 * size + k] * kept[k]
-                cell[k] = gates[size + k] * before[k] + gates[k] * candidate
-        else:
-            for k in range(size):
-                cell[k] = gates[size + k] * before[k] + gates[k] * gates[2 * size + k]
-        if len(affine.cell_gain):
-            trace.cells_rstd[t, b] = _standardise(cell, trace.cells_normed[t, b])
-            _scale(trace.cells_normed[t, b], affine.cell_gain, affine.cell_bias, shown)
-        else:
-            for k in range(size):
-                shown[k] = cell[k]
-        _tanh(shown)
-        y = trace.y[t, b]
-        for k in range(size):
-            y[k] = gates[3 * size + k] * shown[k]
-        _write(y, wide, shared, trace.before[t + 1, b])
+        _read(total[b], wide, shared, trace.gates[t, b])
+        kept = keep[t, b] if len(keep) else keep_all
+        cell, shown = trace.cells[t + 1, b], y[t, b]
+        _gates(trace.gates[t, b], affine, trace.rstd[t, b], active)
+        _through(active, affine, kept, trace.cells[t, b], cell, shown)
+        _write(shown, wide, shared, trace.before[t + 1, b])
 
 
 @_fast
@@ -85,26 +62,11 @@ def advance(total, affine, cell, h):
     wide = np.empty(4 * size, np.int32)
     shared = wide.view(np.float32)
     gates, shown = np.empty(4 * size, cell.dtype), np.empty(size, cell.dtype)
+    rstd, keep_all = np.empty(4, cell.dtype), np.empty(0, cell.dtype)
     for b in range(len(cell)):
         _read(total[b], wide, shared, gates)
-        if len(affine.gain):
-            for k in range(4):
-                own = gates[k * size : (k + 1) * size]
-                _standardise(own, own)
-            _scale(gates, affine.gain, affine.bias, gates)
-        else:
-            _add(affine.bias, gates)
-        _activate(gates)
-        own = cell[b]
-        for k in range(size):
-            own[k] = gates[size + k] * own[k] + gates[k] * gates[2 * size + k]
-            shown[k] = own[k]
-        if len(affine.cell_gain):
-            _standardise(own, shown)
-            _scale(shown, affine.cell_gain, affine.cell_bias, shown)
-        _tanh(shown)
-        for k in range(size):
-            shown[k] *= gates[3 * size + k]
+        _gates(gates, affine, rstd, gates)
+        _through(gates, affine, keep_all, cell[b], cell[b], shown)
         _write(shown, wide, shared, h[b])
 
 
@@ -126,43 +88,122 @@ def backward(t, dy, dh, dc, affine, keep, trace, d_gates, d_affine):
     size = dc.shape[1]
     wide = np.empty(4 * size, np.int32)
     shared = wide.view(np.float32)
-    dh_row, d_shown, kept_row = np.empty((3, size), dc.dtype)
-    d_active = np.empty(4 * size, dc.dtype)
-    one = dc.dtype.type(1)
+    keep_all = np.empty(0, dc.dtype)
+    dh_row, d_shown = np.empty(size, dc.dtype), np.empty(size, dc.dtype)
+    shown, normed = np.empty(size, dc.dtype), np.empty(size, dc.dtype)
+    active, d_active = np.empty(4 * size, dc.dtype), np.empty(4 * size, dc.dtype)
+    rstd = dc.dtype.type(1)
     for b in range(len(dc)):
-        gates, shown, dc_row = trace.active[t, b], trace.shown[t, b], dc[b]
-        _read(dh[b], wide, shared, dh_row)
-        for k in range(size):
-            dh_k, o = dh_row[k] + dy[t, b, k], gates[3 * size + k]
-            d_active[3 * size + k] = dh_k * shown[k] * o * (one - o)
-            d_shown[k] = dh_k * o * (one - shown[k] * shown[k])
+        gates, cell = trace.gates[t, b], trace.cells[t + 1, b]
+        _shift(gates, affine.gain, affine.bias, active)
+        _activate(active)
         if len(affine.cell_gain):
-            normed = trace.cells_normed[t, b]
+            rstd = _standardise(cell, normed)
+            _shift(normed, affine.cell_gain, affine.cell_bias, shown)
+        else:
+            shown[:] = cell
+        _tanh(shown)
+        _read(dh[b], wide, shared, dh_row)
+        _open(dh_row, dy[t, b], active[3 * size :], shown, d_shown, d_active[3 * size :])
+        if len(affine.cell_gain):
             _gather(d_shown, normed, d_affine.cell_gain, d_affine.cell_bias)
-            _unscale(d_shown, affine.cell_gain, normed, trace.cells_rstd[t, b])
-        for k in range(size):
-            dc_row[k] += d_shown[k]
-            kept_row[k] = dc_row[k]
-        if len(keep):
-            for k in range(size):
-                kept_row[k] *= keep[t, b, k]
-        before = trace.cells[t, b]
-        for k in range(size):
-            i, f, g, kept = gates[k], gates[size + k], gates[2 * size + k], kept_row[k]
-            d_active[k] = kept * g * i * (one - i)
-            d_active[size + k] = dc_row[k] * before[k] * f * (one - f)
-            d_active[2 * size + k] = kept * i * (one - g * g)
-            dc_row[k] *= f
+            _unscale(d_shown, affine.cell_gain, normed, rstd)
+        kept = keep[t, b] if len(keep) else keep_all
+        _share(d_shown, kept, trace.cells[t, b], active, dc[b], d_active)
         if len(affine.gain):
-            _gather(d_active, trace.gates_normed[t, b], d_affine.gain, d_affine.bias)
+            _gather(d_active, gates, d_affine.gain, d_affine.bias)
             for k in range(4):
                 own = slice(k * size, (k + 1) * size)
-                rstd = trace.gates_rstd[t, b, k]
-                _unscale(d_active[own], affine.gain[own], trace.gates_normed[t, b, own], rstd)
+                _unscale(d_active[own], affine.gain[own], gates[own], trace.rstd[t, b, k])
         else:
             for k in range(4 * size):
                 d_affine.bias[k] += d_active[k]
         _write(d_active, wide, shared, d_gates[t, b])
+
+
+@_fast
+def _open(dh, dy, o, shown, d_shown, d_o):
+    """Through the output gate: from a row's gradient to those of what it shows and of the gate."""
+    one = dh.dtype.type(1)
+    for k in range(len(dh)):
+        total = dh[k] + dy[k]
+        d_o[k] = total * shown[k] * o[k] * (one - o[k])
+        d_shown[k] = total * o[k] * (one - shown[k] * shown[k])
+
+
+@_fast
+def _share(d_cell, kept, before, active, dc, d_active):
+    """From a row's gradient of the cell to those of the other gates and, in `dc`, the cell before.
+
+    Args:
+        d_cell: (H), by way of the output; that by way of the next step is in `dc`.
+        kept: (H) factor of the candidate; empty: 1.
+        before: (H) cell.
+        active: (4 H) gates.
+        dc: (H).
+        d_active: (4 H).
+    """
+    # parts of their own: only indices that cannot be negative are vectorised
+    size, one = len(dc), dc.dtype.type(1)
+    i, f, g = active[:size], active[size : 2 * size], active[2 * size : 3 * size]
+    d_i, d_f, d_g = d_active[:size], d_active[size : 2 * size], d_active[2 * size : 3 * size]
+    for k in range(size):
+        d = dc[k] + d_cell[k]
+        d_f[k] = d * before[k] * f[k] * (one - f[k])
+        dc[k] = d * f[k]
+        d_i[k] = d * g[k] * i[k] * (one - i[k])
+        d_g[k] = d * i[k] * (one - g[k] * g[k])
+    if len(kept):
+        for k in range(size):
+            d_i[k] *= kept[k]
+            d_g[k] *= kept[k]
+
+
+@_fast
+def _gates(gates, affine, rstd, active):
+    """Standardise `gates` where there is layer norm, and write the gates as they act.
+
+    Args:
+        gates: (4 H) of one drawing; may be `active`.
+        affine: `recurrence.Affine`.
+        rstd: (4) gets the factors.
+        active: (4 H).
+    """
+    size = len(gates) // 4
+    if len(affine.gain):
+        for k in range(4):
+            own = gates[k * size : (k + 1) * size]
+            rstd[k] = _standardise(own, own)
+    _shift(gates, affine.gain, affine.bias, active)
+    _activate(active)
+
+
+@_fast
+def _through(active, affine, kept, before, cell, shown):
+    """From the gates and the cell `before` to the new `cell` and, in `shown`, the output.
+
+    Args:
+        active: (4 H) of `_gates`.
+        affine: `recurrence.Affine`.
+        kept: (H) factor of the candidate; empty: 1.
+        before: (H); may be `cell`.
+        cell: (H).
+        shown: (H).
+    """
+    size = len(cell)
+    i, f, g, o = active[:size], active[size : 2 * size], active[2 * size : 3 * size], active[3 * size :]
+    if len(kept):
+        for k in range(size):
+            g[k] *= kept[k]
+    for k in range(size):
+        cell[k] = f[k] * before[k] + i[k] * g[k]
+        shown[k] = cell[k]
+    if len(affine.cell_gain):
+        _standardise(cell, shown)
+        _shift(shown, affine.cell_gain, affine.cell_bias, shown)
+    _tanh(shown)
+    for k in range(size):
+        shown[k] *= o[k]
 
 
 @_fast
@@ -209,15 +250,14 @@ def _standardise(x, out):
 
 
 @_fast
-def _scale(x, gain, bias, out):
-    for k in range(len(x)):
-        out[k] = x[k] * gain[k] + bias[k]
-
-
-@_fast
-def _add(bias, out):
-    for k in range(len(out)):
-        out[k] += bias[k]
+def _shift(x, gain, bias, out):
+    """Multiply and add; no `gain`: 1."""
+    if len(gain):
+        for k in range(len(x)):
+            out[k] = x[k] * gain[k] + bias[k]
+    else:
+        for k in range(len(x)):
+            out[k] = x[k] + bias[k]
 
 
 @_fast

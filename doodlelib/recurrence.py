@@ -1,7 +1,8 @@
 """All steps of an LSTM layer with layer norm, and their gradients written out.
 
 Autograd would add up the gradient of the recurrent weights step by step; here it is one matrix
-product over all steps. What a step does beside its product is compiled on a CPU (`lstm_step`).
+product over all steps. What a step does beside its product is compiled: by Numba on a CPU
+(`lstm_step`), by Triton on a GPU (`lstm_gpu`). `InTorch` says the same in PyTorch, for any device.
 
 B batch, T step, H hidden; gates are in the order input, forget, candidate, output.
 """
@@ -14,7 +15,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 EPSILON = 1e-5  # of the layer norms, as `torch.nn.LayerNorm`
-_norm, _norm_backward = torch.native_layer_norm, torch.ops.aten.native_layer_norm_backward
 
 
 class Affine(NamedTuple):
@@ -35,27 +35,41 @@ class Affine(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What the steps leave for their gradients.
+    """What the steps leave for their gradients; the rest is computed anew from it.
 
     Attributes:
         cells: (T + 1, B, H).
         before: (T + 1, B, H) outputs, in the type of the matrix products.
-        y: (T, B, H) outputs.
-        active: (T, B, 4 H) gates.
-        shown: (T, B, H) tanh of the cells, which the output gate lets through.
-        gates_normed, gates_rstd: (T, B, 4 H) and (T, B, 4): standardised, and the factor.
-        cells_normed, cells_rstd: (T, B, H) and (T, B). All four are empty where there is no norm.
+        gates: (T, B, 4 H), standardised where there is layer norm.
+        rstd: (T, B, 4) factor that standardised them.
     """
 
     cells: Tensor
     before: Tensor
-    y: Tensor
-    active: Tensor
-    shown: Tensor
-    gates_normed: Tensor
-    gates_rstd: Tensor
-    cells_normed: Tensor
-    cells_rstd: Tensor
+    gates: Tensor
+    rstd: Tensor
+
+    def part(self, steps: slice) -> "Trace":
+        """Of some steps alone, sharing memory."""
+        beyond = slice(steps.start, steps.stop + 1)
+        return Trace(self.cells[beyond], self.before[beyond], self.gates[steps], self.rstd[steps])
+
+
+def new_trace(steps: int, *, product: Tensor, state: Tensor) -> Trace:
+    """Room for it.
+
+    Args:
+        steps: T.
+        product: Any tensor of the matrix products' type.
+        state: (B, H), of the states' type.
+    """
+    batch, size = state.shape
+    return Trace(
+        cells=state.new_empty(steps + 1, batch, size),
+        before=product.new_empty(steps + 1, batch, size),
+        gates=state.new_empty(steps, batch, 4 * size),
+        rstd=state.new_empty(steps, batch, 4),
+    )
 
 
 class Recurrence(torch.autograd.Function):
@@ -88,33 +102,19 @@ class Recurrence(torch.autograd.Function):
             gate_gain, cell_gain, cell_bias: Of the layer norms; None: there are none.
             keep: Factor of the candidate; None: 1.
         """
-        steps, (batch, size) = len(projected), h.shape
-        product = weight.to(projected.dtype)
-        new, normed = weight.new_empty, 0 if gate_gain is None else steps
-        affine = Affine(
-            bias, *(new(0) if v is None else v for v in (gate_gain, cell_gain, cell_bias))
-        )
-        keep = new(0, batch, size) if keep is None else keep
-        trace = Trace(
-            cells=new(steps + 1, batch, size),
-            before=projected.new_empty(steps + 1, batch, size),
-            y=new(steps, batch, size),
-            active=new(steps, batch, 4 * size),
-            shown=new(steps, batch, size),
-            gates_normed=new(normed, batch, 4 * size),
-            gates_rstd=new(normed, batch, 4),
-            cells_normed=new(normed, batch, size),
-            cells_rstd=new(normed, batch),
-        )
+        product, state = weight.to(projected.dtype), c.to(weight.dtype)
+        norm = (gate_gain, cell_gain, cell_bias)
+        affine = Affine(bias, *(weight.new_empty(0) if v is None else v for v in norm))
+        keep = weight.new_empty(0, *c.shape) if keep is None else keep
+        trace = new_trace(len(projected), product=product, state=state)
         trace.cells[0], trace.before[0] = c, h
-        total = torch.empty_like(projected[0])
-        step, seen = engine(weight, total, affine, keep, trace)
-        for t in range(steps):
-            torch.addmm(projected[t], trace.before[t], product.t(), out=total)
-            step.forward(t, *seen)
+        y = trace.before[1:]  # the same, where the products have the type of the rest
+        if product.dtype != weight.dtype:
+            y = torch.empty_like(trace.cells[1:])
+        steps_on(weight).forward(projected, product, affine, keep, trace, y)
         ctx.save_for_backward(product, keep, *affine, *trace)
         ctx.state_type = h.dtype
-        return trace.y, trace.cells[-1].clone()
+        return y, trace.cells[-1].clone()
 
     @staticmethod
     @once_differentiable
@@ -123,13 +123,11 @@ class Recurrence(torch.autograd.Function):
         product, keep, *saved = ctx.saved_tensors
         affine, trace = Affine(*saved[:4]), Trace(*saved[4:])
         d_affine = Affine(*map(torch.zeros_like, affine))
-        d_gates = product.new_empty(trace.active.shape)
-        dy, dc = dy.contiguous(), dc.contiguous().clone()
-        dh = torch.zeros_like(trace.before[0])
-        step, seen = engine(dc, dy, dh, dc, affine, keep, trace, d_gates, d_affine)
-        for t in reversed(range(len(dy))):
-            step.backward(t, *seen)
-            torch.mm(d_gates[t], product, out=dh)
+        d_gates = torch.empty_like(trace.gates, dtype=product.dtype)
+        dc, dh = dc.contiguous().clone(), torch.zeros_like(trace.before[0])
+        steps_on(dc).backward(
+            dy.contiguous(), dh, dc, product, affine, keep, trace, d_gates, d_affine
+        )
         d_weight = d_gates.flatten(0, 1).t() @ trace.before[:-1].flatten(0, 1)
         states = dh.to(ctx.state_type), dc.to(ctx.state_type)
         d_given = (d if len(d) else None for d in d_affine)
@@ -137,96 +135,178 @@ class Recurrence(torch.autograd.Function):
 
 
 class InTorch:
-    """The step as in `lstm_step`, whose docstrings say what goes in and out, on any device."""
+    """The steps in PyTorch, on any device."""
 
     @staticmethod
-    def forward(t: int, total: Tensor, affine: Affine, keep: Tensor, trace: Trace) -> None:
-        """Step `t`: from the products of its gates to its cell and output, into `trace`."""
-        size = trace.cells.shape[-1]
-        gates = total.view(-1, 4, size).to(trace.cells.dtype)
-        active = trace.active[t].view(-1, 4, size)
-        if not len(affine.gain):
-            torch.add(gates, affine.bias.view(4, size), out=active)
-        else:
-            gates, _, rstd = _norm(gates, (size,), None, None, EPSILON)
-            trace.gates_normed[t], trace.gates_rstd[t] = gates.flatten(1), rstd.squeeze(-1)
-            torch.addcmul(affine.bias.view(4, size), gates, affine.gain.view(4, size), out=active)
-        active[:, :2].sigmoid_()
-        active[:, 2].tanh_()
-        active[:, 3].sigmoid_()
-        i, f, g, o = active.unbind(1)
-        candidate = g * keep[t] if len(keep) else g
-        c = torch.addcmul(f * trace.cells[t], i, candidate, out=trace.cells[t + 1])
-        if len(affine.cell_gain):
-            normed, _, rstd = _norm(c, (size,), None, None, EPSILON)
-            trace.cells_normed[t], trace.cells_rstd[t] = normed, rstd.squeeze(-1)
-            c = torch.addcmul(affine.cell_bias, normed, affine.cell_gain)
-        torch.tanh(c, out=trace.shown[t])
-        trace.before[t + 1] = torch.mul(o, trace.shown[t], out=trace.y[t])
+    def forward(
+        projected: Float[Tensor, "T B 4*H"],
+        product: Float[Tensor, "4*H H"],
+        affine: Affine,
+        keep: Float[Tensor, "T B H"],
+        trace: Trace,
+        y: Float[Tensor, "T B H"],
+    ) -> None:
+        """All steps, from the first state in `trace`.
+
+        Args:
+            projected: See `Recurrence.forward`.
+            product: Its `weight`, in the type of the products.
+            affine: Of the norms.
+            keep: Factor of the candidate; empty: 1.
+            trace: Filled.
+            y: Filled with the outputs.
+        """
+        for t in range(len(projected)):
+            total = torch.addmm(projected[t], trace.before[t], product.t())
+            gates = total.to(y.dtype).unflatten(1, (4, -1))
+            if len(affine.gain):
+                gates, rstd = _standardise(gates)
+                trace.rstd[t] = rstd.squeeze(-1)
+            trace.gates[t] = gates.flatten(1)
+            i, f, g, o = _active(trace.gates[t], affine)
+            candidate = g * keep[t] if len(keep) else g
+            trace.cells[t + 1] = f * trace.cells[t] + i * candidate
+            y[t] = o * _shown(trace.cells[t + 1], affine)[0]
+            trace.before[t + 1] = y[t]
 
     @staticmethod
     def backward(
-        t: int,
+        dy: Float[Tensor, "T B H"],
+        dh: Float[Tensor, "B H"],
+        dc: Float[Tensor, "B H"],
+        product: Float[Tensor, "4*H H"],
+        affine: Affine,
+        keep: Float[Tensor, "T B H"],
+        trace: Trace,
+        d_gates: Float[Tensor, "T B 4*H"],
+        d_affine: Affine,
+    ) -> None:
+        """All steps the other way.
+
+        Args:
+            dy: Gradients of the outputs.
+            dh: Gradient of the last output by way of what comes after it; then of the first state.
+            dc: The same for the cell.
+            product: See `forward`.
+            affine: See `forward`.
+            keep: See `forward`.
+            trace: As `forward` filled it.
+            d_gates: Filled with the gradients of `projected`.
+            d_affine: Gradients that are added to.
+        """
+        for t in reversed(range(len(dy))):
+            i, f, g, o = _active(trace.gates[t], affine)
+            shown, normed, cell_rstd = _shown(trace.cells[t + 1], affine)
+            total = dh.to(dc.dtype) + dy[t]
+            d_shown = total * o * (1 - shown * shown)
+            if len(affine.cell_gain):
+                d_affine.cell_gain.add_((d_shown * normed).sum(0))
+                d_affine.cell_bias.add_(d_shown.sum(0))
+                d_shown = _unscaled(d_shown * affine.cell_gain, normed, cell_rstd)
+            dc += d_shown
+            kept = dc * keep[t] if len(keep) else dc
+            d_active = torch.stack(
+                [
+                    kept * g * i * (1 - i),
+                    dc * trace.cells[t] * f * (1 - f),
+                    kept * i * (1 - g * g),
+                    total * shown * o * (1 - o),
+                ],
+                dim=1,
+            )
+            dc *= f
+            d_affine.bias.add_(d_active.sum(0).flatten())
+            if len(affine.gain):
+                normed = trace.gates[t].view_as(d_active)
+                d_affine.gain.add_((d_active * normed).sum(0).flatten())
+                scaled = d_active * affine.gain.view_as(d_active[0])
+                d_active = _unscaled(scaled, normed, trace.rstd[t, ..., None])
+            d_gates[t] = d_active.flatten(1)
+            torch.mm(d_gates[t], product, out=dh)
+
+
+def _active(gates: Float[Tensor, "B 4*H"], affine: Affine) -> tuple[Tensor, ...]:
+    """The four gates, (B, H) each."""
+    gates = gates * affine.gain + affine.bias if len(affine.gain) else gates + affine.bias
+    i, f, g, o = gates.chunk(4, dim=1)
+    return i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+
+
+def _shown(cell: Float[Tensor, "B H"], affine: Affine) -> tuple[Tensor, Tensor, Tensor]:
+    """What the output gate lets through; the cell standardised, and the factor."""
+    if not len(affine.cell_gain):
+        return cell.tanh(), cell, cell
+    normed, rstd = _standardise(cell)
+    return (normed * affine.cell_gain + affine.cell_bias).tanh(), normed, rstd
+
+
+def _standardise(x: Float[Tensor, "*rows H"]) -> tuple[Tensor, Tensor]:
+    """`x` with mean 0 and variance 1, and the factor, (*rows, 1), that made it so."""
+    centred = x - x.mean(-1, keepdim=True)
+    rstd = (centred.square().mean(-1, keepdim=True) + EPSILON).rsqrt()
+    return centred * rstd, rstd
+
+
+def _unscaled(
+    d: Float[Tensor, "*rows H"], normed: Float[Tensor, "*rows H"], rstd: Float[Tensor, "*rows 1"]
+) -> Float[Tensor, "*rows H"]:
+    """The gradient before a layer norm, from the one after it."""
+    along = (d * normed).mean(-1, keepdim=True)
+    return rstd * (d - d.mean(-1, keepdim=True) - normed * along)
+
+
+class ByNumba:
+    """The same on a CPU, compiled. Arguments as `InTorch`."""
+
+    @staticmethod
+    def forward(
+        projected: Tensor, product: Tensor, affine: Affine, keep: Tensor, trace: Trace, y: Tensor
+    ) -> None:
+        """See `InTorch.forward`."""
+        from doodlelib import lstm_step  # imports Numba, which takes a while
+
+        total = torch.empty_like(projected[0])
+        arrays = [_as_arrays(value) for value in (total, affine, keep, trace, y)]
+        for t in range(len(projected)):
+            torch.addmm(projected[t], trace.before[t], product.t(), out=total)
+            lstm_step.forward(t, *arrays)
+
+    @staticmethod
+    def backward(
         dy: Tensor,
         dh: Tensor,
         dc: Tensor,
+        product: Tensor,
         affine: Affine,
         keep: Tensor,
         trace: Trace,
         d_gates: Tensor,
         d_affine: Affine,
     ) -> None:
-        """Step `t` the other way."""
-        size, shown = dc.shape[-1], trace.shown[t]
-        i, f, g, o = trace.active[t].view(-1, 4, size).unbind(1)
-        dh = dh.to(dc.dtype) + dy[t]
-        d_shown = dh * o * (1 - shown * shown)
-        if len(affine.cell_gain):
-            normed = trace.cells_normed[t]
-            d_affine.cell_gain.add_((d_shown * normed).sum(0))
-            d_affine.cell_bias.add_(d_shown.sum(0))
-            d_shown = _unscaled(d_shown * affine.cell_gain, normed, trace.cells_rstd[t])
-        dc += d_shown
-        kept = dc * keep[t] if len(keep) else dc
-        parts = [
-            kept * g * i * (1 - i),
-            dc * trace.cells[t] * f * (1 - f),
-            kept * i * (1 - g * g),
-            dh * shown * o * (1 - o),
-        ]
-        dc *= f
-        d_active = torch.stack(parts, dim=1)
-        d_affine.bias.add_(d_active.sum(0).flatten())
-        if len(affine.gain):
-            normed = trace.gates_normed[t].view_as(d_active)
-            d_affine.gain.add_((d_active * normed).sum(0).flatten())
-            scaled = d_active * affine.gain.view(4, size)
-            d_active = _unscaled(scaled, normed, trace.gates_rstd[t])
-        d_gates[t] = d_active.flatten(1)
+        """See `InTorch.backward`."""
+        from doodlelib import lstm_step
+
+        given = (dy, dh, dc, affine, keep, trace, d_gates, d_affine)
+        arrays = [_as_arrays(value) for value in given]
+        for t in reversed(range(len(dy))):
+            lstm_step.backward(t, *arrays)
+            torch.mm(d_gates[t], product, out=dh)
 
 
-def _unscaled(
-    d: Float[Tensor, "*rows H"], normed: Float[Tensor, "*rows H"], rstd: Float[Tensor, "*rows"]
-) -> Float[Tensor, "*rows H"]:
-    """The gradient before a layer norm, from the one after it."""
-    along = (d * normed).mean(-1, keepdim=True)
-    return rstd[..., None] * (d - d.mean(-1, keepdim=True) - normed * along)
+def steps_on(like: Tensor) -> Any:
+    """What does the steps where `like` is."""
+    if like.device.type == "cpu":
+        return ByNumba
+    if like.device.type == "cuda":
+        from doodlelib import lstm_gpu  # imports Triton, where there is one
 
-
-def engine(like: Tensor, *given: Any) -> tuple[Any, list]:
-    """What does the steps where `like` is, and its arguments in the form that it takes."""
-    if like.device.type != "cpu":
-        return InTorch, list(given)
-    from doodlelib import lstm_step  # imports Numba, which takes a while
-
-    return lstm_step, [_as_arrays(value) for value in given]
+        return lstm_gpu
+    return InTorch
 
 
 def _as_arrays(value: Any) -> Any:
     """Tensors as arrays that share their memory, bfloat16 as the int16 of the same bits."""
     if isinstance(value, tuple):
         return type(value)(*map(_as_arrays, value))
-    if isinstance(value, Tensor):
-        value = value.detach()
-        return value.view(torch.int16).numpy() if value.dtype == torch.bfloat16 else value.numpy()
-    return value
+    value = value.detach()
+    return value.view(torch.int16).numpy() if value.dtype == torch.bfloat16 else value.numpy()

@@ -10,6 +10,7 @@ import pytest
 
 from doodlelib.paths import ROOT
 
+os.environ.setdefault("TRITON_INTERPRET", "1")  # its kernels, where there is no GPU for them
 COPIED = ("doodlelib", "config", "notebooks", "trained_models", "data")
 
 

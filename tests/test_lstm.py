@@ -1,6 +1,8 @@
 """Our LSTM against PyTorch's and against the equations; padding changes nothing."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -47,9 +49,17 @@ def reference(
     return torch.stack(hidden, dim=1), h, c
 
 
-def in_torch(*given: object) -> tuple[object, tuple]:
-    """The steps as they are done where there is a GPU."""
-    return recurrence.InTorch, given[1:]
+class Again:
+    """What a CUDA graph does, where there is none."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        work()
+        self.replay = work
+
+
+def in_torch(like: torch.Tensor) -> type:
+    """The steps as they are done on any other device."""
+    return recurrence.InTorch
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -59,7 +69,7 @@ def test_values_and_gradients_follow_the_equations(
     compiled: bool, norm: bool, drop: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not compiled:
-        monkeypatch.setattr(recurrence, "engine", in_torch)
+        monkeypatch.setattr(recurrence, "steps_on", in_torch)
     layer = NormLayer(4, 6, layer_norm=norm, recurrent_dropout=drop).double()
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -88,8 +98,8 @@ def test_the_compiled_step_equals_the_one_in_torch(
     layer = NormLayer(5, 24, layer_norm=True, recurrent_dropout=0.2)
     x, weights = 3 * torch.randn(4, 12, 5), torch.randn(4, 12, 24)
     found = []
-    for engine in (recurrence.engine, in_torch):
-        monkeypatch.setattr(recurrence, "engine", engine)
+    for engine in (recurrence.steps_on, in_torch):
+        monkeypatch.setattr(recurrence, "steps_on", engine)
         torch.manual_seed(5)
         with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16):
             y, (_, c) = layer(x, zeros(4, 24))
@@ -99,6 +109,74 @@ def test_the_compiled_step_equals_the_one_in_torch(
     close = 1e-5 if precision == torch.float32 else 2e-2  # a bfloat16 has 8 bits
     for got, wanted in zip(*found, strict=True):
         torch.testing.assert_close(got, wanted, rtol=0, atol=close * float(wanted.abs().max()))
+
+
+@pytest.fixture
+def steps_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """In Triton, by its interpreter; and in stretches, as a GPU takes them."""
+
+    def choose(name: str) -> Any:
+        if name == "triton":
+            return pytest.importorskip("doodlelib.lstm_triton", reason="no Triton for this system")
+        from doodlelib import lstm_gpu
+
+        monkeypatch.setattr(lstm_gpu, "engine", recurrence.InTorch)
+        monkeypatch.setattr(lstm_gpu, "_capture", Again)
+        lstm_gpu._for_shapes.cache_clear()
+        return lstm_gpu
+
+    return choose
+
+
+@pytest.mark.parametrize(("name", "steps"), [("triton", 5), ("stretches", 1), ("stretches", 77)])
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("drops", [False, True])
+def test_the_steps_of_a_gpu_equal_those_in_torch(
+    name: str, steps: int, norm: bool, drops: bool, steps_of: Callable[[str], Any]
+) -> None:
+    batch, size = 3, 6
+    wide, narrow = norm * 4 * size, norm * size
+    random = partial(torch.randn, dtype=torch.float64)
+    product, projected = random(4 * size, size) / 3, random(steps, batch, 4 * size)
+    affine = recurrence.Affine(random(4 * size), random(wide), random(narrow), random(narrow))
+    keep, dy = random(steps * drops, batch, size), random(steps, batch, size)
+    first, last = random(2, batch, size), random(2, batch, size)
+    found = []
+    for engine in (recurrence.InTorch, steps_of(name)):
+        trace, y = recurrence.new_trace(steps, product=product, state=first[0]), dy.clone()
+        trace.cells[0], trace.before[0] = first
+        engine.forward(projected, product, affine, keep, trace, y)
+        (dh, dc), d_gates = last.clone(), torch.full_like(projected, torch.nan)
+        d_affine = recurrence.Affine(*map(torch.ones_like, affine))  # is added to
+        engine.backward(dy, dh, dc, product, affine, keep, trace, d_gates, d_affine)
+        found.append([y, *trace[:-1], dh, dc, d_gates, *d_affine, *trace[3:][:norm]])
+    for got, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("precision", [torch.float64, torch.float32, torch.bfloat16])
+def test_on_a_gpu_it_is_the_same(precision: torch.dtype, norm: bool) -> None:
+    layer, half = NormLayer(5, 24, layer_norm=norm, recurrent_dropout=0.2), torch.bfloat16
+    layer = layer.to(torch.float64 if precision == torch.float64 else torch.float32)
+    like = layer.bias
+    x, weights = like.new_empty(4, 77, 5).normal_(), like.new_empty(4, 77, 24).normal_()
+    keep = (torch.rand(77, 4, 24) > 0.2).to(like)
+    found = []
+    for device in ("cpu", "cuda", "cuda"):  # the second time from the graphs of the first
+        layer = layer.to(device)
+        layer._keep = lambda x, steps, to=device: keep.to(to)
+        zero = layer.bias.new_zeros(4, 24)
+        with torch.autocast(device, half, enabled=precision == half):
+            y, (_, c) = layer(x.to(device), (zero, zero))
+        loss = (y * weights.to(device)).sum() + c.sum()
+        values = y, c, *torch.autograd.grad(loss, layer.parameters())
+        found.append([value.detach().cpu() for value in values])
+    close = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2}[precision]
+    for wanted, *others in zip(*found, strict=True):
+        for got in others:
+            torch.testing.assert_close(got, wanted, rtol=0, atol=close * float(wanted.abs().max()))
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
