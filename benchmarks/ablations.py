@@ -1,11 +1,15 @@
 """What each decision brings: short trainings that differ in one thing, judged on the same drawings.
 
     python benchmarks/ablations.py STORE [--untimed 6000] [--epochs 3] [--only NAME ...]
+        [--seed 0] [--device cpu] [--out TABLE.csv]
+    python benchmarks/ablations.py --mean TABLE.csv TABLE.csv ...
 
 STORE is prepared from raw and simplified files, as by config/shipped/rnn_02.yaml; --rdp-store names
 one that differs in ``method: rdp`` alone. Every variant sees all timed drawings and as many untimed
 ones, and is judged on the timed held-out ones with z from the shape alone: nats an event, lower is
 better. Models are small and trainings short, so differences count and not the figures themselves.
+--mean takes tables of several seeds: the mean of each figure, and how far each variant is from
+"as shipped" with the standard error over seeds.
 """
 
 import argparse
@@ -77,13 +81,15 @@ def scaled(split: Split, other: Split) -> tuple[Split, Split]:
     return replace(split, scale=scale), replace(other, scale=scale)
 
 
-def trained(fitted: Split, valid: Split, *, epochs: int, **overrides: object) -> SketchVAE:
+def trained(
+    fitted: Split, valid: Split, *, epochs: int, seed: int, device: str, **overrides: object
+) -> SketchVAE:
     """A model after some epochs."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = read_config(VAEConfig, num_epochs=epochs, **(SIZES | overrides))
     vae = SketchVAE(
         config, words=fitted.classes, scale=fitted.scale, simplification={"method": "timed"}
-    )
+    ).to(device)
 
     def batches(split: Split, epoch: int) -> torch.utils.data.DataLoader:
         of_train = split is fitted
@@ -91,7 +97,7 @@ def trained(fitted: Split, valid: Split, *, epochs: int, **overrides: object) ->
             split,
             batch_size=config.batch_size,
             max_seq_len=config.max_seq_len,
-            seed=0,
+            seed=seed,
             epoch=epoch,
             scale_factor=config.random_scale_factor * of_train,
             drop_prob=config.augment_stroke_prob * of_train,
@@ -104,6 +110,7 @@ def trained(fitted: Split, valid: Split, *, epochs: int, **overrides: object) ->
             train_batches=lambda epoch: batches(fitted, epoch),
             valid_batches=lambda: batches(valid, 0),
             folder=Path(folder),
+            seed=seed,
             precision="bfloat16",
         )
         for row in rows:
@@ -118,6 +125,7 @@ def nats(vae: SketchVAE, held_out: Split) -> dict[str, float]:
     limit = vae.config.max_seq_len
     sums = dict.fromkeys([*EVENTS, *(f"{event} count" for event in EVENTS)], 0.0)
     for batch in StrokeBatches(held_out, batch_size=100, max_seq_len=limit, seed=0).load():
+        batch = batch.to(vae.device)
         z, _ = vae.posterior(batch, see_time=torch.zeros_like(batch.timed))
         for event, (total, count) in vae.step_nats(batch, z).events().items():
             sums[event] -= float(total.sum())
@@ -128,12 +136,21 @@ def nats(vae: SketchVAE, held_out: Split) -> dict[str, float]:
 def main() -> None:
     """Train and judge one variant after another, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("store", type=Path)
+    parser.add_argument("store", type=Path, nargs="?")
+    parser.add_argument("--mean", type=Path, nargs="+", metavar="TABLE")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--rdp-store", type=Path)
     parser.add_argument("--untimed", type=int, default=6_000, metavar="N")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--only", nargs="+", metavar="NAME")
     options = parser.parse_args()
+    if options.mean:
+        print_mean(options.mean)
+        return
+    if not options.store:
+        parser.error("STORE or --mean is needed")
 
     def read(store: Path) -> tuple[Split, Split]:
         fitted, held_out = load_split(store, "train"), load_split(store, "valid")
@@ -166,7 +183,8 @@ def main() -> None:
             continue
         print(name, flush=True)
         begin = time.perf_counter()
-        vae = trained(one, other, **({"epochs": options.epochs} | overrides))
+        how = {"epochs": options.epochs, "seed": options.seed, "device": options.device}
+        vae = trained(one, other, **(how | overrides))
         table[name] = nats(vae, other) | {"minutes": (time.perf_counter() - begin) / 60}
         if name == "Gaussian time":  # back from exp(t / unit) to t
             table[name] |= gaussian_nats(table[name], other)
@@ -177,6 +195,20 @@ def main() -> None:
                 "log-linear regression"
             ]
         print(pd.DataFrame(table).T.round(3).to_string(), flush=True)
+        if options.out:
+            pd.DataFrame(table).T.to_csv(options.out)
+
+
+def print_mean(tables: list[Path]) -> None:
+    """Means over seeds, and each variant's distance from the first with its standard error."""
+    found = pd.concat({str(path): pd.read_csv(path, index_col=0) for path in tables})
+    found = found[list(EVENTS)]
+    by_variant = found.groupby(level=1, sort=False)
+    print(f"mean of {len(tables)} seeds\n{by_variant.mean().round(3).to_string()}")
+    first = found.index.get_level_values(1)[0]
+    apart = (found - found.xs(first, level=1)).groupby(level=1, sort=False)
+    print(f"\ndistance from {first!r}\n{apart.mean().round(3).to_string()}")
+    print(f"\nstandard error of it\n{apart.sem().round(3).to_string()}")
 
 
 def gaussian_nats(found: dict[str, float], held_out: Split) -> dict[str, float]:

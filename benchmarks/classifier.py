@@ -1,7 +1,8 @@
 """The classifier beside the original's network, on drawings neither saw: accuracy and speed.
 
     python benchmarks/classifier.py train STORE FOLDER [--seed 0] [--per-word 20] [-p width 32 ...]
-    python benchmarks/classifier.py original STORE FOLDER [--seed 0] [--epochs 10]
+        [--device cpu]
+    python benchmarks/classifier.py original STORE FOLDER [--seed 0] [--epochs 10] [--device cpu]
     python benchmarks/classifier.py speed STORE
     python benchmarks/classifier.py compare FOLDER,FOLDER,... FOLDER,FOLDER,...
     python benchmarks/classifier.py curve OUT.png FOLDER FOLDER ...
@@ -59,7 +60,7 @@ def train_ours(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dic
     data = pictures(options.store, config, per_word=options.per_word)
     words = load_split(options.store, "train").classes
     torch.manual_seed(options.seed)
-    cnn = DoodleCNN(config, words)
+    cnn = DoodleCNN(config, words).to(options.device)
 
     def batches(part: str, epoch: int | None) -> torch.utils.data.DataLoader:
         return ImageBatches(*data[part], config=config, seed=options.seed, epoch=epoch).load()
@@ -75,7 +76,7 @@ def train_ours(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dic
     )
     for row in rows:
         print(train.log_line(row, epochs=config.num_epochs), flush=True)
-    cnn = checkpoint.load_cnn(options.folder / "DoodleCNN_best.pt")
+    cnn = checkpoint.load_cnn(options.folder / "DoodleCNN_best.pt").to(options.device)
     images, labels = data["test"]
     raw = cnn.predict(images)
     temperature = cnn.calibrate(*data["valid"])
@@ -96,17 +97,20 @@ def train_ours(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dic
 def train_original(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """As `train_ours`; its arithmetic in bfloat16 too, since in its own float32 it takes hours."""
     data = pictures(options.store, read_config(CNNConfig))
-    images = {part: torch.from_numpy(found[0]).float() / 255 for part, found in data.items()}
-    labels = {part: torch.from_numpy(found[1].astype(np.int64)) for part, found in data.items()}
+    device = options.device
+    images = {part: torch.from_numpy(x).float().to(device) / 255 for part, (x, _) in data.items()}
+    labels = {
+        part: torch.from_numpy(y.astype(np.int64)).to(device) for part, (_, y) in data.items()
+    }
     torch.manual_seed(options.seed)
     network = Original(len(load_split(options.store, "train").classes))
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(options.device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
 
     @torch.no_grad()
     def logits(part: str) -> Tensor:
         network.eval()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16):
             return torch.cat([network(some) for some in images[part].split(256)]).float()
 
     best, weights, waited = float("inf"), {}, 0
@@ -124,7 +128,7 @@ def train_original(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray,
             break
     network.load_state_dict(weights)
     size = sum(parameter.numel() for parameter in network.parameters())
-    return data["test"][1], logits("test").softmax(1).numpy(), {"parameters": size}
+    return data["test"][1], logits("test").softmax(1).cpu().numpy(), {"parameters": size}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -264,6 +268,7 @@ def main() -> None:
         one.add_argument("store", type=Path)
         one.add_argument("folder", type=Path)
         one.add_argument("--seed", type=int, default=0)
+        one.add_argument("--device", default="cpu")
         one.set_defaults(do=run)
         if name == "train":
             one.add_argument("--per-word", type=int)

@@ -36,7 +36,7 @@ def original_step(
     half: bool = True,
 ) -> None:
     """One step of the original's training."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
         loss = F.cross_entropy(network(images), labels)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()

@@ -7,10 +7,12 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import pytest
+import torch
 
 from doodlelib.paths import ROOT
 
-os.environ.setdefault("TRITON_INTERPRET", "1")  # its kernels, where there is no GPU for them
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported
 COPIED = ("doodlelib", "config", "notebooks", "trained_models", "data")
 
 
