@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from machine import describe, now
 from memory import forget_peak, mapped, peak_mb, repeat
-from train_step import AUGMENTATION, make_vae, step
+from train_step import AUGMENTATION, gradients_of, make_vae, step
 
 from doodlelib.batches import StrokeBatches, collate
 from doodlelib.dataset import Split, load_split, prepare
@@ -80,7 +80,7 @@ def step_point(split: Split, *, length: int, batch: int, hidden: int) -> float:
     """Median seconds of a training step."""
     sizes = {"layers": 1, "encoder": hidden // 2, "decoder": hidden, "latent": 64}
     vae = make_vae(split, layer_norm=True, **sizes)
-    optimizer, rng = vae.make_optimizer(), np.random.default_rng(0)
+    gradients, rng = gradients_of(vae, half=False), np.random.default_rng(0)
     rows = np.ones((batch * length, 4))
     rows[:, :2] = rng.normal(0, 20, (len(rows), 2))
     rows[:, 2] = rng.lognormal(4.5, 0.8, len(rows))
@@ -89,7 +89,7 @@ def step_point(split: Split, *, length: int, batch: int, hidden: int) -> float:
     seconds = []
     for _ in range(STEPS + 1):
         begin = now()
-        step(vae, optimizer, drawings, half=False)
+        step(vae, gradients, drawings)
         seconds.append(now() - begin)
     return float(np.median(seconds[1:]))
 

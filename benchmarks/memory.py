@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from machine import describe
-from train_step import AUGMENTATION, make_vae, step
+from train_step import AUGMENTATION, gradients_of, make_vae, step
 
 from doodlelib.batches import StrokeBatches
 from doodlelib.dataset import Split, load_split
@@ -42,12 +42,12 @@ def forget_peak() -> None:
 def training_step(split: Split, precision: str, place: str) -> None:
     """Some steps with layer norm on the batches in the middle by length, or on the longest."""
     vae = make_vae(split, layer_norm=True, **SIZES)
-    optimizer = vae.make_optimizer()
+    gradients = gradients_of(vae, half=precision == "bfloat16")
     epoch = StrokeBatches(split, batch_size=100, max_seq_len=200, seed=0)
     order = sorted(range(len(epoch)), key=lambda index: split.lengths[epoch.batches[index]].max())
     chosen = order[len(order) // 2 :] if place == "median" else order[-STEPS:]
     for index in chosen[:STEPS]:
-        step(vae, optimizer, epoch[index], precision == "bfloat16")
+        step(vae, gradients, epoch[index])
 
 
 def repeat(split: Split, count: int, folder: Path) -> None:
@@ -76,12 +76,12 @@ def mapped(split: Split, folder: Path) -> Split:
 def epoch(split: Split) -> None:
     """Batches of one epoch, some of them trained on."""
     vae = make_vae(split, layer_norm=True, **SMALL)
-    optimizer = vae.make_optimizer()
+    gradients = gradients_of(vae, half=False)
     batches = StrokeBatches(split, batch_size=100, max_seq_len=200, seed=0, **AUGMENTATION)
     for index in range(min(BATCHES, len(batches))):
         batch = batches[index]
         if index % EVERY == 0:
-            step(vae, optimizer, batch, half=False)
+            step(vae, gradients, batch)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from machine import describe, matmul, matmul_flop, medians
 from doodlelib.batches import StrokeBatch, StrokeBatches
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.dataset import Split, load_split
+from doodlelib.gradients import Gradients
 from doodlelib.inputs import INPUTS
 from doodlelib.vae import SketchVAE
 
@@ -68,16 +69,18 @@ def useful_flop(vae: SketchVAE, batches: list[StrokeBatch]) -> float:
     return 3 * 2 * points * (encoder + decoder + dec * modes)
 
 
-def step(vae: SketchVAE, optimizer: torch.optim.Optimizer, batch: StrokeBatch, half: bool) -> None:
+def gradients_of(vae: SketchVAE, *, half: bool) -> Gradients:
+    """As `train.fit` takes them."""
+    return Gradients(vae.loss, vae.make_optimizer(), vae.device, half=half)
+
+
+def step(vae: SketchVAE, gradients: Gradients, batch: StrokeBatch) -> None:
     """One step, as `train.fit` makes it."""
-    with torch.autocast(vae.device.type, torch.bfloat16, enabled=half):
-        loss, _ = vae.loss(batch.to(vae.device), step=0)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss, _ = gradients.of(batch, step=0)
     norm = torch.nn.utils.clip_grad_norm_(vae.parameters(), vae.config.grad_clip)
-    if not torch.isfinite(loss.detach() + norm):
+    if not torch.isfinite(loss + norm):
         raise FloatingPointError(f"the loss is {loss.item()}, its gradient's norm {norm.item()}")
-    optimizer.step()
+    gradients.optimizer.step()
 
 
 def decode(vae: SketchVAE, batches: list[StrokeBatch], half: bool) -> None:
@@ -91,12 +94,10 @@ def decode(vae: SketchVAE, batches: list[StrokeBatch], half: bool) -> None:
         torch.autograd.backward(y, torch.ones_like(y))
 
 
-def steps(
-    vae: SketchVAE, optimizer: torch.optim.Optimizer, batches: list[StrokeBatch], half: bool
-) -> None:
+def steps(vae: SketchVAE, gradients: Gradients, batches: list[StrokeBatch]) -> None:
     """A step on each of `batches`."""
     for batch in batches:
-        step(vae, optimizer, batch, half)
+        step(vae, gradients, batch)
 
 
 def main() -> None:
@@ -132,7 +133,7 @@ def main() -> None:
             vae, key = make_vae(split, layer_norm=layer_norm, **settings), (layer_norm, precision)
             useful[layer_norm] = useful_flop(vae, batches)
             half = precision == "bfloat16"
-            jobs[key] = partial(steps, vae, vae.make_optimizer(), batches, half)
+            jobs[key] = partial(steps, vae, gradients_of(vae, half=half), batches)
             alone[(*key, "alone")] = partial(decode, vae, moved, half)
     floors = {name: matmul(dtype, options.device) for name, dtype in PRECISIONS.items()}
     loader = {"loader": lambda: [epoch[index] for index in chosen]}

@@ -5,7 +5,7 @@ B drawing, T row.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from doodlelib.strokes import (
 )
 
 RDP_EPSILON = 2.0  # px, as that of the published simplified drawings
+PADDED = 8
 BUCKET = 50  # batches: within so many, shuffled, drawings are sorted by length
 
 
@@ -57,6 +58,12 @@ class StrokeBatch:
             words=self.words.expand(n),
             timed=self.timed.expand(n),
         )
+
+    def padded(self) -> "StrokeBatch":
+        """With end rows up to a multiple of `PADDED` steps, so that there are few lengths."""
+        behind = self.rows.new_zeros(self.size, -(self.rows.shape[1] - 2) % PADDED, 6)
+        behind[..., PEN_COLUMNS.start + END] = 1
+        return replace(self, rows=torch.cat([self.rows, behind], dim=1))
 
     def to(self, device: torch.device | str) -> "StrokeBatch":
         """The batch on `device`."""

@@ -105,7 +105,7 @@ class DoodleCNN(nn.Module):
         x = (images.float() / 255).contiguous(memory_format=torch.channels_last)
         return self.stages(self.stem(x)).mean(dim=(2, 3))
 
-    def loss(self, batch: ImageBatch, *, step: int | None) -> tuple[Tensor, Sums]:
+    def loss(self, batch: ImageBatch, *, step: int | Tensor | None) -> tuple[Tensor, Sums]:
         """Cross-entropy, nats a picture, and the accuracy; labels are smoothed in training only.
 
         `step`, the optimiser's, plays no part here.

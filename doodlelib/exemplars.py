@@ -40,11 +40,12 @@ class Exemplars(nn.Module):
         """Put a batch's posteriors in the place of each word's oldest."""
         order = words.argsort(stable=True)
         own = words[order]
-        met = torch.bincount(own, minlength=len(self.count))
-        nth = torch.arange(len(own), device=own.device) - (met.cumsum(0) - met)[own]
-        latest = nth >= met[own] - KEPT  # no more than there is room for
-        own, nth, order = own[latest], nth[latest], order[latest]
+        met = torch.zeros_like(self.count).index_add_(0, own, torch.ones_like(own))
+        number = torch.arange(len(own), device=own.device)
+        nth = number - (met.cumsum(0) - met)[own]
         place = (self.count[own] + nth) % KEPT
+        # of several for one place the last counts; nothing here may depend on how many there are
+        order = order[number + (met[own] - 1 - nth) // KEPT * KEPT]
         self.mean[own, place] = mean[order].half()
         self.std[own, place] = log_std[order].exp().half()
         self.count += met

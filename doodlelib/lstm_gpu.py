@@ -31,6 +31,9 @@ def forward(
     projected: Tensor, product: Tensor, affine: Affine, keep: Tensor, trace: Trace, y: Tensor
 ) -> None:
     """See `InTorch.forward`."""
+    if _under_capture():
+        engine.forward(projected, product, affine, keep, trace, y)
+        return
     captured = _captured(product, y, keep, affine)
     captured.take(product, affine)
     for steps in _stretches(len(projected)):
@@ -49,12 +52,20 @@ def backward(
     d_affine: Affine,
 ) -> None:
     """See `InTorch.backward`."""
+    if _under_capture():
+        engine.backward(dy, dh, dc, product, affine, keep, trace, d_gates, d_affine)
+        return
     captured = _captured(product, dc, keep, affine)
     captured.take(product, affine)
     _copy([captured.dh, captured.dc, *captured.d_affine], [dh, dc, *d_affine])
     for steps in reversed(list(_stretches(len(dy)))):
         captured.backward(dy[steps], keep[steps], trace.part(steps), d_gates[steps])
     _copy([dh, dc, *d_affine], [captured.dh, captured.dc, *captured.d_affine])
+
+
+def _under_capture() -> bool:
+    """All of this becomes a part of a larger graph."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def _stretches(steps: int) -> Iterator[slice]:

@@ -191,7 +191,12 @@ def _through(active, affine, kept, before, cell, shown):
         shown: (H).
     """
     size = len(cell)
-    i, f, g, o = active[:size], active[size : 2 * size], active[2 * size : 3 * size], active[3 * size :]
+    i, f, g, o = (
+        active[:size],
+        active[size : 2 * size],
+        active[2 * size : 3 * size],
+        active[3 * size :],
+    )
     if len(kept):
         for k in range(size):
             g[k] *= kept[k]

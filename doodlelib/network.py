@@ -214,7 +214,7 @@ class SketchNet(nn.Module):
         event = targets[..., PEN_COLUMNS].argmax(dim=-1)
         return targets, event, logits, self.mixture(output, event == LIFTED)
 
-    def loss(self, batch: StrokeBatch, *, step: int | None) -> tuple[Tensor, Sums]:
+    def loss(self, batch: StrokeBatch, *, step: int | Tensor | None) -> tuple[Tensor, Sums]:
         """What is minimised, the negative ELBO with weights, and its parts.
 
         The nats of a drawing are divided by `max_seq_len`, a constant, so that a move weighs the
@@ -260,7 +260,7 @@ class SketchNet(nn.Module):
         config = self.config
         return (config.learning_rate - config.lr_min) * config.lr_decay**step + config.lr_min
 
-    def kl_weight(self, step: int | None) -> float:
+    def kl_weight(self, step: int | Tensor | None) -> float | Tensor:
         """Weight of the KL term at optimiser step `step`; None: where it ends.
 
         Source: Ha & Eck 2017, appendix on training (eta_step), times kl_weight.

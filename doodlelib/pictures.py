@@ -36,6 +36,10 @@ class ImageBatch:
         """The batch on `device`."""
         return ImageBatch(self.images.to(device), self.labels.to(device))
 
+    def padded(self) -> "ImageBatch":
+        """Itself: pictures are all of one size."""
+        return self
+
 
 def draw(drawings: Sequence, config: CNNConfig) -> UInt8[np.ndarray, "N C S S"]:
     """Pictures of `drawings` of the configured size and channels.

@@ -151,7 +151,7 @@ class Retimer(nn.Module):
         batch.rows[:, 1:-1, DT] = times.cpu()
         return from_stroke4(from_stroke6(batch.rows[0].numpy(), scale=self.scale))
 
-    def loss(self, batch: StrokeBatch, *, step: int | None) -> tuple[Tensor, Sums]:
+    def loss(self, batch: StrokeBatch, *, step: int | Tensor | None) -> tuple[Tensor, Sums]:
         """Mean negative log-likelihood of the times of timed drawings, and its parts in nats.
 
         A pause counts `pause_weight` times: pauses are few, and hard to foresee. `step`, the
@@ -162,8 +162,8 @@ class Retimer(nn.Module):
         """
         nats, is_segment, is_pause = self.step_nats(batch)
         sums = {
-            "segment_time": (-nats[is_segment].sum(), is_segment.sum()),
-            "pause_time": (-nats[is_pause].sum(), is_pause.sum()),
+            "segment_time": (-nats.where(is_segment, 0).sum(), is_segment.sum()),
+            "pause_time": (-nats.where(is_pause, 0).sum(), is_pause.sum()),
         }
         pauses = self.config.pause_weight * torch.stack(sums["pause_time"])
         total, count = torch.stack(sums["segment_time"]) + pauses

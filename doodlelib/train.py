@@ -4,8 +4,7 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -13,6 +12,7 @@ import torch
 
 from doodlelib import ranks
 from doodlelib.checkpoint import Model
+from doodlelib.gradients import Batch, Gradients
 from doodlelib.progress import Epoch, Progress, Row, epochs_without_gain
 from doodlelib.ranks import Sums
 from doodlelib.signals import on_stop
@@ -25,16 +25,7 @@ class Batches(Protocol):
     @property
     def dataset(self) -> Any: ...  # noqa: D102 - its `batches` hold their drawings' numbers
     def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator["Batch"]: ...
-
-
-@runtime_checkable
-class Batch(Protocol):
-    """What the loop asks of a batch."""
-
-    @property
-    def size(self) -> int: ...  # noqa: D102
-    def to(self, device: torch.device | str, /) -> Any: ...  # noqa: D102
+    def __iter__(self) -> Iterator[Batch]: ...
 
 
 class Interrupted(KeyboardInterrupt):
@@ -100,7 +91,10 @@ def fit(
             leftover.unlink()
     if resume:
         progress.restore(resume)
-    loss = ranks.parallel_loss(model)
+    device = next(model.parameters()).device
+    gradients = Gradients(
+        ranks.parallel_loss(model), progress.optimizer, device, half=precision == "bfloat16"
+    )
     patience = getattr(model.config, "patience", math.inf)
     while len(progress.history) < model.config.num_epochs:
         if progress.history and epochs_without_gain(progress.history) >= patience:
@@ -111,7 +105,7 @@ def fit(
             if not ranks.is_first():
                 epoch.sums.clear()  # of before it was broken off; the first has them
             try:
-                _train(progress, loss, epoch, train_batches(epoch.number), stop, precision, key_id)
+                _train(progress, gradients, epoch, train_batches(epoch.number), stop, key_id)
                 ranks.same_buffers(model)
                 valid = validate(model, _until(stop, valid_batches()), seed=seed)
             except Interrupted:
@@ -171,30 +165,24 @@ def log_line(row: Row, *, epochs: int) -> str:
 
 def _train(
     progress: Progress[Model],
-    loss_of: Callable[..., tuple[torch.Tensor, Sums]],
+    gradients: Gradients,
     epoch: Epoch,
     batches: Batches,
     stop: threading.Event,
-    precision: str,
     key_id: Callable[[int], str],
 ) -> None:
     """The steps of an epoch that are not done yet."""
     model, optimizer, config = progress.model, progress.optimizer, progress.model.config
-    device = next(model.parameters()).device
     model.train()
     coming = iter(batches)
     for _ in range(epoch.batches):
         next(coming)
     if ranks.is_first():  # whose states they are
-        epoch.set_random_states(device)
+        epoch.set_random_states(gradients.device)
     for batch in _until(stop, coming):
-        optimizer.zero_grad(set_to_none=True)
-        with _in_half() if precision == "bfloat16" else nullcontext():
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                loss, figures = loss_of(batch.to(device), step=epoch.step)
-            loss.backward()
+        loss, figures = gradients.of(batch, step=epoch.step)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
-        if not torch.isfinite(loss.detach() + norm):
+        if not torch.isfinite(loss + norm):
             drawings = map(key_id, batches.dataset.batches[epoch.batches].tolist())
             raise FloatingPointError(
                 f"loss is {loss.item()} at step {epoch.step} (epoch {epoch.number}), the norm of "
@@ -209,17 +197,6 @@ def _train(
         epoch.step += 1
         epoch.batches += 1
         _add(epoch.sums, figures)
-
-
-@contextmanager
-def _in_half() -> Generator[None]:
-    """Matrix products of float32 with bfloat16 inside, those that autocast leaves alone too."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _until(stop: threading.Event, batches: Iterable[Batch]) -> Iterator[Batch]:

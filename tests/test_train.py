@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from doodlelib import checkpoint, train
 from doodlelib.batches import StrokeBatches
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.dataset import Split, load_split, prepare
+from doodlelib.gradients import Gradients
 from doodlelib.vae import SketchVAE
 
 SMALL = {
@@ -157,3 +159,39 @@ def test_resume_refuses_what_does_not_fit(splits: dict[str, Split], tmp_path: Pa
 def test_epochs_without_gain() -> None:
     history = [{"valid_loss": value} for value in (3.0, 1.0, 2.0, 1.5)]
     assert [train.epochs_without_gain(history[:n]) for n in (1, 2, 3, 4)] == [0, 0, 1, 2]
+
+
+def test_padded_batches_cost_the_same(splits: dict[str, Split]) -> None:
+    vae = make_vae(splits, dropout=0.0, recurrent_dropout=0.0, kl_decay_rate=0.9)
+    batch = StrokeBatches(splits["train"], batch_size=16, max_seq_len=200, seed=0)[0]
+    padded = batch.padded()
+    assert (padded.rows.shape[1] - 2) % 8 == 0
+    found = []
+    for some, step in ((batch, 3), (padded, 3), (padded, torch.tensor(3.0))):
+        torch.manual_seed(0)
+        found.append(vae.loss(some, step=step)[0])
+    torch.testing.assert_close(found[1], found[0])
+    torch.testing.assert_close(found[2], found[0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_on_a_gpu_graphs_train_as_launches_do(
+    precision: str,
+    splits: dict[str, Split],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gradients(*args: Any, **options: Any) -> Gradients:
+        made.append(Gradients(*args, **options))
+        made[-1].capturing = capturing
+        return made[-1]
+
+    monkeypatch.setattr(train, "Gradients", gradients)
+    found, made = [], []
+    for capturing in (False, True):
+        vae = make_vae(splits, num_epochs=4, dropout=0.0, recurrent_dropout=0.0).cuda()
+        rows = list(run(vae, splits, tmp_path / str(capturing), precision=precision))
+        found.append([row["train_loss"] for row in rows] + [row["valid_loss"] for row in rows])
+    assert any(made[1].captured.values())
+    assert found[1] == pytest.approx(found[0], rel=1e-3 if precision == "float32" else 2e-2)
