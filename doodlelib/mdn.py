@@ -60,11 +60,12 @@ def from_output(output: Float[Tensor, "*batch M 9"], *, reg_covar: float) -> Mix
     log_pi, mean_x, mean_y, log_x, log_y, rho, time_mean, time_slope, log_time = output.unbind(-1)
     raw_std = torch.stack([log_x, log_y], dim=-1).clamp(-MAX_LOG, MAX_LOG).exp()
     std = (raw_std**2 + reg_covar).sqrt()
+    shrunk = raw_std / std  # not `prod`, whose gradient asks the GPU for zeros and waits
     return Mixture(
         log_pi=log_pi.log_softmax(dim=-1),
         mean=torch.stack([mean_x, mean_y], dim=-1),
         std=std,
-        rho=rho.tanh() * MAX_RHO * (raw_std / std).prod(dim=-1),
+        rho=rho.tanh() * MAX_RHO * shrunk[..., 0] * shrunk[..., 1],
         time_mean=time_mean,
         time_slope=time_slope,
         time_std=((2 * log_time.clamp(-MAX_LOG, MAX_LOG)).exp() + reg_covar).sqrt(),
