@@ -49,15 +49,6 @@ class StrokeBatch:
         """Number of drawings."""
         return len(self.lengths)
 
-    def repeat(self, n: int) -> "StrokeBatch":
-        """A batch of one drawing, `n` times, in the memory of one."""
-        return StrokeBatch(
-            rows=self.rows.expand(n, -1, -1),
-            lengths=self.lengths.expand(n),
-            words=self.words.expand(n),
-            timed=self.timed.expand(n),
-        )
-
     def to(self, device: torch.device | str) -> "StrokeBatch":
         """The batch on `device`."""
         return StrokeBatch(
