@@ -129,8 +129,9 @@ def row_nats(
         rows: None of them an end row.
     """
     pen = (logits.log_softmax(dim=-1) * rows[..., PEN_COLUMNS]).sum(dim=-1)
-    position, time = log_prob(mixture, rows[..., :DT], rows[..., DT])
-    return pen + position + time
+    xy, time = rows[..., :DT], rows[..., DT]
+    move = position_terms(mixture, xy) + time_terms(mixture, xy, time)
+    return pen + move.logsumexp(dim=-1)
 
 
 def time_cdf(

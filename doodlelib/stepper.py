@@ -2,7 +2,7 @@
 
 A step in PyTorch is some hundred small functions, and for few drawings their calls are most of its
 time. Here it is one matrix product a layer and one of the head, and two loops that Numba compiles;
-what the condition adds to the gates is computed once. `sampling.Steps` is the same in PyTorch, for
+what the condition adds to the gates is computed once. `steps.Steps` is the same in PyTorch, for
 any device, and the tests hold this one to it.
 
 B drawing, H hidden, I input of a layer, M mixture component.
@@ -26,7 +26,7 @@ from doodlelib.lstm_step import advance
 from doodlelib.mdn import LEAST_SQUARE, MAX_LOG, MAX_RHO, MAX_TIME, PARAMETERS
 from doodlelib.network import PEN_EVENTS, SketchNet
 from doodlelib.recurrence import Affine
-from doodlelib.sampling import START, Steps
+from doodlelib.steps import START, Steps
 from doodlelib.strokes import BOX, DT, END, LIFTED, PEN_COLUMNS
 
 _PEN = PEN_COLUMNS.start
@@ -34,7 +34,7 @@ _OF_STEPS = ("x", "position", "stroke_start")
 
 
 class CompiledSteps(Steps):
-    """See `sampling.Steps`. Under autocast the layers' matrix products are of its type."""
+    """See `steps.Steps`. Under autocast the layers' matrix products are of its type."""
 
     def __init__(self, net: SketchNet, condition: Float[Tensor, "B C"]) -> None:
         product = condition.dtype
@@ -55,11 +55,11 @@ class CompiledSteps(Steps):
 
     @property
     def size(self) -> int:
-        """See `sampling.Steps.size`."""
+        """See `steps.Steps.size`."""
         return len(self.x)
 
     def follow(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
-        """See `sampling.Steps.follow`. Only the components of each row's kind are computed."""
+        """See `steps.Steps.follow`. Only the components of each row's kind are computed."""
         self.begun = torch.cat([self.begun, rows])
         hidden = self.x.new_empty(len(rows), self.size, self.net.head.in_features)
         for number, x in enumerate(self._read(rows)):
@@ -73,9 +73,8 @@ class CompiledSteps(Steps):
             output = torch.stack(
                 [F.linear(y, *moves[kind]) for y, kind in zip(hidden, kinds, strict=True)]
             )
-        mixture = mdn.from_output(
-            output.unflatten(-1, (-1, PARAMETERS)), reg_covar=self.net.config.reg_covar
-        )
+        output, covar = output.unflatten(-1, (-1, PARAMETERS)), self.net.config.reg_covar
+        mixture = mdn.from_output(output, reg_covar=covar)
         return mdn.row_nats(logits, mixture, rows[:, None].expand(-1, self.size, -1)).sum(0)
 
     def next(
@@ -85,7 +84,7 @@ class CompiledSteps(Steps):
         temperature: float,
         time_temperature: float,
     ) -> Float[Tensor, "B 6"]:
-        """See `sampling.Steps.next`."""
+        """See `steps.Steps.next`."""
         head = self.net.head
         torch.addmm(head.bias, self._pass().to(self.x.dtype), head.weight.t(), out=self.output)
         rows = self.x.new_empty(self.size, 6)
@@ -95,14 +94,13 @@ class CompiledSteps(Steps):
         return rows
 
     def take(self, order: Int64[Tensor, " n"]) -> None:
-        """See `sampling.Steps.take`."""
+        """See `steps.Steps.take`."""
         for layer in self.layers:
             layer.take(order)
-        _take(self, _OF_STEPS, order)
-        self.output = self.output.new_empty(len(order), self.output.shape[1])
+        _take(self, (*_OF_STEPS, "output"), order)
 
     def keep(self, into: Int64[Tensor, " n"], out_of: Int64[Tensor, " n"], count: int) -> None:
-        """See `sampling.Steps.keep`."""
+        """See `steps.Steps.keep`."""
         for layer in self.layers:
             layer.keep(into, out_of, count)
         _keep(self, _OF_STEPS, into, out_of, count)
@@ -171,21 +169,17 @@ class _Layer:
         return self.hidden
 
     def keep(self, into: Tensor, out_of: Tensor, count: int) -> None:
-        """See `sampling.Steps.keep`."""
+        """See `steps.Steps.keep`."""
         _keep(self, self.own, into, out_of, count)
         self.total = self.total[:count]
 
     def take(self, order: Tensor) -> None:
-        """See `sampling.Steps.take`."""
-        _take(self, self.own, order)
-        self.total = self.total.new_empty(len(order), self.total.shape[1])
+        """See `steps.Steps.take`."""
+        _take(self, (*self.own, "total"), order)
 
 
 def _laid_out(weight: Float[Tensor, "I G"], *, rows: int) -> Float[Tensor, "I G"]:
-    """The weights row by row, where products of so many rows save more time than that takes.
-
-    Up to twice as fast for some ten rows of float32; a single row, and bfloat16, gain nothing.
-    """
+    """Row by row in memory: up to twice as fast, but for one row and in bfloat16."""
     return weight.contiguous() if rows > 1 and weight.dtype != torch.bfloat16 else weight
 
 
@@ -224,7 +218,7 @@ def _draw(
 
     Args:
         output: (B, 3 + 2 M 9) of the head.
-        chance: (B, 3) uniform numbers, see `sampling.Steps.next`.
+        chance: (B, 3) uniform numbers, see `steps.Steps.next`.
         noise: (B, 3) normal numbers, likewise.
         position: (B, 2) of the pen; moved along.
         begun: (B, 2) of the first point of its stroke; likewise.

@@ -16,8 +16,9 @@ from doodlelib.config import VAEConfig
 from doodlelib.nats import LogLikelihood
 from doodlelib.network import SketchNet
 from doodlelib.retime import Retimer
-from doodlelib.sampling import Steps, sample, start
+from doodlelib.sampling import sample, start
 from doodlelib.simplify import simplify
+from doodlelib.steps import Steps
 from doodlelib.strokes import (
     Drawing,
     Scale,
@@ -28,7 +29,7 @@ from doodlelib.strokes import (
 )
 
 CANDIDATES = 64  # latents tried for one beginning; four times as many foresee its end little better
-FAR = 80.0  # nats behind the best: such a latent is given up; of 300 beginnings none came back
+FAR = 60.0  # nats behind the best: such a latent is given up; of 300 beginnings one came back
 TOGETHER = 8  # rows after each of which they are compared
 
 

@@ -10,7 +10,8 @@ from doodlelib import mdn
 from doodlelib.batches import StrokeBatch
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.network import SketchNet
-from doodlelib.sampling import Steps, rows, sample, start
+from doodlelib.sampling import rows, sample, start
+from doodlelib.steps import Steps
 from doodlelib.strokes import DT, END, LIFTED, PEN_COLUMNS, Scale
 
 SCALE = Scale(xy=30.0, segment_mean=4.5, segment_std=0.9, pause_mean=6.0, pause_std=0.8)
