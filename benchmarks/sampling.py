@@ -20,7 +20,7 @@ from doodlelib.checkpoint import load_vae
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.inputs import INPUTS
 from doodlelib.network import SketchNet
-from doodlelib.sampling import rows, sample
+from doodlelib.sampling import rows, sample, start
 from doodlelib.strokes import Drawing, Scale
 from doodlelib.vae import SketchVAE
 
@@ -62,15 +62,8 @@ def points(net: SketchNet, count: int, half: bool, compiled: bool) -> int:
     for _ in range(ALONE if count == 1 else 1):
         z = torch.randn(count, net.config.latent_size, generator=generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            drawings += sample(
-                net,
-                z,
-                torch.zeros(count, dtype=torch.long),
-                temperature=1.0,
-                time_temperature=1.0,
-                generator=generator,
-                compiled=compiled,
-            )
+            steps = start(net, z, torch.zeros(count, dtype=torch.long), compiled=compiled)
+            drawings += sample(steps, temperature=1.0, time_temperature=1.0, generator=generator)
     return sum(len(drawing) - 2 for drawing in drawings)
 
 
@@ -103,20 +96,11 @@ def report_rates(options: argparse.Namespace) -> None:
         print(f"  {precision:8} {count:4} at once, {way} {rate:9,.0f} points/s, {share}")
 
 
-@torch.no_grad()
 def first_rows(vae: SketchVAE, begun: Drawing) -> None:
     """What `complete` does up to the first row of ten endings."""
-    z, words, rows_begun = vae.beginnings(begun, 10, "cat", torch.Generator().manual_seed(1))
-    coming = rows(
-        vae,
-        z,
-        words,
-        begun=rows_begun,
-        temperature=0.4,
-        time_temperature=1.0,
-        generator=torch.Generator().manual_seed(1),
-    )
-    next(coming)
+    generator = torch.Generator().manual_seed(1)
+    steps = vae.beginnings(begun, 10, "cat", generator)
+    next(rows(steps, temperature=0.4, time_temperature=1.0, generator=generator))
 
 
 def report_waits(options: argparse.Namespace) -> None:

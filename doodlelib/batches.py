@@ -50,15 +50,6 @@ class StrokeBatch:
         """Number of drawings."""
         return len(self.lengths)
 
-    def repeat(self, n: int) -> "StrokeBatch":
-        """A batch of one drawing, `n` times, in the memory of one."""
-        return StrokeBatch(
-            rows=self.rows.expand(n, -1, -1),
-            lengths=self.lengths.expand(n),
-            words=self.words.expand(n),
-            timed=self.timed.expand(n),
-        )
-
     def padded(self) -> "StrokeBatch":
         """With end rows up to a multiple of `PADDED` steps, so that there are few lengths."""
         behind = self.rows.new_zeros(self.size, -(self.rows.shape[1] - 2) % PADDED, 6)

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from doodlelib.strokes import Scale
+from doodlelib.strokes import DT, PEN_COLUMNS, Scale
 
 PARAMETERS = 9  # numbers the network gives for each component
 MAX_LOG = 10.0  # of a standard deviation's log, either way
@@ -117,6 +117,22 @@ def log_prob(
     joint = torch.logsumexp(position + time_terms(mixture, xy, time), dim=-1)
     log_position = torch.logsumexp(position, dim=-1)
     return log_position, joint - log_position
+
+
+def row_nats(
+    logits: Float[Tensor, "*batch 3"], mixture: Mixture, rows: Float[Tensor, "*batch 6"]
+) -> Float[Tensor, "*batch"]:
+    """Log-likelihood of rows of stroke-6, nats in model units: of the pen event and of the move.
+
+    Args:
+        logits: Of the pen events.
+        mixture: Of each row's kind.
+        rows: None of them an end row.
+    """
+    pen = (logits.log_softmax(dim=-1) * rows[..., PEN_COLUMNS]).sum(dim=-1)
+    xy, time = rows[..., :DT], rows[..., DT]
+    move = position_terms(mixture, xy) + time_terms(mixture, xy, time)
+    return pen + move.logsumexp(dim=-1)
 
 
 def time_cdf(

@@ -16,8 +16,9 @@ from doodlelib.config import VAEConfig
 from doodlelib.nats import LogLikelihood
 from doodlelib.network import SketchNet
 from doodlelib.retime import Retimer
-from doodlelib.sampling import sample
+from doodlelib.sampling import sample, start
 from doodlelib.simplify import simplify
+from doodlelib.steps import Steps
 from doodlelib.strokes import (
     Drawing,
     Scale,
@@ -28,6 +29,8 @@ from doodlelib.strokes import (
 )
 
 CANDIDATES = 64  # latents tried for one beginning; four times as many foresee its end little better
+FAR = 60.0  # nats behind the best: such a latent is given up; of 300 beginnings one came back
+TOGETHER = 8  # rows after each of which they are compared
 
 
 class SketchVAE(SketchNet):
@@ -98,7 +101,8 @@ class SketchVAE(SketchNet):
         Raises:
             ValueError: A temperature is negative, z has another size, or a word is unknown.
         """
-        return self._draw(z, self.word_indices(word, len(z)), temperature, time_temperature, seed)
+        steps = start(self, z.to(self.device), self.word_indices(word, len(z)))
+        return self._draw(steps, temperature, time_temperature, seed)
 
     def generate(
         self,
@@ -120,7 +124,8 @@ class SketchVAE(SketchNet):
         generator = _generator(seed)
         words = self.word_indices(word, n)
         z = self.exemplars.draw(words, temperature=temperature, generator=generator)
-        return self._draw(z, words, temperature, time_temperature, _another(generator))
+        steps = start(self, z, words)
+        return self._draw(steps, temperature, time_temperature, _another(generator))
 
     def reconstruct(
         self,
@@ -174,8 +179,8 @@ class SketchVAE(SketchNet):
         if not is_timed(drawing):
             drawing = self.retime(drawing, seed=seed)
         generator = _generator(seed)
-        z, words, begun = self.beginnings(drawing, n, word, generator)
-        return self._draw(z, words, temperature, time_temperature, _another(generator), begun=begun)
+        steps = self.beginnings(drawing, n, word, generator)
+        return self._draw(steps, temperature, time_temperature, _another(generator))
 
     def retime(
         self, drawing: Sequence, *, temperature: float = 1.0, seed: int | None = None
@@ -242,37 +247,35 @@ class SketchVAE(SketchNet):
         values, pauses = cdf.numpy(force=True), is_pause.numpy(force=True)
         return values[~pauses], values[pauses]
 
+    @torch.no_grad()
     def beginnings(
         self, drawing: Sequence, n: int, word: str | None, generator: torch.Generator | None
-    ) -> tuple[Float[Tensor, "N Z"], Int64[Tensor, " N"], Float[Tensor, "T 6"]]:
-        """Latents of `n` drawings that begin as `drawing` does, their words, and its rows."""
-        self.eval()
+    ) -> Steps:
+        """The decoder at the end of `drawing`, with the latents of `n` drawings that begin so.
+
+        A latent that falls far behind the best on the way is given up there, so that the many
+        that never fitted cost little. The drawing is timed.
+        """
         words = self.word_indices(word, CANDIDATES)
-        z = self.exemplars.draw(words, generator=generator)
-        begun = self.to_batch([drawing], words=words[:1]).repeat(CANDIDATES)
-        nats = self.step_nats(begun, z)
-        ended = begun.lengths - 1  # the step that would end the drawing here
-        pen = nats.pen.scatter(1, ended[:, None], 0.0)
-        likelihood = (pen + nats.position + nats.segment_time + nats.pause_time).sum(1)
-        chosen = torch.multinomial(
-            likelihood.cpu().softmax(0), n, replacement=True, generator=generator
-        )
-        return z[chosen], words[chosen], begun.rows[0]
+        steps = start(self, self.exemplars.draw(words, generator=generator), words)
+        rows = self.to_batch([drawing], words=words[:1]).rows[0, 2:-1]
+        likelihood = rows.new_zeros(CANDIDATES)
+        for first in range(0, len(rows), TOGETHER):
+            likelihood = likelihood + steps.follow(rows[first : first + TOGETHER])
+            near = (likelihood >= likelihood.max() - FAR).nonzero()[:, 0]
+            if len(near) < len(likelihood):
+                steps.take(near)
+                likelihood = likelihood[near]
+        chances = likelihood.cpu().softmax(0)
+        chosen = torch.multinomial(chances, n, replacement=True, generator=generator)
+        steps.take(chosen.to(self.device))
+        return steps
 
     def _draw(
-        self,
-        z: Float[Tensor, "N Z"],
-        words: Int64[Tensor, " N"],
-        temperature: float,
-        time_temperature: float,
-        seed: int | None,
-        begun: Float[Tensor, "T 6"] | None = None,
+        self, steps: Steps, temperature: float, time_temperature: float, seed: int | None
     ) -> list[Drawing]:
         rows = sample(
-            self,
-            z.to(self.device),
-            words,
-            begun=begun,
+            steps,
             temperature=temperature,
             time_temperature=time_temperature,
             generator=_generator(seed, self.device),

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doodlelib.batches import StrokeBatch, StrokeBatches, augment, collate, collate_drawings
+from doodlelib.batches import StrokeBatch, StrokeBatches, augment, collate
 from doodlelib.dataset import Split, load_split, prepare
 from doodlelib.strokes import DT, DX, PEN, to_stroke6
 
@@ -150,10 +150,3 @@ def test_taken_rows_are_those_of_each_drawing(split: Split) -> None:
     rows, lengths = split.take(chosen)
     np.testing.assert_array_equal(rows, np.concatenate([split[index] for index in chosen]))
     np.testing.assert_array_equal(lengths, split.lengths[chosen])
-
-
-def test_a_batch_of_one_can_be_repeated(split: Split) -> None:
-    words = np.zeros(1, dtype=int)
-    one = collate_drawings([split[0]], words=words, scale=split.scale)
-    three = collate_drawings([split[0]] * 3, words=np.repeat(words, 3), scale=split.scale)
-    assert equal(one.repeat(3), three)

@@ -71,11 +71,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "nats",
         "batches",
     },
+    "steps": {"strokes", "inputs", "mdn", "network"},
     "stepper": {
         *("strokes", "kernels", "inputs", "lstm", "lstm_step", "recurrence", "mdn", "network"),
+        "steps",
     },
-    "sampling": {"strokes", "inputs", "lstm", "mdn", "network", "stepper"},
-    "vae": {"strokes", "config", "simplify", "batches", "nats", "network", "sampling", "retime"},
+    "sampling": {"strokes", "network", "steps", "stepper"},
+    "vae": {
+        *("strokes", "config", "simplify", "batches", "nats", "network", "retime"),
+        *("steps", "sampling"),
+    },
     "pictures": {"config", "raster", "store"},
     "cnn": {"ranks", "config", "pictures"},
     "archive": set(),

@@ -9,7 +9,7 @@ import torch
 from doodlelib.batches import StrokeBatch, collate_drawings
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.network import SketchNet
-from doodlelib.sampling import sample
+from doodlelib.sampling import sample, start
 from doodlelib.strokes import DT, END, PEN_COLUMNS, Scale
 
 SCALE = Scale(xy=30.0, segment_mean=4.5, segment_std=0.9, pause_mean=6.0, pause_std=0.8)
@@ -169,9 +169,7 @@ def test_samples_are_seeded_well_formed_and_end() -> None:
     z, words = torch.randn(30, 8), torch.zeros(30, dtype=torch.long)
     again = [
         sample(
-            net,
-            z,
-            words,
+            start(net, z, words),
             temperature=1.0,
             time_temperature=1.0,
             generator=torch.Generator().manual_seed(5),
@@ -193,9 +191,10 @@ def test_leaving_the_batch_changes_no_other_drawing() -> None:
     net = make_net()
     z, words = 5 * torch.randn(6, 8), torch.tensor([0, 1, 2, 0, 1, 2])
     options = {"temperature": 0.0, "time_temperature": 0.0, "generator": None}
-    together = sample(net, z, words, **options)
+    together = sample(start(net, z, words), **options)
     for row, drawing in enumerate(together):
-        alone = sample(net, z[row : row + 1], words[row : row + 1], **options)[0]
+        steps = start(net, z[row : row + 1], words[row : row + 1])
+        alone = sample(steps, **options)[0]
         np.testing.assert_allclose(drawing, alone, atol=1e-4)
 
 
@@ -203,9 +202,7 @@ def test_leaving_the_batch_changes_no_other_drawing() -> None:
 def test_impossible_temperatures_are_refused(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperatures"):
         sample(
-            make_net(),
-            torch.zeros(1, 8),
-            torch.zeros(1, dtype=torch.long),
+            start(make_net(), torch.zeros(1, 8), torch.zeros(1, dtype=torch.long)),
             temperature=temperature,
             time_temperature=1.0,
             generator=None,

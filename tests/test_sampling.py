@@ -1,13 +1,18 @@
 """The compiled steps of the decoder against those through the network, and against its density."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from doodlelib import mdn
+from doodlelib.batches import StrokeBatch
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.network import SketchNet
-from doodlelib.sampling import rows, sample
-from doodlelib.strokes import END, PEN_COLUMNS, Scale
+from doodlelib.sampling import rows, sample, start
+from doodlelib.steps import Steps
+from doodlelib.strokes import DT, END, LIFTED, PEN_COLUMNS, Scale
 
 SCALE = Scale(xy=30.0, segment_mean=4.5, segment_std=0.9, pause_mean=6.0, pause_std=0.8)
 N = 12
@@ -37,18 +42,19 @@ def beginning(dtype: torch.dtype) -> torch.Tensor:
     return begun
 
 
+def start_some(net: SketchNet, generator: torch.Generator, *, compiled: bool) -> Steps:
+    z = torch.randn(N, 8, dtype=net.head.weight.dtype, generator=generator)
+    return start(net, z, torch.arange(N) % 3, compiled=compiled)
+
+
 def draw(net: SketchNet, *, compiled: bool, temperature: float, begun: bool) -> list[np.ndarray]:
-    dtype, generator = net.head.weight.dtype, torch.Generator().manual_seed(3)
-    return sample(
-        net,
-        torch.randn(N, 8, dtype=dtype, generator=generator),
-        torch.arange(N) % 3,
-        temperature=temperature,
-        time_temperature=temperature,
-        generator=generator,
-        begun=beginning(dtype) if begun else None,
-        compiled=compiled,
-    )
+    generator = torch.Generator().manual_seed(3)
+    steps = start_some(net, generator, compiled=compiled)
+    if begun:
+        with torch.no_grad():
+            steps.follow(beginning(net.head.weight.dtype)[2:-1])
+    options = {"temperature": temperature, "time_temperature": temperature}
+    return sample(steps, generator=generator, **options)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.4, 1.0])
@@ -69,6 +75,46 @@ def test_compiled_steps_draw_the_same(
         assert len({len(drawing) for drawing in fast}) > 2  # some left the batch before others
 
 
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("compiled", [False, True])
+@torch.no_grad()
+def test_a_beginning_is_as_likely_as_the_network_says(
+    compiled: bool, layers: int, norm: bool
+) -> None:
+    """Whether it is followed as a whole or in parts, and the drawings reordered in between."""
+    net = make_net(num_lstm_layers=layers, use_layer_norm=norm, recurrent_dropout=0.0).double()
+    z = torch.randn(N, 8, dtype=torch.double)
+    words, begun = torch.arange(N) % 3, beginning(torch.double)
+    ones = torch.ones(N, dtype=torch.long)
+    batch = StrokeBatch(begun.expand(N, -1, -1), 4 * ones, words, timed=ones > 0)
+    nats = net.step_nats(batch, z)
+    times = scale_nats(begun[2:-1])
+    expected = (nats.pen[:, :-1].sum(1) + nats.position.sum(1)) + (
+        nats.segment_time + nats.pause_time
+    ).sum(1)
+
+    whole = start(net, z, words, compiled=compiled)
+    torch.testing.assert_close(whole.follow(begun[2:-1]) + times, expected)
+    parts, order = start(net, z, words, compiled=compiled), torch.tensor([4, 0, 4, 7])
+    first = parts.follow(begun[2:3])
+    parts.take(order)
+    torch.testing.assert_close(first[order] + parts.follow(begun[3:-1]) + times, expected[order])
+
+    options = {"temperature": 0.0, "time_temperature": 0.0, "generator": None}
+    drawn = sample(whole, **options)
+    for number, drawing in zip(order.tolist(), sample(parts, **options), strict=True):
+        np.testing.assert_allclose(drawing, drawn[number], rtol=0, atol=1e-9)
+
+
+def scale_nats(moves: torch.Tensor) -> float:
+    """What the units of px and ms add to the log-likelihood of moves in model units."""
+    lifted = moves[:, PEN_COLUMNS.start + LIFTED] == 1
+    zero = torch.zeros(len(moves), dtype=moves.dtype)
+    times = mdn.density_in_ms(zero, moves[:, DT], lifted, scale=SCALE)
+    return float(times.sum()) - 2 * len(moves) * math.log(SCALE.xy)
+
+
 @pytest.mark.parametrize("half", [False, True])
 def test_in_less_precision_the_first_rows_are_near(half: bool) -> None:
     """Later rows follow from the first, so that small differences grow."""
@@ -76,11 +122,10 @@ def test_in_less_precision_the_first_rows_are_near(half: bool) -> None:
     first = []
     for compiled in (True, False):
         generator = torch.Generator().manual_seed(3)
-        z = torch.randn(N, 8, generator=generator)
+        z, words = torch.randn(N, 8, generator=generator), torch.zeros(N, dtype=torch.long)
         options = {"temperature": 0.4, "time_temperature": 0.4, "generator": generator}
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            words = torch.zeros(N, dtype=torch.long)
-            _, new = next(rows(net, z, words, compiled=compiled, **options))
+            _, new = next(rows(start(net, z, words, compiled=compiled), **options))
         first.append(new)
     torch.testing.assert_close(*first, rtol=tolerance, atol=tolerance)
 
@@ -88,11 +133,11 @@ def test_in_less_precision_the_first_rows_are_near(half: bool) -> None:
 def test_rows_come_as_they_are_drawn() -> None:
     net = make_net()
     options = {"temperature": 1.0, "time_temperature": 1.0}
-    z, words = torch.randn(N, 8), torch.zeros(N, dtype=torch.long)
     generator = torch.Generator().manual_seed(2)
-    steps = list(rows(net, z, words, generator=generator, **options))
+    drawn = start_some(net, generator, compiled=True)
+    steps = list(rows(drawn, generator=generator, **options))
     generator.manual_seed(2)
-    whole = sample(net, z, words, generator=generator, **options)
+    whole = sample(start_some(net, generator, compiled=True), generator=generator, **options)
     for number, drawing in enumerate(whole):
         own = [new[active == number] for active, new in steps]
         points = torch.cat(own).numpy()

@@ -9,7 +9,9 @@ from doodlelib.batches import collate_drawings
 from doodlelib.config import RetimeConfig, VAEConfig, read_config
 from doodlelib.retime import Retimer
 from doodlelib.sample import make_drawings
+from doodlelib.sampling import sample, start
 from doodlelib.simplify import simplify
+from doodlelib.stepper import CompiledSteps
 from doodlelib.strokes import Drawing, Scale, duration, is_timed, to_stroke4, without_time
 from doodlelib.vae import SketchVAE
 
@@ -18,14 +20,18 @@ STAR = make_drawings("star", 1)[0].drawing
 CAT = make_drawings("cat", 1)[0].drawing
 
 
-@pytest.fixture(scope="module")
-def vae() -> SketchVAE:
+def make_vae(max_seq_len: int = 30) -> SketchVAE:
     torch.manual_seed(0)
     config = read_config(
-        VAEConfig, latent_size=6, enc_hidden_size=12, dec_hidden_size=16, max_seq_len=30
+        VAEConfig, latent_size=6, enc_hidden_size=12, dec_hidden_size=16, max_seq_len=max_seq_len
     )
     scale = Scale(xy=32.0, segment_mean=4.4, segment_std=0.8, pause_mean=6.0, pause_std=0.8)
     return SketchVAE(config, words=["star", "cat"], scale=scale, simplification=SIMPLIFICATION)
+
+
+@pytest.fixture(scope="module")
+def vae() -> SketchVAE:
+    return make_vae()
 
 
 def same(one: list[Drawing], other: list[Drawing]) -> bool:
@@ -75,6 +81,41 @@ def test_completions_begin_as_the_drawing_did(vae: SketchVAE) -> None:
         np.testing.assert_allclose(to_stroke4(ending)[: len(start)], start, rtol=1e-4, atol=1e-3)
     assert same(endings, vae.complete(begun, n=4, word="cat", seed=0))
     assert len({sum(len(stroke[0]) for stroke in ending) for ending in endings}) > 1
+    assert len(vae.complete([[[7.0], [7.0], [0.0]]], n=3, word="cat", seed=0)) == 3
+
+
+@torch.no_grad()
+def test_endings_are_of_latents_that_make_the_beginning_likely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Against all candidates told the whole beginning; many are given up on the way."""
+    vae, many, followed = make_vae(max_seq_len=60).eval(), vae_module.CANDIDATES, []
+    for part in (vae.decoder, vae.head, vae.to_state):
+        for weight in part.parameters():
+            weight.add_(0.5 * torch.randn_like(weight))
+    generator = torch.Generator().manual_seed(1)
+    words = vae.word_indices("star", many)
+    z = vae.exemplars.draw(words, generator=generator)
+    batch = vae.to_batch(many * [STAR], words=words)
+    nats = vae.step_nats(batch, z)
+    likelihood = nats.pen[:, :-1].sum(1)  # not that it ends there
+    likelihood += (nats.position + nats.segment_time + nats.pause_time).sum(1)
+    chosen = torch.multinomial(likelihood.softmax(0), 20, replacement=True, generator=generator)
+    assert len(chosen.unique()) > 1
+    slow = start(vae, z[chosen], words[chosen], compiled=False)
+    slow.follow(batch.rows[0, 2:-1])
+
+    follow = CompiledSteps.follow
+    monkeypatch.setattr(
+        CompiledSteps, "follow", lambda *args: followed.append(args[0].size) or follow(*args)
+    )
+    monkeypatch.setattr(vae_module, "FAR", 15.0)
+    fast = vae.beginnings(STAR, 20, "star", generator.manual_seed(1))
+    assert followed[0] == many > followed[-1] + 20
+    options = {"temperature": 0.0, "time_temperature": 0.0, "generator": None}
+    endings = [sample(steps, **options) for steps in (fast, slow)]
+    for one, other in zip(*endings, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
 
 
 def test_an_untimed_beginning_is_given_a_time(vae: SketchVAE) -> None:

@@ -1,0 +1,109 @@
+"""The decoder row by row, in PyTorch: drawn, or told.
+
+B drawing, T row, C condition.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from doodlelib import mdn
+from doodlelib.inputs import origin
+from doodlelib.network import SketchNet
+from doodlelib.strokes import DRAWN, END, LIFTED, PEN_COLUMNS
+
+START = torch.eye(6)[PEN_COLUMNS.start + DRAWN]
+
+
+class Steps:
+    """The decoder's steps through `SketchNet.step`: on any device, and plain to read.
+
+    Args:
+        net: In evaluation mode.
+        condition: See `SketchNet.condition`.
+
+    Attributes:
+        net: Likewise.
+        begun: (T, 6) rows of the beginning that all drawings share; the first is `START`.
+    """
+
+    def __init__(self, net: SketchNet, condition: Float[Tensor, "B C"]) -> None:
+        self.net, self.condition = net, condition
+        self.begun = START[None].to(condition)
+        self.rows = self.begun.expand(len(condition), -1)  # the last of each, not yet read
+        self.place, self.states = origin(self.rows[:, None]), net.first_states(condition)
+
+    @property
+    def size(self) -> int:
+        """Number of drawings."""
+        return len(self.rows)
+
+    def follow(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
+        """Lengthen the beginning, before anything is drawn.
+
+        Args:
+            rows: Moves, of every drawing alike; at least one.
+
+        Returns:
+            Log-likelihood of `rows` in each drawing, nats in model units.
+        """
+        read, rows = torch.cat([self.rows[:1], rows[:-1]]), rows.expand(self.size, -1, -1)
+        logits, output = self._step(read.expand(self.size, -1, -1))
+        self.begun, self.rows = torch.cat([self.begun, rows[0]]), rows[:, -1]
+        mixture = self.net.mixture(output, rows[..., PEN_COLUMNS.start + LIFTED] == 1)
+        return mdn.row_nats(logits, mixture, rows).sum(1)
+
+    def next(
+        self,
+        chance: Float[Tensor, "B 3"],
+        noise: Float[Tensor, "B 3"],
+        temperature: float,
+        time_temperature: float,
+    ) -> Float[Tensor, "B 6"]:
+        """The rows that follow; where a drawing ends, its end row.
+
+        Args:
+            chance: Uniform numbers that choose the pen event, the component of the move and that
+                of its time.
+            noise: Standard normal numbers for dx, dy and the time.
+            temperature: See `sampling.rows`.
+            time_temperature: See `sampling.rows`.
+        """
+        logits, output = self._step(self.rows[:, None])
+        event = mdn.choose(logits[:, 0], temperature=temperature, chance=chance[:, 0])
+        mixture = self.net.mixture(output[:, 0], event == LIFTED)
+        xy = mdn.sample_position(
+            mixture, temperature=temperature, chance=chance[:, 1], noise=noise[:, :2]
+        )
+        time = mdn.sample_time(
+            mixture, xy, temperature=time_temperature, chance=chance[:, 2], noise=noise[:, 2]
+        )
+        move = torch.cat([xy, time[:, None]], dim=-1) * (event != END)[:, None]
+        pen = F.one_hot(event, 3)
+        self.rows = torch.cat([move, pen.to(move.dtype)], dim=-1)
+        return self.rows
+
+    def take(self, order: Int64[Tensor, " n"]) -> None:
+        """Go on with the drawings of these numbers; with one several times, if it is there so."""
+        self.rows, self.condition = self.rows[order], self.condition[order]
+        self.place = self.place.take(order)
+        self.states = [(h[order], c[order]) for h, c in self.states]
+
+    def keep(self, into: Int64[Tensor, " n"], out_of: Int64[Tensor, " n"], count: int) -> None:
+        """Put the drawings `out_of` in the place of those `into`, and drop all from `count` on."""
+        order = torch.arange(count, device=self.rows.device)
+        order[into] = out_of
+        self.take(order)
+
+    def _step(
+        self, rows: Float[Tensor, "B T 6"]
+    ) -> tuple[Float[Tensor, "B T 3"], Float[Tensor, "B T K M 9"]]:
+        logits, output, self.place, self.states = self.net.step(
+            rows,
+            timed=torch.ones(len(rows), dtype=torch.bool, device=rows.device),
+            condition=self.condition,
+            place=self.place,
+            states=self.states,
+        )
+        return logits, output
