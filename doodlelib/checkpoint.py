@@ -1,6 +1,7 @@
 """One file holds a model: configuration, weights, words, scale, and the state of its training."""
 
 import dataclasses
+import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from doodlelib import archive
 from doodlelib.cnn import DoodleCNN
 from doodlelib.config import CNNConfig, RetimeConfig, VAEConfig, make_config
 from doodlelib.paths import TRAINED, atomic_write
+from doodlelib.reader import Reader
 from doodlelib.retime import Retimer
 from doodlelib.simplify import simplify
 from doodlelib.strokes import Scale
@@ -56,6 +58,8 @@ def save(
     if not isinstance(model, DoodleCNN):
         contents["scale"] = dataclasses.asdict(model.scale)
         contents["simplification"] = model.simplification
+    if isinstance(model, Retimer) and model.reader:
+        contents["reader"] = dataclasses.asdict(model.reader.net.config)
     buffer = io.BytesIO()  # torch would hide what goes wrong with a file
     torch.save(contents, buffer)
     with atomic_write(path) as file:
@@ -188,6 +192,7 @@ def join(paths: Sequence[str | Path]) -> Retimer:
         (
             one.config.hidden_size,
             one.config.num_modes,
+            _digest(one.reader),
             *one.words,
             *(f"{value:.6g}" for value in vars(one.scale).values()),
         )
@@ -200,6 +205,14 @@ def join(paths: Sequence[str | Path]) -> Retimer:
     return first
 
 
+def _digest(model: torch.nn.Module | None) -> str:
+    """Of all weights; equal for equal ones."""
+    digest = hashlib.sha256()
+    for value in model.state_dict().values() if model else ():
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _build(kind: type[Model], contents: Mapping[str, Any]) -> Model:
     words = contents["words"]
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
@@ -207,11 +220,15 @@ def _build(kind: type[Model], contents: Mapping[str, Any]) -> Model:
     if kind is DoodleCNN:
         return kind(make_config(CONFIGS[kind], contents["config"]), words=words)
     simplify([[[0, 1], [0, 1]]], **contents["simplification"])  # fails now rather than later
+    scale, more = Scale(**contents["scale"]), {}
+    if "reader" in contents:
+        more["reader"] = Reader(make_config(VAEConfig, contents["reader"]), scale=scale)
     return kind(
         make_config(CONFIGS[kind], contents["config"]),
         words=words,
-        scale=Scale(**contents["scale"]),
+        scale=scale,
         simplification=contents["simplification"],
+        **more,
     )
 
 

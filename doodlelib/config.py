@@ -129,8 +129,9 @@ class RetimeConfig:
         max_seq_len: Points a drawing may have; longer ones are left out of training.
         members: Networks that learn apart and predict together; each costs as much as one.
         hidden_size: Of each of a network's three LSTMs.
+        read_size: Numbers a row that it makes of what a reader sees, where there is one.
         num_modes: Log-normals for drawn moves, and as many for lifted ones.
-        dropout: On the outputs of the LSTMs.
+        dropout: On the outputs of the LSTMs, and on what a reader sees.
         lr_min: Where the cosine schedule ends.
         grad_clip: Largest norm of the gradient.
         patience: Epochs without a better validation loss before training stops.
@@ -145,6 +146,7 @@ class RetimeConfig:
     max_seq_len: Annotated[int, Field(ge=2, le=10_000)]
     members: Count
     hidden_size: Count
+    read_size: Count
     num_modes: Count
     dropout: Share
     learning_rate: Positive

@@ -137,14 +137,35 @@ class SketchNet(nn.Module):
         states: list[State],
     ) -> tuple[Float[Tensor, "B T 3"], Float[Tensor, "B T K M 9"], Place, list[State]]:
         """Pen logits and mixture outputs for the rows that follow `rows`; place and last states."""
+        hidden, place, states = self.hidden_states(
+            rows, timed=timed, condition=condition, place=place, states=states
+        )
+        return *self.predictions(hidden), place, states
+
+    def hidden_states(
+        self,
+        rows: Float[Tensor, "B T 6"],
+        *,
+        timed: Bool[Tensor, " B"],
+        condition: Float[Tensor, "B C"],
+        place: Place,
+        states: list[State],
+    ) -> tuple[Float[Tensor, "B T H"], Place, list[State]]:
+        """The decoder's hidden states after each of `rows`; place and last states."""
         x, place = inputs(rows, see_time=timed, place=place, xy=self.scale.xy)
         known = condition[:, None].expand(-1, rows.shape[1], -1)
         hidden, states = self.decoder(torch.cat([x, known], dim=-1), states)
+        return hidden, place, states
+
+    def predictions(
+        self, hidden: Float[Tensor, "B T H"]
+    ) -> tuple[Float[Tensor, "B T 3"], Float[Tensor, "B T K M 9"]]:
+        """Pen logits and mixture outputs that hidden states stand for."""
         with torch.autocast(self.device.type, enabled=False):  # the likelihood needs full precision
             output = self.head(hidden.to(self.head.weight.dtype))
         shape = (2, self.config.num_gmm_modes, mdn.PARAMETERS)
         mixtures = output[..., PEN_EVENTS:].unflatten(-1, shape)
-        return output[..., :PEN_EVENTS], mixtures, place, states
+        return output[..., :PEN_EVENTS], mixtures
 
     def mixture(
         self, output: Float[Tensor, "*batch K M 9"], is_lifted: Bool[Tensor, "*batch"]

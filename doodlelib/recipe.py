@@ -1,5 +1,6 @@
 """A store and a configuration to a training: the parts of it, and all of it in one call."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from doodlelib.batches import StrokeBatches, collate_drawings
 from doodlelib.config import RetimeConfig, VAEConfig
 from doodlelib.dataset import load_split, read_store
 from doodlelib.exemplars import KEPT
+from doodlelib.reader import Reader
 from doodlelib.retime import Retimer
 from doodlelib.store import Split
 from doodlelib.vae import SketchVAE
@@ -26,6 +28,7 @@ def train_on(
     config: VAEConfig | RetimeConfig,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    reader: SketchVAE | None = None,
     **options: Any,
 ) -> Iterator[train.Row]:
     """Train the model that `config` describes on the drawings of a store.
@@ -35,19 +38,28 @@ def train_on(
         config: Of the sketch VAE or the retimer.
         device: Where to train.
         seed: Of everything random.
+        reader: See `make_model`.
         **options: The others of `train.fit`, but for the batches; errors and rows are its own.
     """
     splits = {part: load_split(store, part) for part in ("train", "valid")}
     return train.fit(
-        make_model(config, store, seed=seed).to(device),
+        make_model(config, store, seed=seed, reader=reader).to(device),
         **loaders(splits, config, seed=seed),
         seed=seed,
         **options,
     )
 
 
-def make_model(config: VAEConfig | RetimeConfig, store: Path, *, seed: int) -> Any:
-    """The sketch VAE or the retimer that `config` describes, for a store, with new weights."""
+def make_model(
+    config: VAEConfig | RetimeConfig, store: Path, *, seed: int, reader: SketchVAE | None = None
+) -> Any:
+    """The sketch VAE or the retimer that `config` describes, for a store, with new weights.
+
+    A retimer is told what `reader`, trained on drawings of the same scale, sees in a shape.
+
+    Raises:
+        ValueError: The reader's scale is another.
+    """
     described, split = read_store(store)["settings"], load_split(store)
     known: dict[str, Any] = {
         "words": split.classes,
@@ -56,7 +68,14 @@ def make_model(config: VAEConfig | RetimeConfig, store: Path, *, seed: int) -> A
     }
     torch.manual_seed(seed)
     is_vae = isinstance(config, VAEConfig)
-    return SketchVAE(config, **known) if is_vae else Retimer(config, **known)
+    if is_vae:
+        return SketchVAE(config, **known)
+    if reader and not math.isclose(reader.scale.xy, split.scale.xy, rel_tol=1e-4):
+        raise ValueError(
+            f"the reader's unit is {reader.scale.xy} px, that of {store} {split.scale.xy}: it was "
+            "trained on other drawings"
+        )
+    return Retimer(config, **known, reader=Reader.of(reader) if reader else None)
 
 
 def loaders(

@@ -1,9 +1,10 @@
 """When a given shape would have been drawn: the time of every move, with the whole shape in view.
 
 A bidirectional LSTM reads the shape; a second LSTM goes through the moves in order, is told the
-times so far as well, and says with a mixture of log-normals how long the next move takes. Timed
-drawings are few, and several such networks together foresee better than each: they learn apart, and
-what is predicted is the mixture of what they predict.
+times so far as well, and says with a mixture of log-normals how long the next move takes. Both are
+told what a sketch VAE, where there is one, sees in the shape (`reader`). Timed drawings are few,
+and several such networks together foresee better than each: they learn apart, and what is predicted
+is the mixture of what they predict.
 
 B drawing, T row, M mixture component, K pen kind (drawn, lifted).
 
@@ -27,6 +28,7 @@ from doodlelib.config import RetimeConfig
 from doodlelib.inputs import INPUTS, inputs, origin
 from doodlelib.lstm import LSTM, BiLSTM, FusedLayer, State
 from doodlelib.ranks import Sums
+from doodlelib.reader import Reader
 from doodlelib.simplify import simplify
 from doodlelib.strokes import (
     DT,
@@ -53,20 +55,32 @@ class TimeNet(nn.Module):
 
     Args:
         config: Of the retimer.
+        read: Numbers a row that a reader gives; 0: there is none.
     """
 
-    def __init__(self, config: RetimeConfig) -> None:
+    def __init__(self, config: RetimeConfig, *, read: int = 0) -> None:
         super().__init__()
         self.num_modes = config.num_modes
+        self.note = None
+        if read:
+            self.note = nn.Sequential(
+                nn.Dropout(config.dropout), nn.Linear(read, config.read_size), nn.Tanh()
+            )
+        own = OWN + config.read_size * (read > 0)
         stack = {"layers": 1, "dropout": config.dropout, "layer": FusedLayer}
-        self.shape = BiLSTM(OWN, config.hidden_size, **stack)
-        self.course = LSTM(2 * config.hidden_size + OWN + PAST, config.hidden_size, **stack)
+        self.shape = BiLSTM(own, config.hidden_size, **stack)
+        self.course = LSTM(2 * config.hidden_size + own + PAST, config.hidden_size, **stack)
         self.head = nn.Linear(config.hidden_size, 2 * config.num_modes * 4)
 
     def see(
-        self, own: Float[Tensor, "B T I"], lengths: Int64[Tensor, " B"]
+        self,
+        own: Float[Tensor, "B T I"],
+        read: Float[Tensor, "B T R"] | None,
+        lengths: Int64[Tensor, " B"],
     ) -> Float[Tensor, "B T C"]:
         """What the shape tells of each move: its own geometry, and what lies before and after."""
+        if self.note and read is not None:
+            own = torch.cat([own, self.note(read)], dim=-1)
         return torch.cat([self.shape(own, lengths)[0], own], dim=-1)
 
     def first_states(self, like: Tensor) -> list[State]:
@@ -108,6 +122,7 @@ class Retimer(nn.Module):
         words: The words it was trained on; it is not told them.
         scale: The training split's.
         simplification: Keyword arguments of `simplify.simplify` in its training data.
+        reader: Of a VAE of the same scale; its weights become a part of these.
     """
 
     def __init__(
@@ -117,11 +132,14 @@ class Retimer(nn.Module):
         words: Sequence[str],
         scale: Scale,
         simplification: Mapping[str, Any],
+        reader: Reader | None = None,
     ) -> None:
         super().__init__()
         self.config, self.words, self.scale = config, list(words), scale
         self.simplification = dict(simplification)
-        self.members: Any = nn.ModuleList(TimeNet(config) for _ in range(config.members))
+        self.reader = reader
+        read = reader.size if reader else 0
+        self.members: Any = nn.ModuleList(TimeNet(config, read=read) for _ in range(config.members))
 
     @property
     def device(self) -> torch.device:
@@ -199,10 +217,10 @@ class Retimer(nn.Module):
             rows: stroke-6 in model units, without the start row.
             lengths: Points of each drawing; what is said of rows behind them is of no use.
         """
-        own, past = self._own(rows), self._past(rows[:, :-1])
+        own, past, read = self._own(rows), self._past(rows[:, :-1]), self._read(rows, lengths)
         each = []
         for member in self.members:
-            seen = member.see(own, lengths)[:, 1:]
+            seen = member.see(own, read, lengths)[:, 1:]
             (logits, mean, std), _ = member(seen, past, rows[:, 1:], member.first_states(rows))
             # unchecked: a check asks the GPU for its answer and waits
             mixture = MixtureSameFamily(
@@ -235,8 +253,8 @@ class Retimer(nn.Module):
             generator: Source of randomness, on the rows' device.
         """
         self.eval()
-        own, rows = self._own(rows), rows.clone()
-        seen = [member.see(own, lengths) for member in self.members]
+        own, read, rows = self._own(rows), self._read(rows, lengths), rows.clone()
+        seen = [member.see(own, read, lengths) for member in self.members]
         states = [member.first_states(rows) for member in self.members]
         rows[..., DT] = 0
         for step in range(1, rows.shape[1]):
@@ -267,6 +285,9 @@ class Retimer(nn.Module):
         count = kinds.cumsum(dim=1)
         mean = (kinds * rows[..., DT, None]).cumsum(dim=1) / count.clamp(min=1)
         return torch.cat([rows[..., DT, None], mean, (count > 0).to(rows.dtype)], dim=-1)
+
+    def _read(self, rows: Tensor, lengths: Tensor) -> Float[Tensor, "B T R"] | None:
+        return self.reader(rows, lengths) if self.reader else None
 
     def _own(self, rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T I"]:
         """The geometry of each move; times are not looked at."""
