@@ -148,7 +148,8 @@ def main() -> None:
             print(
                 f"  {name:30} {drawings / time:8,.1f} drawings/s, {plain / time:.2f} of plain, "
                 f"useful matmul at {useful[layer_norm] / time / rate:.3f} of the floor's rate; "
-                f"decoder alone {1000 * own / len(batches):.1f} ms, {own / plain_alone:.2f} of plain"
+                f"decoder alone {1000 * own / len(batches):.1f} ms, {own / plain_alone:.2f}"
+                " of plain"
             )
     fastest = min(seconds[key] for key in jobs)
     print(

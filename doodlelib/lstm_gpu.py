@@ -1,4 +1,4 @@
-"""The steps of our LSTM on an NVIDIA GPU: what `recurrence.InTorch` says, without its launches.
+"""The steps of our LSTM on an NVIDIA GPU: what `lstm_torch` says, without its launches.
 
 A step is a matrix product and one kernel, written in Triton, and takes some ten microseconds: less
 than Python needs to start either. So stretches of steps are captured as CUDA graphs, of 1, 2, 4,
@@ -9,14 +9,14 @@ B batch, T step, H hidden; gates are in the order input, forget, candidate, outp
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from doodlelib.recurrence import Affine, InTorch, Trace, new_trace
+from doodlelib import lstm_torch
+from doodlelib.lstm_trace import Affine, Trace, new_trace
 
-engine: Any = InTorch
+engine = lstm_torch
 try:
     from doodlelib import lstm_triton as engine
 except ModuleNotFoundError as error:  # Triton is not for every system
@@ -30,7 +30,7 @@ SHAPES = 8  # whose graphs are kept
 def forward(
     projected: Tensor, product: Tensor, affine: Affine, keep: Tensor, trace: Trace, y: Tensor
 ) -> None:
-    """See `InTorch.forward`."""
+    """See `lstm_torch.forward`."""
     if _under_capture():
         engine.forward(projected, product, affine, keep, trace, y)
         return
@@ -51,7 +51,7 @@ def backward(
     d_gates: Tensor,
     d_affine: Affine,
 ) -> None:
-    """See `InTorch.backward`."""
+    """See `lstm_torch.backward`."""
     if _under_capture():
         engine.backward(dy, dh, dc, product, affine, keep, trace, d_gates, d_affine)
         return
@@ -115,7 +115,7 @@ class Captured:
         _copy([self.product, *self.affine], [product, *affine])
 
     def forward(self, projected: Tensor, keep: Tensor, trace: Trace, y: Tensor) -> None:
-        """A stretch of steps; arguments as `InTorch.forward`."""
+        """A stretch of steps; arguments as `lstm_torch.forward`."""
         count = len(projected)
         ahead, _ = self._graphs(count)
         own = self.trace.part(slice(0, count))
@@ -130,7 +130,7 @@ class Captured:
         )
 
     def backward(self, dy: Tensor, keep: Tensor, trace: Trace, d_gates: Tensor) -> None:
-        """A stretch the other way; arguments as `InTorch.backward`, the rest stays in buffers."""
+        """A stretch the other way; arguments as `lstm_torch.backward`, others stay in buffers."""
         count = len(dy)
         _, back = self._graphs(count)
         own = self.trace.part(slice(0, count))

@@ -1,4 +1,4 @@
-"""The steps of `recurrence.InTorch` with a Triton kernel each way; a program works on one drawing.
+"""The steps of `lstm_torch` with a Triton kernel each way; a program works on one drawing.
 
 B batch, T step, H hidden; gates are in the order input, forget, candidate, output.
 """
@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from doodlelib.recurrence import EPSILON, Affine, Trace
+from doodlelib.lstm_trace import EPSILON, Affine, Trace
 
 WARPS = 4
 
@@ -16,7 +16,7 @@ WARPS = 4
 def forward(
     projected: Tensor, product: Tensor, affine: Affine, keep: Tensor, trace: Trace, y: Tensor
 ) -> None:
-    """See `InTorch.forward`."""
+    """See `lstm_torch.forward`."""
     total = torch.empty_like(projected[0])
     for t in range(len(projected)):
         torch.addmm(projected[t], trace.before[t], product.t(), out=total)
@@ -45,7 +45,7 @@ def backward(
     d_gates: Tensor,
     d_affine: Affine,
 ) -> None:
-    """See `InTorch.backward`."""
+    """See `lstm_torch.backward`."""
     d_active = torch.empty_like(trace.gates)  # gradients behind the norms
     d_cell, normed_cell = torch.empty_like(dy), torch.empty_like(dy)
     for t in reversed(range(len(dy))):
@@ -118,7 +118,7 @@ def _forward(
             x, factor = _standardise(x, inside, SIZE, EPS)
             tl.store(rstd + 4 * b + k, factor)
         tl.store(gates + own, x, mask=inside)
-        active = active + (_shift(x, gain, bias, k * SIZE + column, inside, NORM),)
+        active = active + (_shift(x, gain, bias, k * SIZE + column, inside, NORM),)  # noqa: RUF005
     candidate = _tanh(active[2])
     if KEEP:
         candidate *= tl.load(keep + at, mask=inside, other=0.0)
@@ -166,8 +166,8 @@ def _backward(
     active = ()
     for k in tl.static_range(4):
         x = tl.load(gates + (4 * b + k) * SIZE + column, mask=inside, other=0.0)
-        normed = normed + (x,)
-        active = active + (_shift(x, gain, bias, k * SIZE + column, inside, NORM),)
+        normed = normed + (x,)  # noqa: RUF005 - Triton knows no stars
+        active = active + (_shift(x, gain, bias, k * SIZE + column, inside, NORM),)  # noqa: RUF005
     i, f, o = tl.sigmoid(active[0]), tl.sigmoid(active[1]), tl.sigmoid(active[3])
     g = _tanh(active[2])
     c = tl.load(cell + at, mask=inside, other=0.0)

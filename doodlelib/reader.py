@@ -39,6 +39,7 @@ class Reader(nn.Module):
         self.size = (
             2 * config.enc_hidden_size + config.dec_hidden_size + SURPRISE + config.latent_size
         )
+        self.train()
 
     @classmethod
     def of(cls, vae: SketchNet) -> Self:

@@ -23,9 +23,9 @@ from doodlelib.inputs import INPUTS, Place, inputs
 from doodlelib.kernels import kernel
 from doodlelib.lstm import FusedLayer, NormLayer, State
 from doodlelib.lstm_step import advance
+from doodlelib.lstm_trace import Affine
 from doodlelib.mdn import LEAST_SQUARE, MAX_LOG, MAX_RHO, MAX_TIME, PARAMETERS
 from doodlelib.network import PEN_EVENTS, SketchNet
-from doodlelib.recurrence import Affine
 from doodlelib.steps import START, Steps
 from doodlelib.strokes import BOX, DT, END, LIFTED, PEN_COLUMNS
 

@@ -11,6 +11,7 @@ import torch
 from doodlelib import checkpoint, quickdraw
 from doodlelib.cnn import DoodleCNN
 from doodlelib.config import CNNConfig, RetimeConfig, VAEConfig, read_config
+from doodlelib.reader import Reader
 from doodlelib.retime import Retimer
 from doodlelib.strokes import Scale, duration
 from doodlelib.vae import SketchVAE
@@ -52,13 +53,20 @@ def test_shipped_classifiers_go_by_name() -> None:
         checkpoint.load_cnn("trained_none")
 
 
-def make_retimer() -> Retimer:
+def make_retimer(*, reads: bool = False) -> Retimer:
     config = read_config(RetimeConfig, hidden_size=8, num_modes=2)
-    return Retimer(config, words=["cat"], scale=SCALE, simplification=SIMPLIFICATION)
+    known = {"words": ["cat"], "scale": SCALE, "simplification": SIMPLIFICATION}
+    return Retimer(config, **known, reader=Reader.of(make_vae()) if reads else None)
 
 
-def test_a_retimer_comes_back_whole_and_with_the_vae_of_its_run(tmp_path: Path) -> None:
-    retimer, drawing = make_retimer().eval(), [[[0, 90, 255], [0, 40, 9]], [[9, 9], [9, 80]]]
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_retimer_comes_back_whole_and_with_the_vae_of_its_run(
+    reads: bool, tmp_path: Path
+) -> None:
+    retimer, drawing = (
+        make_retimer(reads=reads).eval(),
+        [[[0, 90, 255], [0, 40, 9]], [[9, 9], [9, 80]]],
+    )
     path = checkpoint.save(tmp_path / checkpoint.RETIMER, retimer)
     again = checkpoint.load_retimer(path)
     assert again.config == retimer.config
@@ -171,3 +179,14 @@ def test_retimers_join(tmp_path: Path) -> None:
         checkpoint.join([tmp_path / "0.pt", tmp_path / "2.pt"])
     with pytest.raises(ValueError, match="no checkpoints"):
         checkpoint.join([])
+
+
+def test_retimers_that_join_read_alike(tmp_path: Path) -> None:
+    paths = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        retimer = make_retimer(reads=True)
+        paths.append(checkpoint.save(tmp_path / f"{len(paths)}.pt", retimer))
+    assert len(checkpoint.join(paths[:2]).members) == 2
+    with pytest.raises(ValueError, match="different data or sizes"):
+        checkpoint.join(paths[1:])

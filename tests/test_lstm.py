@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from doodlelib import recurrence
+from doodlelib import lstm_torch, recurrence
 from doodlelib.lstm import BiLSTM, Dropout, FusedLayer, NormLayer, make_layer
+from doodlelib.lstm_trace import Affine, new_trace
 
 
 def zeros(batch: int, hidden: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,9 +59,9 @@ class Again:
         self.replay = work
 
 
-def in_torch(like: torch.Tensor) -> type:
+def in_torch(like: torch.Tensor) -> ModuleType:
     """The steps as they are done on any other device."""
-    return recurrence.InTorch
+    return lstm_torch
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -120,7 +122,7 @@ def steps_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
             return pytest.importorskip("doodlelib.lstm_triton", reason="no Triton for this system")
         from doodlelib import lstm_gpu
 
-        monkeypatch.setattr(lstm_gpu, "engine", recurrence.InTorch)
+        monkeypatch.setattr(lstm_gpu, "engine", lstm_torch)
         monkeypatch.setattr(lstm_gpu, "_capture", Again)
         lstm_gpu._for_shapes.cache_clear()
         return lstm_gpu
@@ -138,16 +140,16 @@ def test_the_steps_of_a_gpu_equal_those_in_torch(
     wide, narrow = norm * 4 * size, norm * size
     random = partial(torch.randn, dtype=torch.float64)
     product, projected = random(4 * size, size) / 3, random(steps, batch, 4 * size)
-    affine = recurrence.Affine(random(4 * size), random(wide), random(narrow), random(narrow))
+    affine = Affine(random(4 * size), random(wide), random(narrow), random(narrow))
     keep, dy = random(steps * drops, batch, size), random(steps, batch, size)
     first, last = random(2, batch, size), random(2, batch, size)
     found = []
-    for engine in (recurrence.InTorch, steps_of(name)):
-        trace, y = recurrence.new_trace(steps, product=product, state=first[0]), dy.clone()
+    for engine in (lstm_torch, steps_of(name)):
+        trace, y = new_trace(steps, product=product, state=first[0]), dy.clone()
         trace.cells[0], trace.before[0] = first
         engine.forward(projected, product, affine, keep, trace, y)
         (dh, dc), d_gates = last.clone(), torch.full_like(projected, torch.nan)
-        d_affine = recurrence.Affine(*map(torch.ones_like, affine))  # is added to
+        d_affine = Affine(*map(torch.ones_like, affine))  # is added to
         engine.backward(dy, dh, dc, product, affine, keep, trace, d_gates, d_affine)
         found.append([y, *trace[:-1], dh, dc, d_gates, *d_affine, *trace[3:][:norm]])
     for got, wanted in zip(*found, strict=True):

@@ -1,5 +1,7 @@
 """The retimer: its density against its samples, time hidden, and that it learns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from scipy import stats
 from doodlelib import mdn
 from doodlelib.batches import StrokeBatch, collate_drawings
 from doodlelib.config import RetimeConfig, VAEConfig, read_config
+from doodlelib.reader import Reader
 from doodlelib.retime import Retimer
 from doodlelib.sample import make_drawings
 from doodlelib.simplify import simplify
@@ -19,11 +22,26 @@ SCALE = Scale(30.0, 4.4, 0.8, 6.0, 0.8)
 DRAWINGS = [simplify(record.drawing, **SIMPLIFICATION) for record in make_drawings("cat", n=12)]
 
 
-@pytest.fixture
-def retimer() -> Retimer:
+def make_reader(*, words: bool = True) -> Reader:
+    torch.manual_seed(1)
+    config = read_config(
+        VAEConfig,
+        latent_size=4,
+        enc_hidden_size=6,
+        dec_hidden_size=8,
+        num_gmm_modes=2,
+        class_conditioning=words,
+    )
+    known = {"scale": SCALE, "simplification": SIMPLIFICATION}
+    return Reader.of(SketchVAE(config, words=["cat", "dog"], **known))
+
+
+@pytest.fixture(params=["alone", "with a reader"])
+def retimer(request: pytest.FixtureRequest) -> Retimer:
+    reader = make_reader() if request.param == "with a reader" else None
     torch.manual_seed(0)
     config = read_config(RetimeConfig, members=2, hidden_size=24, num_modes=3, dropout=0.0)
-    net = Retimer(config, words=["cat"], scale=SCALE, simplification=SIMPLIFICATION)
+    net = Retimer(config, words=["cat"], scale=SCALE, simplification=SIMPLIFICATION, reader=reader)
     return net.eval()
 
 
@@ -74,6 +92,7 @@ def test_members_learn_apart_and_predict_together(retimer: Retimer) -> None:
             words=["cat"],
             scale=SCALE,
             simplification=SIMPLIFICATION,
+            reader=retimer.reader,
         )
         one.members[0].load_state_dict(member.state_dict())
         alone.append(one.eval().log_prob(rows, batch.lengths))
@@ -181,3 +200,48 @@ def test_a_vae_without_a_retimer_says_what_to_do(retimer: Retimer) -> None:
         retimer.retime(DRAWINGS[0], seed=1)
     )
     assert not any(name.startswith("retimer") for name in vae.state_dict())
+
+
+@pytest.mark.parametrize("words", [True, False])
+def test_a_reader_sees_what_the_vae_does(words: bool) -> None:
+    reader, batch = make_reader(words=words), batch_of(DRAWINGS[:3])
+    rows = batch.rows[:, 1:-1]
+    read = reader.train()(rows, batch.lengths)
+    assert read.shape == (*rows.shape[:2], reader.size)
+    assert not read.requires_grad
+    net = reader.net
+    z, _ = net.posterior(batch, see_time=torch.zeros_like(batch.timed))
+    unknown = torch.full_like(batch.words, net.unknown_word)
+    nats = net.step_nats(replace(batch, words=unknown, timed=torch.zeros_like(batch.timed)), z)
+    number = torch.arange(1, rows.shape[1])
+    own = number < batch.lengths[:, None]
+    surprise = read[:, 1:, -6:-4] * 5  # before the four numbers of z
+    for got, wanted in zip(surprise.unbind(-1), (nats.pen, nats.position), strict=True):
+        torch.testing.assert_close(got[own], wanted[:, :-1][own].clamp(-10, 5))
+    torch.testing.assert_close(read[:, 0, -4:], z)
+
+
+def test_a_reader_looks_at_no_time() -> None:
+    reader, batch = make_reader(), batch_of(DRAWINGS[:2])
+    rows = batch.rows[:, 1:-1]
+    changed = rows.clone()
+    changed[..., DT] += torch.randn(rows.shape[:2])
+    torch.testing.assert_close(
+        reader(rows, batch.lengths), reader(changed, batch.lengths), rtol=0, atol=0
+    )
+
+
+def test_a_reader_does_not_learn() -> None:
+    reader, batch = make_reader(), batch_of(DRAWINGS)
+    config = read_config(RetimeConfig, hidden_size=8, num_modes=2)
+    net = Retimer(config, words=["cat"], scale=SCALE, simplification={}, reader=reader).train()
+    optimizer = net.make_optimizer()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    net.loss(batch, step=0)[0].backward()
+    optimizer.step()
+    changed = {
+        name.split(".")[0]
+        for name, value in net.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    assert changed == {"members"}
