@@ -268,7 +268,7 @@ def main() -> None:
         one.add_argument("store", type=Path)
         one.add_argument("folder", type=Path)
         one.add_argument("--seed", type=int, default=0)
-        one.add_argument("--device", default="cpu")
+        one.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
         one.set_defaults(do=run)
         if name == "train":
             one.add_argument("--per-word", type=int)

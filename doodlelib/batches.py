@@ -25,7 +25,7 @@ from doodlelib.strokes import (
 )
 
 RDP_EPSILON = 2.0  # px, as that of the published simplified drawings
-PADDED = 8
+PADDED = 8  # steps
 BUCKET = 50  # batches: within so many, shuffled, drawings are sorted by length
 
 

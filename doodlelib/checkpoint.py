@@ -20,9 +20,9 @@ from doodlelib.simplify import simplify
 from doodlelib.strokes import Scale
 from doodlelib.vae import SketchVAE
 
-FORMAT_VERSION = 3
 Model = TypeVar("Model", SketchVAE, DoodleCNN, Retimer)
 KINDS: dict[type, str] = {SketchVAE: "rnn", DoodleCNN: "cnn", Retimer: "retime"}
+FORMATS: dict[type, int] = {SketchVAE: 3, DoodleCNN: 3, Retimer: 4}  # version of each one's files
 CONFIGS: dict[type, Any] = {SketchVAE: VAEConfig, DoodleCNN: CNNConfig, Retimer: RetimeConfig}
 RETIMER = "DoodleRetime_best.pt"  # in the folder of a run
 
@@ -48,7 +48,7 @@ def save(
         if not value.isfinite().all():
             raise FloatingPointError(f"{name} is not finite, so that {path} is not written")
     contents: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMATS[type(model)],
         "kind": KINDS[type(model)],
         "config": dataclasses.asdict(model.config),
         "words": model.words,
@@ -85,13 +85,13 @@ def read(
     contents = archive.load(path)
     if not isinstance(contents, dict) or "format_version" not in contents:
         raise ValueError(f"{path} is not a checkpoint of this project")
-    if contents["format_version"] != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format {contents['format_version']}, this version reads {FORMAT_VERSION}: "
-            "train it anew, or use the version of this project that wrote it"
-        )
     if contents.get("kind") != KINDS[kind]:
         raise ValueError(f"{path} holds a model of kind {contents.get('kind')}, not {KINDS[kind]}")
+    if contents["format_version"] != FORMATS[kind]:
+        raise ValueError(
+            f"{path} has format {contents['format_version']}, this version reads {FORMATS[kind]}: "
+            "train it anew, or use the version of this project that wrote it"
+        )
     try:
         with torch.device("meta"):  # takes no memory, whatever sizes the file asks for
             model = _build(kind, contents)
@@ -170,8 +170,11 @@ def average(paths: Sequence[str | Path], kind: type[Model]) -> Model:
     shapes = {tuple(weight.shape for weight in model.parameters()) for model in models}
     if len(shapes) > 1:
         raise ValueError(f"checkpoints of different sizes: {', '.join(map(str, paths))}")
+    if len({_digest(getattr(model, "reader", None)) for model in models}) > 1:
+        raise ValueError(f"retimers with different readers: {', '.join(map(str, paths))}")
     for same in zip(*(model.parameters() for model in models), strict=True):
-        same[-1].copy_(torch.stack(list(same)).mean(0))
+        if same[-1].requires_grad:
+            same[-1].copy_(torch.stack(list(same)).mean(0))
     return models[-1]
 
 
@@ -192,6 +195,7 @@ def join(paths: Sequence[str | Path]) -> Retimer:
         (
             one.config.hidden_size,
             one.config.num_modes,
+            one.config.read_size,
             _digest(one.reader),
             *one.words,
             *(f"{value:.6g}" for value in vars(one.scale).values()),

@@ -55,19 +55,22 @@ class Gradients:
     ) -> None:
         self.loss_of, self.optimizer, self.device, self.half = loss_of, optimizer, device, half
         self.capturing = device.type == "cuda" and ranks.count() == 1
-        self.captured: dict[tuple, Captured | None] = {}  # None: met once
+        self.captured: dict[tuple, Captured | None] = {}  # by shape, which are few; None: met once
 
     def of(self, batch: Batch, *, step: int) -> tuple[Tensor, Sums]:
-        """The loss, without its graph, and its figures, until the next call.
+        """The loss, without its graph, and its figures; both hold until the next call.
 
         Args:
             batch: On any device.
-            step: Of the optimiser.
+            step: Of the optimiser; on a GPU the loss is given it as a tensor.
         """
-        if not self.capturing:
-            self.optimizer.zero_grad(set_to_none=True)
-            return self._work(batch.to(self.device), step)
-        batch = batch.padded()
+        if self.capturing:
+            with torch.cuda.device(self.device):
+                return self._of_shape(batch.padded(), step)
+        self.optimizer.zero_grad(set_to_none=True)
+        return self._work(batch.to(self.device), step)
+
+    def _of_shape(self, batch: Batch, step: int) -> tuple[Tensor, Sums]:
         shape = tuple(tuple(values.shape) for values in vars(batch).values())
         if shape not in self.captured:
             self.captured[shape] = None
@@ -93,10 +96,16 @@ class Gradients:
         batch, step = batch.to(self.device), torch.zeros((), device=self.device)
         graph = torch.cuda.CUDAGraph()
         pool = next((one.graph.pool() for one in self.captured.values() if one), None)
-        with torch.cuda.graph(graph, pool=pool):
-            # into the same gradients, whichever graph is replayed
-            self.optimizer.zero_grad(set_to_none=False)
-            loss, figures = self._work(batch, step)
+        try:
+            with torch.cuda.graph(graph, pool=pool):
+                # into the same gradients, whichever graph is replayed
+                self.optimizer.zero_grad(set_to_none=False)
+                loss, figures = self._work(batch, step)
+        except RuntimeError as error:
+            raise RuntimeError(
+                "a training step cannot be captured as a CUDA graph: something in the model's loss "
+                f"waits for the GPU (.item(), a boolean index, a check), see: {error}"
+            ) from error
         return Captured(graph, batch, step, loss, figures)
 
 

@@ -4,25 +4,28 @@ PyTorch's own functions carry every array of a step through memory a dozen times
 in the cache. `lstm_torch` has the same step in PyTorch, and the tests hold this one to it. Arrays
 of bfloat16, which NumPy does not have, come and go as int16 of the same bits.
 
-B batch, H hidden; gates lie in the order input, forget, candidate, output.
+B batch, H hidden; gates lie in the order input, forget, candidate, output. `kept` is the factor of
+a row's candidate; empty: 1. Rows are arrays of their own: those unpacked from an array of rows are
+strided to Numba, and loops over them ten times slower.
 """
 
+import math
+
+import numba
 import numpy as np
 
-from doodlelib.lstm_rows import (
-    activate,
-    fast,
-    gather,
-    read,
-    shift,
-    standardise,
-    tanh,
-    unscale,
-    write,
-)
+from doodlelib.kernels import kernel
+from doodlelib.lstm_trace import EPSILON
+
+# Sums may be taken in any order; but a NaN stays one, since `train.fit` looks for it.
+_FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 
-@fast
+def _fast(function):
+    return kernel(function, fastmath=_FAST)
+
+
+@_fast
 def forward(t, total, affine, keep, trace, y):
     """Step `t`: from the products of its gates to its cell and output.
 
@@ -39,21 +42,20 @@ def forward(t, total, affine, keep, trace, y):
     shared = wide.view(np.float32)
     active, keep_all = np.empty(4 * size, y.dtype), np.empty(0, y.dtype)
     for b in range(len(total)):
-        read(total[b], wide, shared, trace.gates[t, b])
+        _read(total[b], wide, shared, trace.gates[t, b])
         kept = keep[t, b] if len(keep) else keep_all
         cell, shown = trace.cells[t + 1, b], y[t, b]
         _gates(trace.gates[t, b], affine, trace.rstd[t, b], active)
         _through(active, affine, kept, trace.cells[t, b], cell, shown)
-        write(shown, wide, shared, trace.before[t + 1, b])
+        _write(shown, wide, shared, trace.before[t + 1, b])
 
 
-@fast
-def advance(total, affine, cell, h):
+@_fast
+def advance(total, affine, cell, h):  # noqa: D417
     """The same without a trace, for drawing: `cell` goes on in place, `h` is written.
 
     Args:
-        total: (B, 4 H) input's and recurrent share of the gates, of the products' type.
-        affine: `lstm_trace.Affine`.
+        total, affine: See `forward`.
         cell: (B, H).
         h: (B, H), of the products' type.
     """
@@ -63,14 +65,14 @@ def advance(total, affine, cell, h):
     gates, shown = np.empty(4 * size, cell.dtype), np.empty(size, cell.dtype)
     rstd, keep_all = np.empty(4, cell.dtype), np.empty(0, cell.dtype)
     for b in range(len(cell)):
-        read(total[b], wide, shared, gates)
+        _read(total[b], wide, shared, gates)
         _gates(gates, affine, rstd, gates)
         _through(gates, affine, keep_all, cell[b], cell[b], shown)
-        write(shown, wide, shared, h[b])
+        _write(shown, wide, shared, h[b])
 
 
-@fast
-def backward(t, dy, dh, dc, affine, keep, trace, d_gates, d_affine):
+@_fast
+def backward(t, dy, dh, dc, affine, keep, trace, d_gates, d_affine):  # noqa: D417
     """Step `t` the other way.
 
     Args:
@@ -78,9 +80,7 @@ def backward(t, dy, dh, dc, affine, keep, trace, d_gates, d_affine):
         dy: (T, B, H) gradients of the outputs.
         dh: (B, H) gradient of the step's output by way of the next step, of the products' type.
         dc: (B, H) gradient of the step's cell by way of the next step; then of the cell before.
-        affine: See `forward`.
-        keep: See `forward`.
-        trace: See `forward`.
+        affine, keep, trace: See `forward`.
         d_gates: (T, B, 4 H) gets the gradient of the step's products.
         d_affine: `lstm_trace.Affine` whose gradients are added to.
     """
@@ -94,33 +94,33 @@ def backward(t, dy, dh, dc, affine, keep, trace, d_gates, d_affine):
     rstd = dc.dtype.type(1)
     for b in range(len(dc)):
         gates, cell = trace.gates[t, b], trace.cells[t + 1, b]
-        shift(gates, affine.gain, affine.bias, active)
-        activate(active)
+        _shift(gates, affine.gain, affine.bias, active)
+        _activate(active)
         if len(affine.cell_gain):
-            rstd = standardise(cell, normed)
-            shift(normed, affine.cell_gain, affine.cell_bias, shown)
+            rstd = _standardise(cell, normed)
+            _shift(normed, affine.cell_gain, affine.cell_bias, shown)
         else:
             shown[:] = cell
-        tanh(shown)
-        read(dh[b], wide, shared, dh_row)
+        _tanh(shown)
+        _read(dh[b], wide, shared, dh_row)
         _open(dh_row, dy[t, b], active[3 * size :], shown, d_shown, d_active[3 * size :])
         if len(affine.cell_gain):
-            gather(d_shown, normed, d_affine.cell_gain, d_affine.cell_bias)
-            unscale(d_shown, affine.cell_gain, normed, rstd)
+            _gather(d_shown, normed, d_affine.cell_gain, d_affine.cell_bias)
+            _unscale(d_shown, affine.cell_gain, normed, rstd)
         kept = keep[t, b] if len(keep) else keep_all
         _share(d_shown, kept, trace.cells[t, b], active, dc[b], d_active)
         if len(affine.gain):
-            gather(d_active, gates, d_affine.gain, d_affine.bias)
+            _gather(d_active, gates, d_affine.gain, d_affine.bias)
             for k in range(4):
                 own = slice(k * size, (k + 1) * size)
-                unscale(d_active[own], affine.gain[own], gates[own], trace.rstd[t, b, k])
+                _unscale(d_active[own], affine.gain[own], gates[own], trace.rstd[t, b, k])
         else:
             for k in range(4 * size):
                 d_affine.bias[k] += d_active[k]
-        write(d_active, wide, shared, d_gates[t, b])
+        _write(d_active, wide, shared, d_gates[t, b])
 
 
-@fast
+@_fast
 def _open(dh, dy, o, shown, d_shown, d_o):
     """Through the output gate: from a row's gradient to those of what it shows and of the gate."""
     one = dh.dtype.type(1)
@@ -130,17 +130,11 @@ def _open(dh, dy, o, shown, d_shown, d_o):
         d_shown[k] = total * o[k] * (one - shown[k] * shown[k])
 
 
-@fast
+@_fast
 def _share(d_cell, kept, before, active, dc, d_active):
     """From a row's gradient of the cell to those of the other gates and, in `dc`, the cell before.
 
-    Args:
-        d_cell: (H), by way of the output; that by way of the next step is in `dc`.
-        kept: (H) factor of the candidate; empty: 1.
-        before: (H) cell.
-        active: (4 H) gates.
-        dc: (H).
-        d_active: (4 H).
+    `d_cell` is that by way of the output; that by way of the next step is in `dc`.
     """
     # parts of their own: only indices that cannot be negative are vectorised
     size, one = len(dc), dc.dtype.type(1)
@@ -158,44 +152,24 @@ def _share(d_cell, kept, before, active, dc, d_active):
             d_g[k] *= kept[k]
 
 
-@fast
+@_fast
 def _gates(gates, affine, rstd, active):
-    """Standardise `gates` where there is layer norm, and write the gates as they act.
-
-    Args:
-        gates: (4 H) of one drawing; may be `active`.
-        affine: `lstm_trace.Affine`.
-        rstd: (4) gets the factors.
-        active: (4 H).
-    """
+    """Standardise a row of `gates`, where there is layer norm, and write it as it acts."""
     size = len(gates) // 4
     if len(affine.gain):
         for k in range(4):
             own = gates[k * size : (k + 1) * size]
-            rstd[k] = standardise(own, own)
-    shift(gates, affine.gain, affine.bias, active)
-    activate(active)
+            rstd[k] = _standardise(own, own)
+    _shift(gates, affine.gain, affine.bias, active)
+    _activate(active)
 
 
-@fast
+@_fast
 def _through(active, affine, kept, before, cell, shown):
-    """From the gates and the cell `before` to the new `cell` and, in `shown`, the output.
-
-    Args:
-        active: (4 H) of `_gates`.
-        affine: `lstm_trace.Affine`.
-        kept: (H) factor of the candidate; empty: 1.
-        before: (H); may be `cell`.
-        cell: (H).
-        shown: (H).
-    """
+    """From a row of gates and the cell `before` to the new `cell` and, in `shown`, the output."""
     size = len(cell)
-    i, f, g, o = (
-        active[:size],
-        active[size : 2 * size],
-        active[2 * size : 3 * size],
-        active[3 * size :],
-    )
+    i, f = active[:size], active[size : 2 * size]
+    g, o = active[2 * size : 3 * size], active[3 * size :]
     if len(kept):
         for k in range(size):
             g[k] *= kept[k]
@@ -203,8 +177,124 @@ def _through(active, affine, kept, before, cell, shown):
         cell[k] = f[k] * before[k] + i[k] * g[k]
         shown[k] = cell[k]
     if len(affine.cell_gain):
-        standardise(cell, shown)
-        shift(shown, affine.cell_gain, affine.cell_bias, shown)
-    tanh(shown)
+        _standardise(cell, shown)
+        _shift(shown, affine.cell_gain, affine.cell_bias, shown)
+    _tanh(shown)
     for k in range(size):
         shown[k] *= o[k]
+
+
+@_fast
+def _read(source, wide, shared, out):
+    """Copy a row; int16 are the bits of bfloat16, for which `wide` and `shared` are one room."""
+    if source.itemsize == 2:
+        for k in range(len(out)):
+            wide[k] = np.int32(source[k]) << 16
+        for k in range(len(out)):
+            out[k] = shared[k]
+    else:
+        for k in range(len(out)):
+            out[k] = source[k]
+
+
+@_fast
+def _write(source, wide, shared, out):
+    """Copy a row the other way, rounded to the nearest bfloat16, ties to even."""
+    if out.itemsize == 2:
+        for k in range(len(out)):
+            shared[k] = source[k]
+        for k in range(len(out)):
+            odd = (wide[k] >> 16) & np.int32(1)
+            out[k] = (wide[k] + np.int32(0x7FFF) + odd) >> 16
+    else:
+        for k in range(len(out)):
+            out[k] = source[k]
+
+
+@_fast
+def _standardise(x, out):
+    """Write `x` with mean 0 and variance 1; the factor that made it so."""
+    mean = variance = x.dtype.type(0)
+    for k in range(len(x)):
+        mean += x[k]
+    mean /= x.dtype.type(len(x))
+    for k in range(len(x)):
+        variance += (x[k] - mean) * (x[k] - mean)
+    variance /= x.dtype.type(len(x))
+    rstd = x.dtype.type(1) / math.sqrt(variance + x.dtype.type(EPSILON))
+    for k in range(len(x)):
+        out[k] = (x[k] - mean) * rstd
+    return rstd
+
+
+@_fast
+def _shift(x, gain, bias, out):
+    """Multiply and add; no `gain`: 1."""
+    if len(gain):
+        for k in range(len(x)):
+            out[k] = x[k] * gain[k] + bias[k]
+    else:
+        for k in range(len(x)):
+            out[k] = x[k] + bias[k]
+
+
+@_fast
+def _activate(gates):
+    """In place: tanh of the candidate, sigmoid of the others."""
+    size = len(gates) // 4
+    _sigmoid(gates[: 2 * size])
+    _tanh(gates[2 * size : 3 * size])
+    _sigmoid(gates[3 * size :])
+
+
+@_fast
+def _gather(d, normed, d_gain, d_bias):
+    """Add what a row `d`, the gradient after a norm, means for the norm's gain and bias."""
+    for k in range(len(d)):
+        d_gain[k] += d[k] * normed[k]
+        d_bias[k] += d[k]
+
+
+@_fast
+def _unscale(d, gain, normed, rstd):
+    """Turn the gradient after a layer norm into the one before it, in place."""
+    mean = along = d.dtype.type(0)
+    for k in range(len(d)):
+        d[k] *= gain[k]
+        mean += d[k]
+        along += d[k] * normed[k]
+    mean /= d.dtype.type(len(d))
+    along /= d.dtype.type(len(d))
+    for k in range(len(d)):
+        d[k] = rstd * (d[k] - mean - normed[k] * along)
+
+
+@_fast
+def _tanh(x):
+    """In place; exact in float64."""
+    if x.itemsize == 8:
+        for k in range(len(x)):
+            x[k] = math.tanh(x[k])
+    else:
+        for k in range(len(x)):
+            x[k] = _tanh32(x[k])
+
+
+@_fast
+def _sigmoid(x):
+    """In place: (1 + _tanh(x / 2)) / 2."""
+    for k in range(len(x)):
+        x[k] *= np.float32(0.5)
+    _tanh(x)
+    for k in range(len(x)):
+        x[k] = np.float32(0.5) * x[k] + np.float32(0.5)
+
+
+@numba.njit(inline="always")
+def _tanh32(x):
+    """_tanh(x / 2) by seven levels of Lambert's continued fraction, then doubled; error 3e-7."""
+    half = np.float32(0.5) * (math.copysign(np.float32(9), x) if abs(x) > np.float32(9) else x)
+    y = half * half
+    p = half * (((y + np.float32(378)) * y + np.float32(17325)) * y + np.float32(135135))
+    q = ((np.float32(28) * y + np.float32(3150)) * y + np.float32(62370)) * y + np.float32(135135)
+    return np.float32(2) * p * q / (p * p + q * q)

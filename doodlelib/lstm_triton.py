@@ -1,14 +1,19 @@
 """The steps of `lstm_torch` with a Triton kernel each way; a program works on one drawing.
 
+A step takes a GPU some ten microseconds, less than a processor needs to start its product and its
+kernel: `gradients` captures whole training steps.
+
 B batch, T step, H hidden; gates are in the order input, forget, candidate, output.
 """
+
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from doodlelib.lstm_trace import EPSILON, Affine, Trace
+from doodlelib.lstm_trace import EPSILON, Affine, Trace, new_trace
 
 WARPS = 4
 
@@ -17,21 +22,22 @@ def forward(
     projected: Tensor, product: Tensor, affine: Affine, keep: Tensor, trace: Trace, y: Tensor
 ) -> None:
     """See `lstm_torch.forward`."""
-    total = torch.empty_like(projected[0])
-    for t in range(len(projected)):
-        torch.addmm(projected[t], trace.before[t], product.t(), out=total)
-        _forward[(len(total),)](
-            total,
-            *affine,
-            keep[t] if len(keep) else keep,
-            trace.cells[t],
-            trace.cells[t + 1],
-            trace.before[t + 1],
-            trace.gates[t],
-            trace.rstd[t],
-            y[t],
-            **_constants(affine, keep),
-        )
+    total, constants = torch.empty_like(projected[0]), _constants(affine, keep)
+    with _device_of(total):
+        for t in range(len(projected)):
+            torch.addmm(projected[t], trace.before[t], product.t(), out=total)
+            _forward[(len(total),)](
+                total,
+                *affine,
+                keep[t] if len(keep) else keep,
+                trace.cells[t],
+                trace.cells[t + 1],
+                trace.before[t + 1],
+                trace.gates[t],
+                trace.rstd[t],
+                y[t],
+                **constants,
+            )
 
 
 def backward(
@@ -48,29 +54,48 @@ def backward(
     """See `lstm_torch.backward`."""
     d_active = torch.empty_like(trace.gates)  # gradients behind the norms
     d_cell, normed_cell = torch.empty_like(dy), torch.empty_like(dy)
-    for t in reversed(range(len(dy))):
-        _backward[(len(dc),)](
-            dy[t],
-            dh,
-            dc,
-            *affine,
-            keep[t] if len(keep) else keep,
-            trace.cells[t],
-            trace.cells[t + 1],
-            trace.gates[t],
-            trace.rstd[t],
-            d_active[t],
-            d_cell[t],
-            normed_cell[t],
-            d_gates[t],
-            **_constants(affine, keep),
-        )
-        torch.mm(d_gates[t], product, out=dh)
+    constants = _constants(affine, keep)
+    with _device_of(dc):
+        for t in reversed(range(len(dy))):
+            _backward[(len(dc),)](
+                dy[t],
+                dh,
+                dc,
+                *affine,
+                keep[t] if len(keep) else keep,
+                trace.cells[t],
+                trace.cells[t + 1],
+                trace.gates[t],
+                trace.rstd[t],
+                d_active[t],
+                d_cell[t],
+                normed_cell[t],
+                d_gates[t],
+                **constants,
+            )
+            torch.mm(d_gates[t], product, out=dh)
     d_affine.bias.add_(d_active.sum((0, 1)))
     if len(affine.gain):
         d_affine.gain.add_((d_active * trace.gates).sum((0, 1)))
         d_affine.cell_gain.add_((d_cell * normed_cell).sum((0, 1)))
         d_affine.cell_bias.add_(d_cell.sum((0, 1)))
+
+
+def try_out() -> None:
+    """Compile and run a step on the current GPU; whatever Triton raises where it does not work."""
+    state = torch.zeros(1, 1, device="cuda")
+    product, empty = torch.zeros(4, 1, device="cuda"), state.new_empty(0)
+    trace = new_trace(1, product=product, state=state)
+    for part in trace:
+        part.zero_()
+    affine = Affine(product.new_zeros(4), empty, empty, empty)
+    projected, keep = product.new_zeros(1, 1, 4), state.new_empty(0, 1, 1)
+    forward(projected, product, affine, keep, trace, state.new_empty(1, 1, 1))
+
+
+def _device_of(like: Tensor) -> AbstractContextManager:
+    """Where kernels are launched; in Triton's interpreter nothing is."""
+    return torch.cuda.device_of(like) if like.is_cuda else nullcontext()
 
 
 def _constants(affine: Affine, keep: Tensor) -> dict[str, int | bool | float]:

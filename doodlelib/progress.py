@@ -94,7 +94,10 @@ class Progress(Generic[Model]):
             raise ValueError(f"{path} was trained on other drawings: their scale differs")
         if "optimizer" not in training:
             raise ValueError(f"{path} holds a model without the state of its training")
-        model.load_state_dict(stored.state_dict())
+        try:
+            model.load_state_dict(stored.state_dict())
+        except RuntimeError as error:  # a retimer with a reader and one without, say
+            raise ValueError(f"{path} was trained otherwise: {str(error)[:300]}") from None
         try:
             self.optimizer.load_state_dict(training["optimizer"])
             self.history = [dict(row) for row in training["history"]]

@@ -65,7 +65,7 @@ class SharedLoss(nn.Module):
         super().__init__()
         self.model: Any = model
 
-    def forward(self, batch: Any, *, step: int | None) -> tuple[Tensor, Sums]:
+    def forward(self, batch: Any, *, step: int | Tensor | None) -> tuple[Tensor, Sums]:
         """The loss, and the figures of the share, as ``model.loss`` gives them."""
         share, copies = batch, count()
         if batch.size >= count():

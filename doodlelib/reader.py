@@ -30,7 +30,7 @@ class Reader(nn.Module):
 
     Args:
         config: Of the VAE.
-        scale: Its.
+        scale: Of the rows that are read.
     """
 
     def __init__(self, config: VAEConfig, *, scale: Scale) -> None:
@@ -42,9 +42,14 @@ class Reader(nn.Module):
         self.train()
 
     @classmethod
-    def of(cls, vae: SketchNet) -> Self:
-        """With the weights of `vae`, which may be trained on without it."""
-        reader = cls(vae.config, scale=vae.scale).to(vae.device)
+    def of(cls, vae: SketchNet, *, scale: Scale) -> Self:
+        """With the weights of `vae`, which may be trained on without it.
+
+        Args:
+            vae: Trained on drawings of the same unit.
+            scale: Of the model that it reads for.
+        """
+        reader = cls(vae.config, scale=scale).to(vae.device)
         wanted = reader.net.state_dict()
         weights = {name: value for name, value in vae.state_dict().items() if name in wanted}
         weights["embed_word.weight"] = weights["embed_word.weight"][-1:]  # of no word

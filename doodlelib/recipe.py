@@ -55,10 +55,11 @@ def make_model(
 ) -> Any:
     """The sketch VAE or the retimer that `config` describes, for a store, with new weights.
 
-    A retimer is told what `reader`, trained on drawings of the same scale, sees in a shape.
+    A retimer is told what `reader`, trained on drawings of the same scale, sees in a shape; a
+    resumed one goes on with the reader of its checkpoint.
 
     Raises:
-        ValueError: The reader's scale is another.
+        ValueError: The reader's scale is another, or a VAE is given one.
     """
     described, split = read_store(store)["settings"], load_split(store)
     known: dict[str, Any] = {
@@ -68,14 +69,17 @@ def make_model(
     }
     torch.manual_seed(seed)
     is_vae = isinstance(config, VAEConfig)
+    if is_vae and reader:
+        raise ValueError("a sketch VAE takes no reader; it can be one, for a retimer")
     if is_vae:
         return SketchVAE(config, **known)
     if reader and not math.isclose(reader.scale.xy, split.scale.xy, rel_tol=1e-4):
         raise ValueError(
             f"the reader's unit is {reader.scale.xy} px, that of {store} {split.scale.xy}: it was "
-            "trained on other drawings"
+            "trained on other drawings; take the VAE that was trained on this store"
         )
-    return Retimer(config, **known, reader=Reader.of(reader) if reader else None)
+    made = Reader.of(reader, scale=split.scale) if reader else None
+    return Retimer(config, **known, reader=made)
 
 
 def loaders(
@@ -96,6 +100,19 @@ def remember_in(path: Path, split: Split, *, seed: int = 0) -> None:
     vae, training = checkpoint.read(path, SketchVAE)
     remember(vae, split, seed=seed)
     checkpoint.save(path, vae, training=training)
+
+
+def calibrate_in(path: Path, split: Split) -> None:
+    """`Retimer.calibrate` in a checkpoint, which is written anew.
+
+    Args:
+        path: Of the checkpoint.
+        split: That no training saw; where none of its drawings has a time, nothing is done.
+    """
+    retimer, training = checkpoint.read(path, Retimer)
+    if (split.timed & (split.lengths <= retimer.config.max_seq_len)).any():
+        retimer.calibrate(batches(split, retimer.config, seed=0, epoch=None).load())
+        checkpoint.save(path, retimer, training=training)
 
 
 @torch.no_grad()

@@ -2,11 +2,14 @@
 
 Autograd would add up the gradient of the recurrent weights step by step; here it is one matrix
 product over all steps. What a step does beside its product is compiled: by Numba on a CPU
-(`lstm_cpu`), by Triton on a GPU (`lstm_gpu`); `lstm_torch` says the same in PyTorch.
+(`lstm_cpu`), by Triton on an NVIDIA GPU (`lstm_triton`); `lstm_torch` says the same in PyTorch.
 
 B batch, T step, H hidden; gates are in the order input, forget, candidate, output.
 """
 
+import subprocess
+import warnings
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -87,8 +90,20 @@ def steps_on(like: Tensor) -> ModuleType:
         from doodlelib import lstm_cpu  # imports Numba, which takes a while
 
         return lstm_cpu
-    if like.device.type == "cuda":
-        from doodlelib import lstm_gpu  # imports Triton, where there is one
+    return _on_gpu() if like.device.type == "cuda" else lstm_torch
 
-        return lstm_gpu
-    return lstm_torch
+
+@lru_cache
+def _on_gpu() -> ModuleType:
+    """In Triton where it works; it is not for every system, and needs a C compiler."""
+    try:
+        from doodlelib import lstm_triton
+
+        lstm_triton.try_out()
+    except (ImportError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        warnings.warn(
+            f"Triton does not work here, so LSTM steps take longer: {str(error)[:200]}",
+            stacklevel=2,
+        )
+        return lstm_torch
+    return lstm_triton

@@ -3,8 +3,8 @@
 A bidirectional LSTM reads the shape; a second LSTM goes through the moves in order, is told the
 times so far as well, and says with a mixture of log-normals how long the next move takes. Both are
 told what a sketch VAE, where there is one, sees in the shape (`reader`). Timed drawings are few,
-and several such networks together foresee better than each: they learn apart, and what is predicted
-is the mixture of what they predict.
+and several such networks together foresee better than each: they learn apart, each looks at a
+drawing and at its mirror image, and what is predicted is the mixture of all that they predict.
 
 B drawing, T row, M mixture component, K pen kind (drawn, lifted).
 
@@ -13,7 +13,7 @@ Lakshminarayanan et al. 2017 (arXiv 1612.01474), sec. 2.4; the rest is new here.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from doodlelib import mdn
 from doodlelib.batches import StrokeBatch, collate_drawings
 from doodlelib.config import RetimeConfig
 from doodlelib.inputs import inputs, origin
+from doodlelib.lstm import State
 from doodlelib.ranks import Sums
 from doodlelib.reader import Reader
 from doodlelib.simplify import simplify
@@ -40,7 +41,9 @@ from doodlelib.strokes import (
     to_stroke4,
     without_time,
 )
-from doodlelib.timenet import TimeNet
+from doodlelib.timenet import Mixture, TimeNet
+
+SPREADS = 0.5, 2.0  # between which `calibrate` looks
 
 
 class Retimer(nn.Module):
@@ -52,7 +55,12 @@ class Retimer(nn.Module):
         scale: The training split's.
         simplification: Keyword arguments of `simplify.simplify` in its training data.
         reader: Of a VAE of the same scale; its weights become a part of these.
+
+    Attributes:
+        pause_spread: Factor of the standard deviations of pauses' log times; see `calibrate`.
     """
+
+    pause_spread: Tensor
 
     def __init__(
         self,
@@ -67,6 +75,7 @@ class Retimer(nn.Module):
         self.config, self.words, self.scale = config, list(words), scale
         self.simplification = dict(simplification)
         self.reader = reader
+        self.register_buffer("pause_spread", torch.ones(()))
         read = reader.size if reader else 0
         self.members: Any = nn.ModuleList(TimeNet(config, read=read) for _ in range(config.members))
 
@@ -92,11 +101,12 @@ class Retimer(nn.Module):
             raise ValueError(f"temperature must be >= 0, not {temperature}")
         shape = to_stroke4(simplify(without_time(drawing), **self.simplification))
         batch = collate_drawings([shape], words=np.zeros(1, dtype=int), scale=self.scale)
-        rows = batch.rows[:, 1:-1].to(self.device)
+        batch = batch.to(self.device)
+        rows = batch.rows[:, 1:-1]
         generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
         times = self.sample(rows, batch.lengths, temperature=temperature, generator=generator)
-        batch.rows[:, 1:-1, DT] = times.cpu()
-        return from_stroke4(from_stroke6(batch.rows[0].numpy(), scale=self.scale))
+        batch.rows[:, 1:-1, DT] = times
+        return from_stroke4(from_stroke6(batch.rows[0].numpy(force=True), scale=self.scale))
 
     def loss(self, batch: StrokeBatch, *, step: int | Tensor | None) -> tuple[Tensor, Sums]:
         """Mean negative log-likelihood of the times of timed drawings, and its parts in nats.
@@ -140,17 +150,18 @@ class Retimer(nn.Module):
     ) -> Float[Tensor, "B T-1"]:
         """Log density of the standardised log time of each row but the first, in nats.
 
-        In training the mean of the members' log densities, so that each learns as if alone.
+        In training the mean of the members' log densities, so that each learns as if alone, from
+        the drawing as it is.
 
         Args:
             rows: stroke-6 in model units, without the start row.
             lengths: Points of each drawing; what is said of rows behind them is of no use.
         """
-        own, past, read = self._own(rows), self._past(rows[:, :-1]), self._read(rows, lengths)
-        each = []
-        for member in self.members:
-            seen = member.see(own, read, lengths)[:, 1:]
-            (logits, mean, std), _ = member(seen, past, rows[:, 1:], member.first_states(rows))
+        past, each = self._past(rows[:, :-1]), []
+        for member, seen in self._see(rows, lengths):
+            (logits, mean, std), _ = self._predict(
+                member, seen[:, 1:], past, rows[:, 1:], member.first_states(rows)
+            )
             # unchecked: a check asks the GPU for its answer and waits
             mixture = MixtureSameFamily(
                 Categorical(logits=logits, validate_args=False),
@@ -182,16 +193,15 @@ class Retimer(nn.Module):
             generator: Source of randomness, on the rows' device.
         """
         self.eval()
-        own, read, rows = self._own(rows), self._read(rows, lengths), rows.clone()
-        seen = [member.see(own, read, lengths) for member in self.members]
-        states = [member.first_states(rows) for member in self.members]
+        looks, rows = self._see(rows, lengths), rows.clone()
+        states = [member.first_states(rows) for member, _ in looks]
         rows[..., DT] = 0
         for step in range(1, rows.shape[1]):
             now, past = slice(step, step + 1), self._past(rows[:, :step])[:, -1:]
             mixtures = []
-            for number, member in enumerate(self.members):
-                mixture, states[number] = member(
-                    seen[number][:, now], past, rows[:, now], states[number]
+            for number, (member, seen) in enumerate(looks):
+                mixture, states[number] = self._predict(
+                    member, seen[:, now], past, rows[:, now], states[number]
                 )
                 mixtures.append(mixture)
             logits, mean, std = (
@@ -215,8 +225,55 @@ class Retimer(nn.Module):
         mean = (kinds * rows[..., DT, None]).cumsum(dim=1) / count.clamp(min=1)
         return torch.cat([rows[..., DT, None], mean, (count > 0).to(rows.dtype)], dim=-1)
 
-    def _read(self, rows: Tensor, lengths: Tensor) -> Float[Tensor, "B T R"] | None:
-        return self.reader(rows, lengths) if self.reader else None
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[StrokeBatch]) -> float:
+        """Set the spread under which the pauses of `batches` are likeliest, and tell it.
+
+        There are few pauses to learn from, and the networks become surer of them than they are
+        right.
+
+        Args:
+            batches: Of drawings held out from training.
+
+            Where none of them has a pause, nothing changes.
+
+        Source: Guo et al. 2017 (arXiv 1706.04599), sec. 4.2, for a scale instead of logits.
+        """
+        from scipy.optimize import minimize_scalar
+
+        self.eval()
+        held_out = [batch.to(self.device) for batch in batches]
+
+        def cost(log: float) -> float:
+            self.pause_spread.fill_(math.exp(log))
+            parts = [self.step_nats(batch) for batch in held_out]
+            return -torch.cat([nats[is_pause] for nats, _, is_pause in parts]).sum().item()
+
+        bounds = tuple(map(math.log, SPREADS))
+        if any(self.step_nats(batch)[2].any() for batch in held_out):
+            cost(minimize_scalar(cost, bounds=bounds, options={"xatol": 0.01}).x)
+        return self.pause_spread.item()
+
+    def _see(self, rows: Tensor, lengths: Tensor) -> list[tuple[TimeNet, Tensor]]:
+        """Each network and what it sees; after training in the mirror image, too."""
+        views, looks = [rows], []
+        if not self.training:
+            views.append(torch.cat([-rows[..., :1], rows[..., 1:]], dim=-1))
+        for view in views:
+            own = self._own(view)
+            read = self.reader(view, lengths) if self.reader else None
+            looks += [(member, member.see(own, read, lengths)) for member in self.members]
+        return looks
+
+    def _predict(
+        self, member: TimeNet, seen: Tensor, past: Tensor, rows: Tensor, states: list[State]
+    ) -> tuple[Mixture, list[State]]:
+        """`TimeNet.forward` with the spread of `calibrate`, after training."""
+        (logits, mean, std), states = member(seen, past, rows, states)
+        if not self.training:
+            is_lifted = rows[..., PEN_COLUMNS.start + LIFTED, None] > 0.5
+            std = torch.where(is_lifted, self.pause_spread, 1.0) * std
+        return (logits, mean, std), states
 
     def _own(self, rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T I"]:
         """The geometry of each move; times are not looked at."""

@@ -58,6 +58,7 @@ class CompiledSteps(Steps):
         """See `steps.Steps.size`."""
         return len(self.x)
 
+    @torch.no_grad()
     def follow(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
         """See `steps.Steps.follow`. Only the components of each row's kind are computed."""
         self.begun = torch.cat([self.begun, rows])

@@ -39,6 +39,7 @@ class Steps:
         """Number of drawings."""
         return len(self.rows)
 
+    @torch.no_grad()
     def follow(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
         """Lengthen the beginning, before anything is drawn.
 

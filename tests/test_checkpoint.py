@@ -3,6 +3,7 @@
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,10 +54,10 @@ def test_shipped_classifiers_go_by_name() -> None:
         checkpoint.load_cnn("trained_none")
 
 
-def make_retimer(*, reads: bool = False) -> Retimer:
-    config = read_config(RetimeConfig, hidden_size=8, num_modes=2)
+def make_retimer(*, reads: bool = False, **overrides: Any) -> Retimer:
+    config = read_config(RetimeConfig, hidden_size=8, num_modes=2, **overrides)
     known = {"words": ["cat"], "scale": SCALE, "simplification": SIMPLIFICATION}
-    return Retimer(config, **known, reader=Reader.of(make_vae()) if reads else None)
+    return Retimer(config, **known, reader=Reader.of(make_vae(), scale=SCALE) if reads else None)
 
 
 @pytest.mark.parametrize("reads", [False, True])
@@ -190,3 +191,19 @@ def test_retimers_that_join_read_alike(tmp_path: Path) -> None:
     assert len(checkpoint.join(paths[:2]).members) == 2
     with pytest.raises(ValueError, match="different data or sizes"):
         checkpoint.join(paths[1:])
+    torch.manual_seed(1)
+    paths.append(checkpoint.save(tmp_path / "3.pt", make_retimer(reads=True, read_size=9)))
+    with pytest.raises(ValueError, match="different data or sizes"):
+        checkpoint.join([paths[0], paths[3]])
+
+
+def test_a_mean_leaves_readers_as_they_are(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    retimer = make_retimer(reads=True)
+    paths = [checkpoint.save(tmp_path / f"{number}.pt", retimer) for number in range(3)]
+    mean = checkpoint.average(paths, Retimer)
+    for name, value in retimer.reader.state_dict().items():
+        assert torch.equal(mean.reader.state_dict()[name], value)
+    paths.append(checkpoint.save(tmp_path / "other.pt", make_retimer(reads=True)))
+    with pytest.raises(ValueError, match="different readers"):
+        checkpoint.average(paths, Retimer)

@@ -1,13 +1,16 @@
 """A store and a configuration to a training."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from doodlelib import checkpoint, dataset, recipe
-from doodlelib.config import VAEConfig, read_config
+from doodlelib.config import RetimeConfig, VAEConfig, read_config
 from doodlelib.exemplars import KEPT
+from doodlelib.strokes import Scale
 from doodlelib.vae import SketchVAE
 
 SMALL = {"enc_hidden_size": 8, "dec_hidden_size": 8, "latent_size": 4, "num_gmm_modes": 2}
@@ -42,3 +45,22 @@ def test_timed_drawings_are_remembered_first(tmp_path: Path) -> None:
     first = vae.exemplars.mean[0, :20].float()
     z = vae.encode([split.drawing(i) for i in range(len(split) - 20, len(split))], see_time=False)
     assert torch.cdist(z, first).amin(dim=1).max() < 1e-2 * z.std()
+
+
+def test_a_retimer_goes_on_with_its_reader(tmp_path: Path) -> None:
+    store = dataset.prepare(tmp_path / "s", words=["star"], samples_per_class=40, progress=False)
+    vae = recipe.make_model(read_config(VAEConfig, **SMALL), store, seed=1)
+    config = read_config(RetimeConfig, hidden_size=8, num_modes=2, num_epochs=2)
+
+    def train_on(name: str, **options: Any) -> list[float]:
+        rows = recipe.train_on(store, config=config, folder=tmp_path / name, **options)
+        return [row["valid_loss"] for row in rows]
+
+    whole = train_on("whole", reader=vae, checkpoint_every=1)
+    (first,) = (tmp_path / "whole").glob("*_epoch1_*.pt")
+    assert train_on("rest", reader=vae, resume=first) == whole[1:]
+    with pytest.raises(ValueError, match="trained otherwise"):
+        train_on("alone", resume=first)
+    vae.scale = Scale(**(vars(vae.scale) | {"xy": 2 * vae.scale.xy}))
+    with pytest.raises(ValueError, match="trained on other drawings"):
+        train_on("other", reader=vae)

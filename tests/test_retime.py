@@ -33,7 +33,7 @@ def make_reader(*, words: bool = True) -> Reader:
         class_conditioning=words,
     )
     known = {"scale": SCALE, "simplification": SIMPLIFICATION}
-    return Reader.of(SketchVAE(config, words=["cat", "dog"], **known))
+    return Reader.of(SketchVAE(config, words=["cat", "dog"], **known), scale=SCALE)
 
 
 @pytest.fixture(params=["alone", "with a reader"])
@@ -85,7 +85,7 @@ def test_samples_follow_the_density(retimer: Retimer) -> None:
 
 def test_members_learn_apart_and_predict_together(retimer: Retimer) -> None:
     batch = batch_of(DRAWINGS[:3])
-    rows, alone = batch.rows[:, 1:-1], []
+    rows, alone, learning = batch.rows[:, 1:-1], [], []
     for member in retimer.members:
         one = Retimer(
             read_config(RetimeConfig, members=1, hidden_size=24, num_modes=3, dropout=0.0),
@@ -96,10 +96,36 @@ def test_members_learn_apart_and_predict_together(retimer: Retimer) -> None:
         )
         one.members[0].load_state_dict(member.state_dict())
         alone.append(one.eval().log_prob(rows, batch.lengths))
+        learning.append(one.train().log_prob(rows, batch.lengths))
     mean = torch.stack(alone).exp().mean(0)
     torch.testing.assert_close(retimer.log_prob(rows, batch.lengths).exp(), mean)
-    learning = retimer.train().log_prob(rows, batch.lengths)
-    torch.testing.assert_close(learning, torch.stack(alone).mean(0))
+    mean = torch.stack(learning).mean(0)
+    torch.testing.assert_close(retimer.train().log_prob(rows, batch.lengths), mean)
+
+
+def test_mirror_images_are_timed_alike(retimer: Retimer) -> None:
+    batch = batch_of(DRAWINGS[:3])
+    mirrored = batch.rows.clone()
+    mirrored[..., 0] *= -1
+    with torch.no_grad():
+        one, other = (
+            retimer.log_prob(rows[:, 1:-1], batch.lengths) for rows in (batch.rows, mirrored)
+        )
+    torch.testing.assert_close(one, other)
+
+
+def test_a_spread_that_fits_pauses(retimer: Retimer) -> None:
+    batch = batch_of(DRAWINGS)
+    before, _, is_pause = retimer.step_nats(batch)
+    spread = retimer.calibrate([batch])
+    after, *_ = retimer.step_nats(batch)
+    assert after[is_pause].mean() > before[is_pause].mean()
+    torch.testing.assert_close(after[~is_pause], before[~is_pause])
+    for factor in (0.9, 1.1):
+        retimer.pause_spread.fill_(factor * spread)
+        assert retimer.step_nats(batch)[0][is_pause].mean() < after[is_pause].mean()
+    retimer.pause_spread.fill_(spread)
+    assert retimer.calibrate([replace(batch, timed=torch.zeros_like(batch.timed))]) == spread
 
 
 def test_later_times_are_not_seen(retimer: Retimer) -> None:
