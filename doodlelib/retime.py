@@ -157,10 +157,11 @@ class Retimer(nn.Module):
             rows: stroke-6 in model units, without the start row.
             lengths: Points of each drawing; what is said of rows behind them is of no use.
         """
-        past, each = self._past(rows[:, :-1]), []
-        for member, seen in self._see(rows, lengths):
+        views, looks = self._see(rows, lengths)
+        past, each = self._past(views[:, :-1]), []
+        for member, seen in zip(self.members, looks, strict=True):
             (logits, mean, std), _ = self._predict(
-                member, seen[:, 1:], past, rows[:, 1:], member.first_states(rows)
+                member, seen[:, 1:], past, views[:, 1:], member.first_states(views)
             )
             # unchecked: a check asks the GPU for its answer and waits
             mixture = MixtureSameFamily(
@@ -168,11 +169,11 @@ class Retimer(nn.Module):
                 Normal(mean, std, validate_args=False),
                 validate_args=False,
             )
-            each.append(mixture.log_prob(rows[:, 1:, DT]))
-        together = torch.stack(each)
+            each.append(mixture.log_prob(views[:, 1:, DT]).unflatten(0, (-1, len(rows))))
+        together = torch.cat(each)
         if self.training:
             return together.mean(0)
-        return together.logsumexp(0) - math.log(len(each))
+        return together.logsumexp(0) - math.log(len(together))
 
     @torch.no_grad()
     def sample(
@@ -193,28 +194,27 @@ class Retimer(nn.Module):
             generator: Source of randomness, on the rows' device.
         """
         self.eval()
-        looks, rows = self._see(rows, lengths), rows.clone()
-        states = [member.first_states(rows) for member, _ in looks]
-        rows[..., DT] = 0
+        views, looks = self._see(rows, lengths)
+        states = [member.first_states(views) for member in self.members]
+        views[..., DT] = 0
         for step in range(1, rows.shape[1]):
-            now, past = slice(step, step + 1), self._past(rows[:, :step])[:, -1:]
+            now, past = slice(step, step + 1), self._past(views[:, :step])[:, -1:]
             mixtures = []
-            for number, (member, seen) in enumerate(looks):
+            for number, (member, seen) in enumerate(zip(self.members, looks, strict=True)):
                 mixture, states[number] = self._predict(
-                    member, seen[:, now], past, rows[:, now], states[number]
+                    member, seen[:, now], past, views[:, now], states[number]
                 )
-                mixtures.append(mixture)
-            logits, mean, std = (
-                torch.cat(parts, dim=-1)[:, 0] for parts in zip(*mixtures, strict=True)
-            )
+                mixtures += zip(*(part[:, 0].split(len(rows)) for part in mixture), strict=True)
+            logits, mean, std = (torch.cat(parts, dim=-1) for parts in zip(*mixtures, strict=True))
             chance = torch.rand(len(rows), generator=generator, device=rows.device)
             component = mdn.choose(logits, temperature=temperature, chance=chance)[:, None]
             noise = torch.randn(component.shape, generator=generator, device=rows.device)
             time = mean.gather(1, component) + (
                 math.sqrt(temperature) * std.gather(1, component) * noise
             )
-            rows[:, step, DT] = time[:, 0].clamp(-mdn.MAX_TIME, mdn.MAX_TIME)
-        return rows[..., DT]
+            time = time[:, 0].clamp(-mdn.MAX_TIME, mdn.MAX_TIME)
+            views[:, step, DT] = time.repeat(len(views) // len(rows))
+        return views[: len(rows), :, DT]
 
     @staticmethod
     def _past(rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T 5"]:
@@ -254,16 +254,19 @@ class Retimer(nn.Module):
             cost(minimize_scalar(cost, bounds=bounds, options={"xatol": 0.01}).x)
         return self.pause_spread.item()
 
-    def _see(self, rows: Tensor, lengths: Tensor) -> list[tuple[TimeNet, Tensor]]:
-        """Each network and what it sees; after training in the mirror image, too."""
-        views, looks = [rows], []
+    def _see(self, rows: Tensor, lengths: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The drawings, and after training their mirror images behind them; what each network sees.
+
+        Returns:
+            (B or 2 B, T, 6), and of each network that of `TimeNet.see`.
+        """
+        views = rows.clone()
         if not self.training:
-            views.append(torch.cat([-rows[..., :1], rows[..., 1:]], dim=-1))
-        for view in views:
-            own = self._own(view)
-            read = self.reader(view, lengths) if self.reader else None
-            looks += [(member, member.see(own, read, lengths)) for member in self.members]
-        return looks
+            mirrored = torch.cat([-rows[..., :1], rows[..., 1:]], dim=-1)
+            views, lengths = torch.cat([rows, mirrored]), lengths.repeat(2)
+        own = self._own(views)
+        read = self.reader(views, lengths) if self.reader else None
+        return views, [member.see(own, read, lengths) for member in self.members]
 
     def _predict(
         self, member: TimeNet, seen: Tensor, past: Tensor, rows: Tensor, states: list[State]

@@ -45,8 +45,8 @@ def train(
         store: See `dataset.prepare`; a folder that all nodes see.
         folder: Gets ``<name>_best.pt``, ``<name>_last.pt``, ``<name>_metrics.csv``.
         address: See `cluster`.
-        kind: "rnn", the sketch VAE, or "retime", the retimer. Not the classifier: what its batch
-            norm computes depends on how a batch is shared out.
+        kind: "rnn", the sketch VAE, or "retime", the retimer, without a reader. Not the classifier:
+            what its batch norm computes depends on how a batch is shared out.
         workers: How many train together.
         gpu: One for each worker, which then speak by NCCL; otherwise by gloo.
         seed: Of everything random.
