@@ -5,8 +5,8 @@ in the cache. `lstm_torch` has the same step in PyTorch, and the tests hold this
 of bfloat16, which NumPy does not have, come and go as int16 of the same bits.
 
 B batch, H hidden; gates lie in the order input, forget, candidate, output. `kept` is the factor of
-a row's candidate; empty: 1. Rows are arrays of their own: those unpacked from an array of rows are
-strided to Numba, and loops over them ten times slower.
+a row's candidate; empty: 1. Rows are arrays of their own: loops are not vectorised, and ten times
+slower, over those unpacked from an array of rows (strided to Numba) or into the row read from.
 """
 
 import math
@@ -40,34 +40,32 @@ def forward(t, total, affine, keep, trace, y):
     size = trace.cells.shape[2]
     wide = np.empty(4 * size, np.int32)
     shared = wide.view(np.float32)
-    active, keep_all = np.empty(4 * size, y.dtype), np.empty(0, y.dtype)
+    raw, active = np.empty(4 * size, y.dtype), np.empty(4 * size, y.dtype)
+    keep_all = np.empty(0, y.dtype)
     for b in range(len(total)):
-        _read(total[b], wide, shared, trace.gates[t, b])
+        _read(total[b], wide, shared, raw)
         kept = keep[t, b] if len(keep) else keep_all
         cell, shown = trace.cells[t + 1, b], y[t, b]
-        _gates(trace.gates[t, b], affine, trace.rstd[t, b], active)
+        _gates(raw, affine, trace.gates[t, b], trace.rstd[t, b], active)
         _through(active, affine, kept, trace.cells[t, b], cell, shown)
         _write(shown, wide, shared, trace.before[t + 1, b])
 
 
 @_fast
-def advance(total, affine, cell, h):  # noqa: D417
-    """The same without a trace, for drawing: `cell` goes on in place, `h` is written.
-
-    Args:
-        total, affine: See `forward`.
-        cell: (B, H).
-        h: (B, H), of the products' type.
-    """
+def advance(total, affine, cell, h):
+    """The same without a trace, for drawing: `cell` (B, H) goes on in place, `h` is written."""
     size = cell.shape[1]
     wide = np.empty(4 * size, np.int32)
     shared = wide.view(np.float32)
-    gates, shown = np.empty(4 * size, cell.dtype), np.empty(size, cell.dtype)
-    rstd, keep_all = np.empty(4, cell.dtype), np.empty(0, cell.dtype)
+    raw, gates = np.empty(4 * size, cell.dtype), np.empty(4 * size, cell.dtype)
+    active, rstd = np.empty(4 * size, cell.dtype), np.empty(4, cell.dtype)
+    new, shown = np.empty(size, cell.dtype), np.empty(size, cell.dtype)
+    keep_all = np.empty(0, cell.dtype)
     for b in range(len(cell)):
-        _read(total[b], wide, shared, gates)
-        _gates(gates, affine, rstd, gates)
-        _through(gates, affine, keep_all, cell[b], cell[b], shown)
+        _read(total[b], wide, shared, raw)
+        _gates(raw, affine, gates, rstd, active)
+        _through(active, affine, keep_all, cell[b], new, shown)
+        cell[b] = new
         _write(shown, wide, shared, h[b])
 
 
@@ -153,13 +151,15 @@ def _share(d_cell, kept, before, active, dc, d_active):
 
 
 @_fast
-def _gates(gates, affine, rstd, active):
-    """Standardise a row of `gates`, where there is layer norm, and write it as it acts."""
-    size = len(gates) // 4
+def _gates(raw, affine, gates, rstd, active):
+    """From a row of products to `gates`, standardised if there is layer norm, and as they act."""
+    size = len(raw) // 4
     if len(affine.gain):
         for k in range(4):
-            own = gates[k * size : (k + 1) * size]
-            rstd[k] = _standardise(own, own)
+            own = slice(k * size, (k + 1) * size)
+            rstd[k] = _standardise(raw[own], gates[own])
+    else:
+        gates[:] = raw
     _shift(gates, affine.gain, affine.bias, active)
     _activate(active)
 
