@@ -28,6 +28,19 @@ def test_without_norm_and_dropout_it_is_the_plain_lstm() -> None:
         torch.testing.assert_close(got, expected)
 
 
+def test_a_step_alone_is_one_of_many() -> None:
+    layer, x = FusedLayer(5, 8).double(), torch.randn(3, 6, 5, dtype=torch.double)
+    state = (torch.randn(3, 8).double(), torch.randn(3, 8).double())
+    with torch.no_grad():
+        for bias in (layer.lstm.bias_ih_l0, layer.lstm.bias_hh_l0):
+            bias.normal_()
+        expected, (_, last) = layer(x, state)
+        for step in range(6):
+            y, state = layer(x[:, step : step + 1], state)
+            torch.testing.assert_close(y[:, 0], expected[:, step], rtol=0, atol=1e-9)
+    torch.testing.assert_close(state[1], last, rtol=0, atol=1e-9)
+
+
 def reference(
     layer: NormLayer, x: torch.Tensor, h: torch.Tensor, c: torch.Tensor, keep: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
