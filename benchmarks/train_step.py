@@ -23,6 +23,7 @@ from doodlelib.config import VAEConfig, read_config
 from doodlelib.dataset import Split, load_split
 from doodlelib.gradients import Gradients
 from doodlelib.inputs import INPUTS
+from doodlelib.memory import memory_kept
 from doodlelib.vae import SketchVAE
 
 AUGMENTATION = {"scale_factor": 0.15, "drop_prob": 0.1, "flip_prob": 0.3}
@@ -96,8 +97,9 @@ def decode(vae: SketchVAE, batches: list[StrokeBatch], half: bool) -> None:
 
 def steps(vae: SketchVAE, gradients: Gradients, batches: list[StrokeBatch]) -> None:
     """A step on each of `batches`."""
-    for batch in batches:
-        step(vae, gradients, batch)
+    with memory_kept():
+        for batch in batches:
+            step(vae, gradients, batch)
 
 
 def main() -> None:

@@ -122,7 +122,8 @@ def augment(
         rows: stroke-4 of drawings one behind the other.
         lengths: Points of each.
         scale_factor: dx and dy are multiplied apart by 1 - scale_factor to 1 + scale_factor.
-        drop_prob: Chance of each point within a stroke.
+        drop_prob: Chance of each point within a stroke. Drawings of one length lose about as many
+            points, so that a batch of them is padded little.
         flip_prob: Chance of each drawing to be mirrored left to right.
         rdp_prob: Chance of each drawing to keep of its points only those that its shape needs:
             what the time-keeping simplification keeps besides tells where the pen slowed down.
@@ -141,7 +142,7 @@ def augment(
     continues[first[1:] - 1] = False
     inner = (rows[:, PEN] > 0.5) & continues
     inner[first] = False
-    kept = ~(inner & (rng.random(len(rows)) < drop_prob))
+    kept = ~_some(inner, drawing, first, share=drop_prob, rng=rng)
 
     untimed = np.isnan(rows[:, DT])
     cumulative = np.nan_to_num(rows[:, :PEN].astype(np.float64)).cumsum(axis=0)
@@ -159,6 +160,34 @@ def augment(
     new[:, DT] = np.where(untimed[kept], np.nan, moves[:, DT])
     new[:, PEN] = rows[kept, PEN]
     return new, np.bincount(drawing[kept], minlength=len(lengths))
+
+
+def _some(
+    among: np.ndarray,
+    drawing: np.ndarray,
+    first: np.ndarray,
+    *,
+    share: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Choose a `share` of each drawing's points `among` which one may; counts round at random.
+
+    Args:
+        among: Of all points, (n,) bool.
+        drawing: Each point's, (n,), in order.
+        first: Each drawing's first point.
+        share: Chance of each point.
+        rng: Source of randomness.
+
+    Returns:
+        (n,) bool.
+    """
+    may = np.bincount(drawing[among], minlength=len(first))
+    count = (share * may + rng.random(len(first))).astype(np.int64)
+    order = np.argsort(drawing + (rng.random(len(among)) + ~among) / 2)  # those one may come first
+    chosen = np.empty_like(among)
+    chosen[order] = np.arange(len(among)) - first[drawing] < count[drawing]
+    return chosen
 
 
 class StrokeBatches(torch.utils.data.Dataset):

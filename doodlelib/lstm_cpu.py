@@ -1,5 +1,7 @@
 """The steps of our LSTM on a CPU: PyTorch's matrix products, and what Numba compiles of the rest.
 
+Rows of the batch do not know of one another, so parts of it go through all steps side by side.
+
 B batch, T step, H hidden; gates are in the order input, forget, candidate, output.
 """
 
@@ -10,17 +12,24 @@ from torch import Tensor
 
 from doodlelib import lstm_step
 from doodlelib.lstm_trace import Affine, Trace
+from doodlelib.threads import in_parts
 
 
 def forward(
     projected: Tensor, product: Tensor, affine: Affine, keep: Tensor, trace: Trace, y: Tensor
 ) -> None:
     """See `lstm_torch.forward`."""
+    weight = laid_out(product)
     total = torch.empty_like(projected[0])
-    arrays = [_as_arrays(value) for value in (total, affine, keep, trace, y)]
-    for t in range(len(projected)):
-        torch.addmm(projected[t], trace.before[t], product.t(), out=total)
-        lstm_step.forward(t, *arrays)
+    arrays = [as_arrays(value) for value in (total, affine, keep, trace, y)]
+
+    def steps(rows: slice) -> None:
+        own = total[rows]
+        for t in range(len(projected)):
+            torch.addmm(projected[t, rows], trace.before[t, rows], weight, out=own)
+            lstm_step.forward(t, rows.start, rows.stop, *arrays)
+
+    in_parts(steps, len(total))
 
 
 def backward(
@@ -31,20 +40,35 @@ def backward(
     affine: Affine,
     keep: Tensor,
     trace: Trace,
-    d_gates: Tensor,
     d_affine: Affine,
-) -> None:
-    """See `lstm_torch.backward`."""
-    given = (dy, dh, dc, affine, keep, trace, d_gates, d_affine)
-    arrays = [_as_arrays(value) for value in given]
-    for t in reversed(range(len(dy))):
-        lstm_step.backward(t, *arrays)
-        torch.mm(d_gates[t], product, out=dh)
+) -> Tensor:
+    """See `lstm_torch.backward`. The gradients take the place of the gates, if of their type."""
+    alike = trace.gates.dtype == product.dtype
+    d_gates = trace.gates if alike else torch.empty_like(trace.gates, dtype=product.dtype)
+    given = (dy, dh, dc, affine, keep, trace, d_gates)
+    arrays = [as_arrays(value) for value in given]
+
+    def steps(rows: slice) -> Affine:
+        own, d_own = dh[rows], Affine(*map(torch.zeros_like, d_affine))
+        for t in reversed(range(len(dy))):
+            lstm_step.backward(t, rows.start, rows.stop, *arrays, as_arrays(d_own))
+            torch.mm(d_gates[t, rows], product, out=own)
+        return d_own
+
+    for d_part in in_parts(steps, len(dc)):
+        for total, part in zip(d_affine, d_part, strict=True):
+            total += part
+    return d_gates
 
 
-def _as_arrays(value: Any) -> Any:
+def laid_out(weight: Tensor) -> Tensor:
+    """(G, I) to (I, G), row by row in memory, which is faster but in bfloat16."""
+    return weight.t() if weight.dtype == torch.bfloat16 else weight.t().contiguous()
+
+
+def as_arrays(value: Any) -> Any:
     """Tensors as arrays that share their memory, bfloat16 as the int16 of the same bits."""
     if isinstance(value, tuple):
-        return type(value)(*map(_as_arrays, value))
+        return type(value)(*map(as_arrays, value))
     value = value.detach()
     return value.view(torch.int16).numpy() if value.dtype == torch.bfloat16 else value.numpy()

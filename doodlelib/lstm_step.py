@@ -26,11 +26,13 @@ def _fast(function):
 
 
 @_fast
-def forward(t, total, affine, keep, trace, y):
+def forward(t, first, last, total, affine, keep, trace, y):
     """Step `t`: from the products of its gates to its cell and output.
 
     Args:
         t: Which step.
+        first: Its first row to work on.
+        last: The one after the last.
         total: (B, 4 H) input's and recurrent share of the gates, of the products' type.
         affine: `lstm_trace.Affine`.
         keep: (T, B, H) factor of the candidate; empty: 1.
@@ -42,12 +44,12 @@ def forward(t, total, affine, keep, trace, y):
     shared = wide.view(np.float32)
     raw, active = np.empty(4 * size, y.dtype), np.empty(4 * size, y.dtype)
     keep_all = np.empty(0, y.dtype)
-    for b in range(len(total)):
+    for b in range(first, last):
         _read(total[b], wide, shared, raw)
         kept = keep[t, b] if len(keep) else keep_all
         cell, shown = trace.cells[t + 1, b], y[t, b]
         _gates(raw, affine, trace.gates[t, b], trace.rstd[t, b], active)
-        _through(active, affine, kept, trace.cells[t, b], cell, shown)
+        _through(active, affine, kept, trace.cells[t, b], cell, raw[:size], shown)
         _write(shown, wide, shared, trace.before[t + 1, b])
 
 
@@ -64,17 +66,17 @@ def advance(total, affine, cell, h):
     for b in range(len(cell)):
         _read(total[b], wide, shared, raw)
         _gates(raw, affine, gates, rstd, active)
-        _through(active, affine, keep_all, cell[b], new, shown)
+        _through(active, affine, keep_all, cell[b], new, raw[:size], shown)
         cell[b] = new
         _write(shown, wide, shared, h[b])
 
 
 @_fast
-def backward(t, dy, dh, dc, affine, keep, trace, d_gates, d_affine):  # noqa: D417
+def backward(t, first, last, dy, dh, dc, affine, keep, trace, d_gates, d_affine):  # noqa: D417
     """Step `t` the other way.
 
     Args:
-        t: Which step.
+        t, first, last: See `forward`.
         dy: (T, B, H) gradients of the outputs.
         dh: (B, H) gradient of the step's output by way of the next step, of the products' type.
         dc: (B, H) gradient of the step's cell by way of the next step; then of the cell before.
@@ -90,7 +92,7 @@ def backward(t, dy, dh, dc, affine, keep, trace, d_gates, d_affine):  # noqa: D4
     shown, normed = np.empty(size, dc.dtype), np.empty(size, dc.dtype)
     active, d_active = np.empty(4 * size, dc.dtype), np.empty(4 * size, dc.dtype)
     rstd = dc.dtype.type(1)
-    for b in range(len(dc)):
+    for b in range(first, last):
         gates, cell = trace.gates[t, b], trace.cells[t + 1, b]
         _shift(gates, affine.gain, affine.bias, active)
         _activate(active)
@@ -99,7 +101,7 @@ def backward(t, dy, dh, dc, affine, keep, trace, d_gates, d_affine):  # noqa: D4
             _shift(normed, affine.cell_gain, affine.cell_bias, shown)
         else:
             shown[:] = cell
-        _tanh(shown)
+        _bend(shown, 1)
         _read(dh[b], wide, shared, dh_row)
         _open(dh_row, dy[t, b], active[3 * size :], shown, d_shown, d_active[3 * size :])
         if len(affine.cell_gain):
@@ -165,8 +167,11 @@ def _gates(raw, affine, gates, rstd, active):
 
 
 @_fast
-def _through(active, affine, kept, before, cell, shown):
-    """From a row of gates and the cell `before` to the new `cell` and, in `shown`, the output."""
+def _through(active, affine, kept, before, cell, normed, shown):
+    """From a row of gates and the cell `before` to the new `cell` and, in `shown`, the output.
+
+    `normed` is room.
+    """
     size = len(cell)
     i, f = active[:size], active[size : 2 * size]
     g, o = active[2 * size : 3 * size], active[3 * size :]
@@ -175,11 +180,12 @@ def _through(active, affine, kept, before, cell, shown):
             g[k] *= kept[k]
     for k in range(size):
         cell[k] = f[k] * before[k] + i[k] * g[k]
-        shown[k] = cell[k]
     if len(affine.cell_gain):
-        _standardise(cell, shown)
-        _shift(shown, affine.cell_gain, affine.cell_bias, shown)
-    _tanh(shown)
+        _standardise(cell, normed)
+        _shift(normed, affine.cell_gain, affine.cell_bias, shown)
+    else:
+        shown[:] = cell
+    _bend(shown, 1)
     for k in range(size):
         shown[k] *= o[k]
 
@@ -242,9 +248,9 @@ def _shift(x, gain, bias, out):
 def _activate(gates):
     """In place: tanh of the candidate, sigmoid of the others."""
     size = len(gates) // 4
-    _sigmoid(gates[: 2 * size])
-    _tanh(gates[2 * size : 3 * size])
-    _sigmoid(gates[3 * size :])
+    _bend(gates[: 2 * size], 0.5)
+    _bend(gates[2 * size : 3 * size], 1)
+    _bend(gates[3 * size :], 0.5)
 
 
 @_fast
@@ -270,29 +276,20 @@ def _unscale(d, gain, normed, rstd):
 
 
 @_fast
-def _tanh(x):
-    """In place; exact in float64."""
-    if x.itemsize == 8:
+def _bend(x, steepness):
+    """In place: the tanh for a `steepness` of 1, for 1/2 the sigmoid, (1 + tanh(x / 2)) / 2."""
+    a, rest = x.dtype.type(steepness), x.dtype.type(1 - steepness)
+    if x.itemsize == 8:  # exact
         for k in range(len(x)):
-            x[k] = math.tanh(x[k])
+            x[k] = a * math.tanh(a * x[k]) + rest
     else:
         for k in range(len(x)):
-            x[k] = _tanh32(x[k])
-
-
-@_fast
-def _sigmoid(x):
-    """In place: (1 + _tanh(x / 2)) / 2."""
-    for k in range(len(x)):
-        x[k] *= np.float32(0.5)
-    _tanh(x)
-    for k in range(len(x)):
-        x[k] = np.float32(0.5) * x[k] + np.float32(0.5)
+            x[k] = a * _tanh32(a * x[k]) + rest
 
 
 @numba.njit(inline="always")
 def _tanh32(x):
-    """_tanh(x / 2) by seven levels of Lambert's continued fraction, then doubled; error 3e-7."""
+    """tanh(x / 2) by seven levels of Lambert's continued fraction, then doubled; error 3e-7."""
     half = np.float32(0.5) * (math.copysign(np.float32(9), x) if abs(x) > np.float32(9) else x)
     y = half * half
     p = half * (((y + np.float32(378)) * y + np.float32(17325)) * y + np.float32(135135))

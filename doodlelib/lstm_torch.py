@@ -21,8 +21,8 @@ def forward(
     """All steps, from the first state in `trace`.
 
     Args:
-        projected: See `recurrence.Recurrence.forward`.
-        product: Its `weight`, in the type of the products.
+        projected: The inputs' share of the gates. Overwritten, if the trace's gates lie there.
+        product: Recurrent weights, in the type of the products.
         affine: Of the norms.
         keep: Factor of the candidate; empty: 1.
         trace: Filled.
@@ -50,9 +50,8 @@ def backward(
     affine: Affine,
     keep: Float[Tensor, "T B H"],
     trace: Trace,
-    d_gates: Float[Tensor, "T B 4*H"],
     d_affine: Affine,
-) -> None:
+) -> Float[Tensor, "T B 4*H"]:
     """All steps the other way.
 
     Args:
@@ -62,10 +61,13 @@ def backward(
         product: See `forward`.
         affine: See `forward`.
         keep: See `forward`.
-        trace: As `forward` filled it.
-        d_gates: Filled with the gradients of `projected`.
+        trace: As `forward` filled it. Used up.
         d_affine: Gradients that are added to.
+
+    Returns:
+        Gradients of `projected`.
     """
+    d_gates = torch.empty_like(trace.gates, dtype=product.dtype)
     for t in reversed(range(len(dy))):
         i, f, g, o = _active(trace.gates[t], affine)
         shown, normed, cell_rstd = _shown(trace.cells[t + 1], affine)
@@ -95,6 +97,7 @@ def backward(
             d_active = _unscaled(scaled, normed, trace.rstd[t, ..., None])
         d_gates[t] = d_active.flatten(1)
         torch.mm(d_gates[t], product, out=dh)
+    return d_gates
 
 
 def _active(gates: Float[Tensor, "B 4*H"], affine: Affine) -> tuple[Tensor, ...]:

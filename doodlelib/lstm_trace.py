@@ -5,6 +5,7 @@ B batch, T step, H hidden; gates are in the order input, forget, candidate, outp
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 EPSILON = 1e-5  # of the layer norms, as `torch.nn.LayerNorm`
@@ -48,18 +49,18 @@ class Trace(NamedTuple):
         return Trace(self.cells[beyond], self.before[beyond], self.gates[steps], self.rstd[steps])
 
 
-def new_trace(steps: int, *, product: Tensor, state: Tensor) -> Trace:
-    """Room for it.
+def new_trace(projected: Tensor, state: Tensor) -> Trace:
+    """Room for it; the gates' is that of `projected`, where it has their type.
 
     Args:
-        steps: T.
-        product: Any tensor of the matrix products' type.
+        projected: (T, B, 4 H), see `lstm_torch.forward`.
         state: (B, H), of the states' type.
     """
-    batch, size = state.shape
+    (steps, batch, _), size = projected.shape, state.shape[1]
+    alike = projected.dtype == state.dtype
     return Trace(
         cells=state.new_empty(steps + 1, batch, size),
-        before=product.new_empty(steps + 1, batch, size),
-        gates=state.new_empty(steps, batch, 4 * size),
+        before=projected.new_empty(steps + 1, batch, size),
+        gates=projected if alike else torch.empty_like(projected, dtype=state.dtype),
         rstd=state.new_empty(steps, batch, 4),
     )

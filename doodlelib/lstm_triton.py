@@ -48,10 +48,10 @@ def backward(
     affine: Affine,
     keep: Tensor,
     trace: Trace,
-    d_gates: Tensor,
     d_affine: Affine,
-) -> None:
+) -> Tensor:
     """See `lstm_torch.backward`."""
+    d_gates = torch.empty_like(trace.gates, dtype=product.dtype)
     d_active = torch.empty_like(trace.gates)  # gradients behind the norms
     d_cell, normed_cell = torch.empty_like(dy), torch.empty_like(dy)
     constants = _constants(affine, keep)
@@ -79,17 +79,18 @@ def backward(
         d_affine.gain.add_((d_active * trace.gates).sum((0, 1)))
         d_affine.cell_gain.add_((d_cell * normed_cell).sum((0, 1)))
         d_affine.cell_bias.add_(d_cell.sum((0, 1)))
+    return d_gates
 
 
 def try_out() -> None:
     """Compile and run a step on the current GPU; whatever Triton raises where it does not work."""
     state = torch.zeros(1, 1, device="cuda")
     product, empty = torch.zeros(4, 1, device="cuda"), state.new_empty(0)
-    trace = new_trace(1, product=product, state=state)
+    projected, keep = product.new_zeros(1, 1, 4), state.new_empty(0, 1, 1)
+    trace = new_trace(projected, state)
     for part in trace:
         part.zero_()
     affine = Affine(product.new_zeros(4), empty, empty, empty)
-    projected, keep = product.new_zeros(1, 1, 4), state.new_empty(0, 1, 1)
     forward(projected, product, affine, keep, trace, state.new_empty(1, 1, 1))
 
 

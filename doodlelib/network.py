@@ -274,7 +274,7 @@ class SketchNet(nn.Module):
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Adam, as in the paper."""
-        return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate)
+        return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
 
     def learning_rate(self, step: int, *, progress: float) -> float:
         """At optimiser step `step`, however far training is: falls from learning_rate to lr_min."""

@@ -1,7 +1,7 @@
-"""All steps of an LSTM layer with layer norm, and their gradients written out.
+"""All steps of an LSTM layer, with layer norm or without, and their gradients written out.
 
 Autograd would add up the gradient of the recurrent weights step by step; here it is one matrix
-product over all steps. What a step does beside its product is compiled: by Numba on a CPU
+product over all steps, as is the inputs' share of the gates. What a step does beside its product is compiled: by Numba on a CPU
 (`lstm_cpu`), by Triton on an NVIDIA GPU (`lstm_triton`); `lstm_torch` says the same in PyTorch.
 
 B batch, T step, H hidden; gates are in the order input, forget, candidate, output.
@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -31,9 +32,10 @@ class Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: D417
         ctx: Any,
-        projected: Float[Tensor, "T B 4*H"],
+        x: Float[Tensor, "T B I"],
         h: Float[Tensor, "B H"],
         c: Float[Tensor, "B H"],
+        weight_in: Float[Tensor, "4*H I"],
         weight: Float[Tensor, "4*H H"],
         bias: Float[Tensor, " 4*H"],
         gate_gain: Float[Tensor, " 4*H"] | None,
@@ -44,44 +46,51 @@ class Recurrence(torch.autograd.Function):
         """Go through the steps.
 
         Args:
-            projected: The inputs' share of the gates. Its type (bfloat16 under autocast) is that
-                of the matrix products; everything else is of the weights' type.
+            x: Inputs. Matrix products are of autocast's type, everything else of the weights'.
             h, c: The first state.
+            weight_in: Of the inputs.
             weight: Recurrent.
             bias: Of the gates, after their norm.
             gate_gain, cell_gain, cell_bias: Of the layer norms; None: there are none.
             keep: Factor of the candidate; None: 1.
         """
-        product, state = weight.to(projected.dtype), c.to(weight.dtype)
+        kind = x.device.type
+        half = torch.is_autocast_enabled(kind) and weight.dtype == torch.float32
+        product_type = torch.get_autocast_dtype(kind) if half else weight.dtype
+        x, weight_in, product = (part.to(product_type) for part in (x, weight_in, weight))
+        projected, state = F.linear(x, weight_in), c.to(weight.dtype)
         norm = (gate_gain, cell_gain, cell_bias)
         affine = Affine(bias, *(weight.new_empty(0) if v is None else v for v in norm))
         keep = weight.new_empty(0, *c.shape) if keep is None else keep
-        trace = new_trace(len(projected), product=product, state=state)
+        trace = new_trace(projected, state)
         trace.cells[0], trace.before[0] = c, h
         y = trace.before[1:]  # the same, where the products have the type of the rest
         if product.dtype != weight.dtype:
             y = torch.empty_like(trace.cells[1:])
         steps_on(weight).forward(projected, product, affine, keep, trace, y)
-        ctx.save_for_backward(product, keep, *affine, *trace)
-        ctx.state_type = h.dtype
+        ctx.save_for_backward(x, weight_in, product, keep, *affine, *trace)
+        ctx.state_type, ctx.used_up = h.dtype, False
         return y, trace.cells[-1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Float[Tensor, "T B H"], dc: Float[Tensor, "B H"]) -> tuple:
         """Gradients of `forward`'s arguments, from those of what it gave."""
-        product, keep, *saved = ctx.saved_tensors
+        if ctx.used_up:
+            raise RuntimeError("the steps of an LSTM can be gone back once; go forward anew")
+        ctx.used_up = True
+        x, weight_in, product, keep, *saved = ctx.saved_tensors
         affine, trace = Affine(*saved[:4]), Trace(*saved[4:])
         d_affine = Affine(*map(torch.zeros_like, affine))
-        d_gates = torch.empty_like(trace.gates, dtype=product.dtype)
         dc, dh = dc.contiguous().clone(), torch.zeros_like(trace.before[0])
-        steps_on(dc).backward(
-            dy.contiguous(), dh, dc, product, affine, keep, trace, d_gates, d_affine
-        )
-        d_weight = d_gates.flatten(0, 1).t() @ trace.before[:-1].flatten(0, 1)
+        steps = steps_on(dc).backward
+        d_gates = steps(dy.contiguous(), dh, dc, product, affine, keep, trace, d_affine)
+        dx = d_gates @ weight_in if ctx.needs_input_grad[0] else None
+        read = x, trace.before[:-1]
+        d_weights = (d_gates.flatten(0, 1).t() @ part.flatten(0, 1) for part in read)
         states = dh.to(ctx.state_type), dc.to(ctx.state_type)
         d_given = (d if len(d) else None for d in d_affine)
-        return d_gates, *states, d_weight.to(dc.dtype), *d_given, None
+        return dx, *states, *(d.to(dc.dtype) for d in d_weights), *d_given, None
 
 
 def steps_on(like: Tensor) -> ModuleType:

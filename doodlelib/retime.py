@@ -287,7 +287,7 @@ class Retimer(nn.Module):
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Adam."""
-        return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate)
+        return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
 
     def learning_rate(self, step: int, *, progress: float) -> float:
         """At a share `progress` of training: a cosine from learning_rate down to lr_min."""

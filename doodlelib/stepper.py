@@ -22,12 +22,14 @@ from doodlelib import mdn
 from doodlelib.inputs import INPUTS, Place, inputs
 from doodlelib.kernels import kernel
 from doodlelib.lstm import FusedLayer, NormLayer, State
+from doodlelib.lstm_cpu import as_arrays, laid_out
 from doodlelib.lstm_step import advance
 from doodlelib.lstm_trace import Affine
 from doodlelib.mdn import LEAST_SQUARE, MAX_LOG, MAX_RHO, MAX_TIME, PARAMETERS
 from doodlelib.network import PEN_EVENTS, SketchNet
 from doodlelib.steps import START, Steps
 from doodlelib.strokes import BOX, DT, END, LIFTED, PEN_COLUMNS
+from doodlelib.threads import in_parts
 
 _PEN = PEN_COLUMNS.start
 _OF_STEPS = ("x", "position", "stroke_start")
@@ -63,9 +65,14 @@ class CompiledSteps(Steps):
         """See `steps.Steps.follow`. Only the components of each row's kind are computed."""
         self.begun = torch.cat([self.begun, rows])
         hidden = self.x.new_empty(len(rows), self.size, self.net.head.in_features)
-        for number, x in enumerate(self._read(rows)):
-            hidden[number] = self._pass()
-            self.x[:] = x
+        read = self._read(rows)
+
+        def go_on(part: slice) -> None:
+            for number, x in enumerate(read):
+                hidden[number, part] = self._pass(part)
+                self.x[part] = x
+
+        in_parts(go_on, self.size)
         bias, weight = self.net.head.bias, self.net.head.weight
         moves = list(zip(weight[PEN_EVENTS:].chunk(2), bias[PEN_EVENTS:].chunk(2), strict=True))
         kinds = rows[:, _PEN + LIFTED].int().tolist()
@@ -86,12 +93,16 @@ class CompiledSteps(Steps):
         time_temperature: float,
     ) -> Float[Tensor, "B 6"]:
         """See `steps.Steps.next`."""
-        head = self.net.head
-        torch.addmm(head.bias, self._pass().to(self.x.dtype), head.weight.t(), out=self.output)
-        rows = self.x.new_empty(self.size, 6)
+        head, rows = self.net.head, self.x.new_empty(self.size, 6)
         arrays = (self.output, chance, noise, self.position, self.stroke_start, rows, self.x)
         settings = temperature, time_temperature, self.net.config.reg_covar, self.per_box
-        _draw(*map(Tensor.numpy, arrays), *settings)
+
+        def draw(part: slice) -> None:
+            y = self._pass(part).to(self.x.dtype)
+            torch.addmm(head.bias, y, head.weight.t(), out=self.output[part])
+            _draw(*(array[part].numpy() for array in arrays), *settings)
+
+        in_parts(draw, self.size)
         return rows
 
     def take(self, order: Int64[Tensor, " n"]) -> None:
@@ -118,11 +129,11 @@ class CompiledSteps(Steps):
         self.position[:], self.stroke_start[:] = place.position, place.stroke_start
         return x[0]
 
-    def _pass(self) -> Float[Tensor, "B H"]:
-        """The last layer's hidden states once the last rows are read."""
-        y = self.x
+    def _pass(self, part: slice) -> Float[Tensor, "b H"]:
+        """The last layer's hidden states of some drawings once their last rows are read."""
+        y = self.x[part]
         for layer in self.layers:
-            y = layer.next(y)
+            y = layer.next(y, part)
         return y
 
 
@@ -145,8 +156,7 @@ class _Layer:
         else:
             weight_in, recurrent, bias = layer.weight_ih, layer.weight_hh, layer.bias
             norm = (layer.gate_gain, *layer.cell_norm.parameters()) if layer.layer_norm else ()
-        affine = (bias, *(norm or 3 * (bias[:0],)))
-        self.affine = Affine(*(part.numpy() for part in affine))
+        self.affine = as_arrays(Affine(bias, *(norm or 3 * (bias[:0],))))
         h, cell = state
         self.cell, self.hidden = cell.to(recurrent.dtype).clone(), h.to(product).clone()
         self.known, self.own = None, ("cell", "hidden")
@@ -154,20 +164,20 @@ class _Layer:
             self.own = (*self.own, "known")
             self.known = F.linear(constant, weight_in[:, INPUTS:]).to(product)
             weight_in = weight_in[:, :INPUTS]
-        self.weight_in, self.recurrent = (
-            _laid_out(weight.to(product).t(), rows=len(h)) for weight in (weight_in, recurrent)
-        )
+        lay = laid_out if len(h) > 1 else Tensor.t
+        self.weight_in, self.recurrent = lay(weight_in.to(product)), lay(recurrent.to(product))
         self.total = self.hidden.new_empty(len(h), 4 * h.shape[1])
 
-    def next(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B H"]:
-        """The hidden state after another step."""
+    def next(self, x: Float[Tensor, "b I"], part: slice) -> Float[Tensor, "b H"]:
+        """The hidden state of some drawings after another step."""
+        total, hidden = self.total[part], self.hidden[part]
         if self.known is None:
-            torch.mm(x, self.weight_in, out=self.total)
+            torch.mm(x, self.weight_in, out=total)
         else:
-            torch.addmm(self.known, x.to(self.total.dtype), self.weight_in, out=self.total)
-        self.total.addmm_(self.hidden, self.recurrent)
-        advance(_bits(self.total), self.affine, self.cell.numpy(), _bits(self.hidden))
-        return self.hidden
+            torch.addmm(self.known[part], x.to(total.dtype), self.weight_in, out=total)
+        total.addmm_(hidden, self.recurrent)
+        advance(as_arrays(total), self.affine, self.cell[part].numpy(), as_arrays(hidden))
+        return hidden
 
     def keep(self, into: Tensor, out_of: Tensor, count: int) -> None:
         """See `steps.Steps.keep`."""
@@ -179,11 +189,6 @@ class _Layer:
         _take(self, (*self.own, "total"), order)
 
 
-def _laid_out(weight: Float[Tensor, "I G"], *, rows: int) -> Float[Tensor, "I G"]:
-    """Row by row in memory: up to twice as fast, but for one row and in bfloat16."""
-    return weight.contiguous() if rows > 1 and weight.dtype != torch.bfloat16 else weight
-
-
 def _take(thing: object, names: tuple[str, ...], order: Tensor) -> None:
     for name in names:
         setattr(thing, name, getattr(thing, name)[order])
@@ -192,13 +197,9 @@ def _take(thing: object, names: tuple[str, ...], order: Tensor) -> None:
 def _keep(thing: object, names: tuple[str, ...], into: Tensor, out_of: Tensor, count: int) -> None:
     for name in names:
         values = getattr(thing, name)
-        values[into] = values[out_of]
+        array = as_arrays(values)  # PyTorch would wake its threads for a few rows
+        array[into] = array[out_of]
         setattr(thing, name, values[:count])
-
-
-def _bits(values: Tensor) -> np.ndarray:
-    """The memory of `values`; NumPy has no bfloat16, so it comes as int16."""
-    return (values.view(torch.int16) if values.dtype == torch.bfloat16 else values).numpy()
 
 
 @kernel

@@ -13,6 +13,7 @@ import torch
 from doodlelib import ranks
 from doodlelib.checkpoint import Model
 from doodlelib.gradients import Batch, Gradients
+from doodlelib.memory import memory_kept
 from doodlelib.progress import Epoch, Progress, Row, epochs_without_gain
 from doodlelib.ranks import Sums
 from doodlelib.signals import on_stop
@@ -65,7 +66,8 @@ def fit(
         seed: Of everything random.
         checkpoint_every: Epochs between the checkpoints that are kept.
         precision: "bfloat16" runs matrix products in half precision (autocast), which is faster on
-            processors that have it; weights and likelihood stay in float32.
+            a GPU and on a processor with AMX, slower on others; weights and likelihood stay in
+            float32.
         resume: A checkpoint of the same configuration (but for num_epochs, num_workers
             and patience) to go on from.
         key_id: Names a drawing by its number in the training split, where an error is about it.
@@ -100,7 +102,7 @@ def fit(
         if progress.history and epochs_without_gain(progress.history) >= patience:
             return
         began, stop, epoch = time.perf_counter(), threading.Event(), progress.next_epoch()
-        with on_stop(stop.set):
+        with on_stop(stop.set), memory_kept():
             ranks.seed(seed * 1_000_003 + epoch.number)
             if not ranks.is_first():
                 epoch.sums.clear()  # of before it was broken off; the first has them

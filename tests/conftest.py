@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -9,6 +10,7 @@ from urllib.request import url2pathname
 import pytest
 import torch
 
+from doodlelib import threads
 from doodlelib.paths import ROOT
 
 if not torch.cuda.is_available():
@@ -44,3 +46,13 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in COPIED:
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     return folder
+
+
+@pytest.fixture
+def two_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Any two rows of a batch are worked on side by side, on any machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.setattr(threads, "LEAST", 1)
+    yield
+    torch.set_num_threads(before)

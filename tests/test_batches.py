@@ -72,6 +72,26 @@ def test_dropped_points_leave_the_rest_where_and_when_it_was(
         assert (new[new_end - new_length : new_end, PEN] == 0).sum() == lifted.sum()
 
 
+def test_each_inner_point_has_the_chance_and_drawings_lose_alike(split: Split) -> None:
+    rows, lengths = rows_of(split, 1)
+    copies, owner = np.tile(rows, (4000, 1)), np.tile(lengths, 4000)
+    copies[:, :PEN] = np.arange(len(copies))[:, None]  # tells the points apart
+    rng = np.random.default_rng(1)
+    new, new_lengths = augment(
+        copies, owner, scale_factor=0.0, drop_prob=0.15, flip_prob=0.0, rng=rng
+    )
+    assert np.ptp(new_lengths) == 1
+    ends = np.cumsum(new[:, 0].astype(np.float64))
+    at = np.searchsorted(np.cumsum(copies[:, 0].astype(np.float64)), ends)
+    kept = np.bincount(at % len(rows), minlength=len(rows)) / 4000
+    inner = kept < 1
+    assert inner.sum() > 10
+    np.testing.assert_allclose(kept[inner], 0.85, atol=0.03)  # five standard errors
+    outer = (rows[:, PEN] < 0.5) | np.append(rows[1:, PEN] < 0.5, True)
+    outer[0] = True
+    np.testing.assert_array_equal(inner, ~outer)
+
+
 def test_stretch_is_one_factor_an_axis_a_drawing(split: Split) -> None:
     rows, lengths = rows_of(split, 4)
     new, _ = augment(

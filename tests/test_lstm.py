@@ -23,21 +23,24 @@ def test_without_norm_and_dropout_it_is_the_plain_lstm() -> None:
         ours.weight_ih.copy_(weights["weight_ih_l0"])
         ours.weight_hh.copy_(weights["weight_hh_l0"])
         ours.bias.copy_(weights["bias_ih_l0"] + weights["bias_hh_l0"])
-    x = torch.randn(3, 11, 5)
-    for expected, got in zip(fused(x, zeros(3, 8)), ours(x, zeros(3, 8)), strict=True):
-        torch.testing.assert_close(got, expected)
+    x, (h, c) = torch.randn(11, 3, 5), zeros(3, 8)
+    expected, (_, last) = fused.lstm(x, (h[None], c[None]))
+    for layer in (fused, ours):
+        y, (_, cell) = layer(x, (h, c))
+        torch.testing.assert_close(y, expected)
+        torch.testing.assert_close(cell, last[0])
 
 
 def test_a_step_alone_is_one_of_many() -> None:
-    layer, x = FusedLayer(5, 8).double(), torch.randn(3, 6, 5, dtype=torch.double)
+    layer, x = FusedLayer(5, 8).double(), torch.randn(6, 3, 5, dtype=torch.double)
     state = (torch.randn(3, 8).double(), torch.randn(3, 8).double())
     with torch.no_grad():
         for bias in (layer.lstm.bias_ih_l0, layer.lstm.bias_hh_l0):
             bias.normal_()
         expected, (_, last) = layer(x, state)
         for step in range(6):
-            y, state = layer(x[:, step : step + 1], state)
-            torch.testing.assert_close(y[:, 0], expected[:, step], rtol=0, atol=1e-9)
+            y, state = layer(x[step : step + 1], state)
+            torch.testing.assert_close(y[0], expected[step], rtol=0, atol=1e-9)
     torch.testing.assert_close(state[1], last, rtol=0, atol=1e-9)
 
 
@@ -46,11 +49,11 @@ def reference(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The equations gate by gate, differentiated by autograd."""
     hidden, size = [], layer.hidden_size
-    for t in range(x.shape[1]):
+    for t in range(len(x)):
         gates = []
         for k in range(4):
             part = slice(size * k, size * (k + 1))
-            total = x[:, t] @ layer.weight_ih[part].t() + h @ layer.weight_hh[part].t()
+            total = x[t] @ layer.weight_ih[part].t() + h @ layer.weight_hh[part].t()
             if layer.layer_norm:
                 total = F.layer_norm(total, (size,)) * layer.gate_gain[part]
             gates.append(total + layer.bias[part])
@@ -59,7 +62,7 @@ def reference(
         c = f.sigmoid() * c + i.sigmoid() * candidate
         h = o.sigmoid() * (layer.cell_norm(c) if layer.layer_norm else c).tanh()
         hidden.append(h)
-    return torch.stack(hidden, dim=1), h, c
+    return torch.stack(hidden), h, c
 
 
 def in_torch(like: torch.Tensor) -> ModuleType:
@@ -70,6 +73,7 @@ def in_torch(like: torch.Tensor) -> ModuleType:
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("drop", [0.0, 0.3])
+@pytest.mark.usefixtures("two_parts")
 def test_values_and_gradients_follow_the_equations(
     compiled: bool, norm: bool, drop: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,13 +83,13 @@ def test_values_and_gradients_follow_the_equations(
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    leaves = [torch.randn(3, 7, 4), torch.randn(3, 6), torch.randn(3, 6)]
+    leaves = [torch.randn(7, 3, 4), torch.randn(3, 6), torch.randn(3, 6)]
     leaves = [leaf.double().requires_grad_() for leaf in leaves] + list(layer.parameters())
     x, h, c = leaves[:3]
     torch.manual_seed(5)
     y, (last, cell) = layer(x, (h, c))
     torch.manual_seed(5)  # the same masks
-    expected = reference(layer, x, h, c, layer._keep(x, 7))
+    expected = reference(layer, x, h, c, layer._keep(x))
     weights = [torch.randn_like(value) for value in expected]
     gradients = []
     for values in ((y, last, cell), expected):
@@ -96,12 +100,36 @@ def test_values_and_gradients_follow_the_equations(
         torch.testing.assert_close(got, wanted, **close)
 
 
+def test_the_fused_layer_follows_pytorch_both_ways() -> None:
+    layer, x = FusedLayer(5, 8).double(), torch.randn(11, 3, 5, dtype=torch.double)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    h, c, weights = *torch.randn(2, 3, 8).double(), torch.randn(11, 3, 8).double()
+    leaves = [leaf.requires_grad_() for leaf in (x, h, c, *layer.parameters())]
+    found = []
+    for through in (lambda: layer(x, (h, c))[0], lambda: layer.lstm(x, (h[None], c[None]))[0]):
+        y = through()
+        found.append([y, *torch.autograd.grad((y * weights).sum(), leaves)])
+    for got, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-9)
+
+
+def test_steps_are_gone_back_once() -> None:
+    layer = NormLayer(5, 8, layer_norm=True, recurrent_dropout=0.0)
+    y, _ = layer(torch.randn(4, 3, 5), zeros(3, 8))
+    y.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="go forward anew"):
+        y.sum().backward()
+
+
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.usefixtures("two_parts")
 def test_the_compiled_step_equals_the_one_in_torch(
     precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layer = NormLayer(5, 24, layer_norm=True, recurrent_dropout=0.2)
-    x, weights = 3 * torch.randn(4, 12, 5), torch.randn(4, 12, 24)
+    x, weights = 3 * torch.randn(12, 4, 5), torch.randn(12, 4, 24)
     found = []
     for engine in (recurrence.steps_on, in_torch):
         monkeypatch.setattr(recurrence, "steps_on", engine)
@@ -136,15 +164,16 @@ def test_the_steps_of_a_gpu_equal_those_in_torch(
     first, last = random(2, batch, size), random(2, batch, size)
     found = []
     for engine in (lstm_torch, triton):
-        trace = new_trace(steps, product=product, state=first[0])
+        given = projected.clone()
+        trace = new_trace(given, first[0])
         trace.cells[0], trace.before[0] = first
         y = trace.before[1:] if product_type == state_type else torch.empty_like(dy)
-        engine.forward(projected, product, affine, keep, trace, y)
+        engine.forward(given, product, affine, keep, trace, y)
+        left = [part.clone() for part in trace]
         dh, dc = last[0].to(product_type, copy=True), last[1].clone()
-        d_gates = torch.full_like(projected, torch.nan)
         d_affine = Affine(*map(torch.ones_like, affine))  # is added to
-        engine.backward(dy, dh, dc, product, affine, keep, trace, d_gates, d_affine)
-        found.append([y, *trace[:-1], dh, dc, d_gates, *d_affine, *trace[3:][:norm]])
+        d_gates = engine.backward(dy, dh, dc, product, affine, keep, trace, d_affine)
+        found.append([y, *left[:3], dh, dc, d_gates, *d_affine, *left[3:][:norm]])
     close = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 3e-2}[product_type]
     for got, wanted in zip(*found, strict=True):
         assert (got - wanted).norm() <= close * wanted.norm()
@@ -157,12 +186,12 @@ def test_on_a_gpu_it_is_the_same(precision: torch.dtype, norm: bool) -> None:
     layer, half = NormLayer(5, 24, layer_norm=norm, recurrent_dropout=0.2), torch.bfloat16
     layer = layer.to(torch.float64 if precision == torch.float64 else torch.float32)
     like = layer.bias
-    x, weights = like.new_empty(4, 77, 5).normal_(), like.new_empty(4, 77, 24).normal_()
+    x, weights = like.new_empty(77, 4, 5).normal_(), like.new_empty(77, 4, 24).normal_()
     keep = (torch.rand(77, 4, 24) > 0.2).to(like)
     found = []
     for device in ("cpu", "cuda"):
         layer = layer.to(device)
-        layer._keep = lambda x, steps, to=device: keep.to(to)
+        layer._keep = lambda x, to=device: keep.to(to)
         zero = layer.bias.new_zeros(4, 24)
         with torch.autocast(device, half, enabled=precision == half):
             y, (_, c) = layer(x.to(device), (zero, zero))
@@ -177,20 +206,20 @@ def test_on_a_gpu_it_is_the_same(precision: torch.dtype, norm: bool) -> None:
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_what_is_no_number_stays_none(precision: torch.dtype) -> None:
     layer = NormLayer(5, 24, layer_norm=True, recurrent_dropout=0.0)
-    x = torch.randn(3, 6, 5)
-    x[1, 2, 0] = torch.nan
+    x = torch.randn(6, 3, 5)
+    x[2, 1, 0] = torch.nan
     with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16):
         y, (_, c) = layer(x, zeros(3, 24))
-    assert y[1, 2:].isnan().all()
+    assert y[2:, 1].isnan().all()
     assert c[1].isnan().all()
-    assert y[[0, 2]].isfinite().all()
+    assert y[:, [0, 2]].isfinite().all()
     gradients = torch.autograd.grad(y.sum(), layer.parameters())
     assert all(gradient.isnan().any() for gradient in gradients)
 
 
 def test_dropped_share_and_mean_of_the_candidate() -> None:
     layer = NormLayer(3, 200, layer_norm=False, recurrent_dropout=0.25)
-    keep = layer._keep(torch.zeros(50, 9, 3), 9)
+    keep = layer._keep(torch.zeros(9, 50, 3))
     assert keep is not None
     assert (keep == 0).double().mean().item() == pytest.approx(0.25, abs=0.01)
     assert keep.mean().item() == pytest.approx(1, abs=0.01)
@@ -221,7 +250,7 @@ def test_initial_weights() -> None:
 
 def test_recurrent_dropout_only_in_training() -> None:
     layer = NormLayer(3, 16, layer_norm=False, recurrent_dropout=0.5)
-    x = torch.randn(2, 6, 3)
+    x = torch.randn(6, 2, 3)
     first, second = (layer(x, zeros(2, 16))[0] for _ in range(2))
     assert not torch.equal(first, second)
     layer.eval()
