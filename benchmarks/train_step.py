@@ -97,9 +97,8 @@ def decode(vae: SketchVAE, batches: list[StrokeBatch], half: bool) -> None:
 
 def steps(vae: SketchVAE, gradients: Gradients, batches: list[StrokeBatch]) -> None:
     """A step on each of `batches`."""
-    with memory_kept():
-        for batch in batches:
-            step(vae, gradients, batch)
+    for batch in batches:
+        step(vae, gradients, batch)
 
 
 def main() -> None:
@@ -139,7 +138,8 @@ def main() -> None:
             alone[(*key, "alone")] = partial(decode, vae, moved, half)
     floors = {name: matmul(dtype, options.device) for name, dtype in PRECISIONS.items()}
     loader = {"loader": lambda: [epoch[index] for index in chosen]}
-    seconds = medians(jobs | alone | floors | loader, repeats=options.repeats)
+    with memory_kept():  # as `train.fit`
+        seconds = medians(jobs | alone | floors | loader, repeats=options.repeats)
     for precision in PRECISIONS:
         rate = matmul_flop(options.device) / seconds[precision]
         print(f"{precision}: matmul {rate / 1e9:,.0f} GFLOP/s")

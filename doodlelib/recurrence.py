@@ -1,8 +1,9 @@
 """All steps of an LSTM layer, with layer norm or without, and their gradients written out.
 
 Autograd would add up the gradient of the recurrent weights step by step; here it is one matrix
-product over all steps, as is the inputs' share of the gates. What a step does beside its product is compiled: by Numba on a CPU
-(`lstm_cpu`), by Triton on an NVIDIA GPU (`lstm_triton`); `lstm_torch` says the same in PyTorch.
+product over all steps, as is the inputs' share of the gates. What a step does beside its product is
+compiled: by Numba on a CPU (`lstm_cpu`), by Triton on an NVIDIA GPU (`lstm_triton`); `lstm_torch`
+says the same in PyTorch.
 
 B batch, T step, H hidden; gates are in the order input, forget, candidate, output.
 """
