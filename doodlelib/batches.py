@@ -184,7 +184,8 @@ def _some(
     """
     may = np.bincount(drawing[among], minlength=len(first))
     count = (share * may + rng.random(len(first))).astype(np.int64)
-    order = np.argsort(drawing + (rng.random(len(among)) + ~among) / 2)  # those one may come first
+    # within each drawing at random, those among which one may choose before the others
+    order = np.argsort(drawing + (rng.random(len(among)) + ~among) / 2)
     chosen = np.empty_like(among)
     chosen[order] = np.arange(len(among)) - first[drawing] < count[drawing]
     return chosen

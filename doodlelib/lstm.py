@@ -18,7 +18,7 @@ State = tuple[Float[Tensor, "B H"], Float[Tensor, "B H"]]  # h and c of one laye
 
 
 class FusedLayer(nn.Module):
-    """One layer of `torch.nn.LSTM`, with our initial weights; on a CPU by our own, faster steps."""
+    """One layer of `torch.nn.LSTM`, our initial weights; a CPU learns faster by our own steps."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class FusedLayer(nn.Module):
             # a step alone, as one draws: four times as fast
             h, c = torch.lstm_cell(x[0], state, weight_in, weight, bias_in, bias)
             return h[None], (h, c)
-        if x.device.type == "cpu":
+        if x.device.type == "cpu" and torch.is_grad_enabled():
             y, c = Recurrence.apply(x, *state, weight_in, weight, bias_in + bias, *NO_NORM, None)
             return y, (y[-1], c)
         y, (h, c) = self.lstm(x, (state[0][None].contiguous(), state[1][None].contiguous()))
@@ -122,7 +122,7 @@ def keep_mask(shape: Sequence[int], share: float, *, like: Tensor) -> Float[Tens
 def make_layer(
     input_size: int, hidden_size: int, *, layer_norm: bool, recurrent_dropout: float
 ) -> nn.Module:
-    """The fused layer where it can do what is asked for, our own otherwise."""
+    """PyTorch's layer where it can do what is asked for, our own otherwise."""
     if layer_norm or recurrent_dropout > 0:
         return NormLayer(
             input_size, hidden_size, layer_norm=layer_norm, recurrent_dropout=recurrent_dropout

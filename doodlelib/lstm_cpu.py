@@ -50,8 +50,9 @@ def backward(
 
     def steps(rows: slice) -> Affine:
         own, d_own = dh[rows], Affine(*map(torch.zeros_like, d_affine))
+        d_arrays = as_arrays(d_own)
         for t in reversed(range(len(dy))):
-            lstm_step.backward(t, rows.start, rows.stop, *arrays, as_arrays(d_own))
+            lstm_step.backward(t, rows.start, rows.stop, *arrays, d_arrays)
             torch.mm(d_gates[t, rows], product, out=own)
         return d_own
 

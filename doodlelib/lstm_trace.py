@@ -1,4 +1,4 @@
-"""What the steps of an LSTM layer with layer norm work on, and what they leave.
+"""What the steps of an LSTM layer work on, and what they leave.
 
 B batch, T step, H hidden; gates are in the order input, forget, candidate, output.
 """

@@ -4,9 +4,9 @@ import ctypes
 from collections.abc import Generator
 from contextlib import contextmanager
 
-# of glibc's malloc.h, with what they are once a process has freed a large array
-_SETTINGS = {-1: 64 * 2**20, -4: 65536}  # M_TRIM_THRESHOLD, M_MMAP_MAX
+# M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_MMAP_MAX of glibc's malloc.h
 _KEEPING = {-1: -1, -4: 0}  # nothing is handed back, no array lies apart
+_USUAL = {-1: 64 * 2**20, -3: 32 * 2**20, -4: 65536}  # as once a large array was freed
 
 
 @contextmanager
@@ -26,6 +26,6 @@ def memory_kept() -> Generator[None]:
     try:
         yield
     finally:
-        for name, value in _SETTINGS.items():
+        for name, value in _USUAL.items():
             libc.mallopt(name, value)
         libc.malloc_trim(0)

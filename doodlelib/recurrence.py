@@ -59,6 +59,7 @@ class Recurrence(torch.autograd.Function):
         half = torch.is_autocast_enabled(kind) and weight.dtype == torch.float32
         product_type = torch.get_autocast_dtype(kind) if half else weight.dtype
         x, weight_in, product = (part.to(product_type) for part in (x, weight_in, weight))
+        x = x.contiguous()
         projected, state = F.linear(x, weight_in), c.to(weight.dtype)
         norm = (gate_gain, cell_gain, cell_bias)
         affine = Affine(bias, *(weight.new_empty(0) if v is None else v for v in norm))
@@ -79,13 +80,13 @@ class Recurrence(torch.autograd.Function):
         """Gradients of `forward`'s arguments, from those of what it gave."""
         if ctx.used_up:
             raise RuntimeError("the steps of an LSTM can be gone back once; go forward anew")
-        ctx.used_up = True
         x, weight_in, product, keep, *saved = ctx.saved_tensors
         affine, trace = Affine(*saved[:4]), Trace(*saved[4:])
         d_affine = Affine(*map(torch.zeros_like, affine))
         dc, dh = dc.contiguous().clone(), torch.zeros_like(trace.before[0])
         steps = steps_on(dc).backward
         d_gates = steps(dy.contiguous(), dh, dc, product, affine, keep, trace, d_affine)
+        ctx.used_up = d_gates is trace.gates
         dx = d_gates @ weight_in if ctx.needs_input_grad[0] else None
         read = x, trace.before[:-1]
         d_weights = (d_gates.flatten(0, 1).t() @ part.flatten(0, 1) for part in read)

@@ -5,8 +5,9 @@ that goes through many steps by itself waits for nobody.
 """
 
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 from typing import TypeVar
 
@@ -17,33 +18,45 @@ LEAST = 24  # rows of a part: for fewer, a product reads its weights too often
 
 
 def in_parts(work: Callable[[slice], Result], rows: int) -> list[Result]:
-    """`work` on all rows, without gradients; what it gave for each part.
+    """`work` on all rows, without gradients; what it gave for each part, once all have ended.
 
     Args:
         work: Called with the rows of one part.
         rows: How many.
     """
-    threads = torch.get_num_threads()
+    threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
     parts = min(threads, rows // LEAST)
-    if parts < 2:
-        with torch.no_grad():
-            return [work(slice(0, rows))]
-    bounds = [rows * part // parts for part in range(parts + 1)]
-    slices = map(slice, bounds[:-1], bounds[1:])
 
     def alone(part: slice) -> Result:
-        torch.get_num_threads()  # a new thread takes the process's number only once it is asked
-        torch.set_num_threads(threads // parts)
-        with torch.no_grad():
+        with torch.inference_mode() if inference else torch.no_grad():  # a thread's own
             return work(part)
 
+    if parts < 2:
+        return [alone(slice(0, rows))]
+    bounds = [rows * part // parts for part in range(parts + 1)]
+    first, *others = map(slice, bounds[:-1], bounds[1:])
+    pool = _pool(os.getpid(), threads, parts)
     try:
-        return list(_pool(os.getpid()).map(alone, slices))
+        futures = [pool.submit(alone, first)]
+    except RuntimeError:  # the main thread has ended, after which no pool takes work
+        return [alone(slice(0, rows))]
+    futures += [pool.submit(alone, part) for part in others]
+    try:
+        return [future.result() for future in futures]
     finally:
-        torch.set_num_threads(threads)  # of threads that are still to come
+        wait(futures)  # even if one failed, or somebody pressed Ctrl-C, none writes on
 
 
-@lru_cache(maxsize=1)
-def _pool(process: int) -> ThreadPoolExecutor:
-    """Of this process: threads do not outlive a fork."""
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="doodlelib")
+@lru_cache
+def _pool(process: int, threads: int, parts: int) -> ThreadPoolExecutor:
+    """A thread for each part; of this process, since threads do not outlive a fork."""
+    all_begun = threading.Barrier(parts)
+
+    def begin() -> None:
+        torch.get_num_threads()  # a new thread takes the process's number only once it is asked
+        torch.set_num_threads(threads // parts)
+
+    pool = ThreadPoolExecutor(parts, "doodlelib", initializer=begin)
+    list(pool.map(lambda _: all_begun.wait(), range(parts)))
+    torch.set_num_threads(threads)  # of threads that are still to come
+    return pool

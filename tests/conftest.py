@@ -50,7 +50,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def two_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Any two rows of a batch are worked on side by side, on any machine."""
+    """Any two rows of a batch are worked on side by side, however many processors there are."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     monkeypatch.setattr(threads, "LEAST", 1)

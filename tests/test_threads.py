@@ -1,7 +1,10 @@
 """Parts of a batch side by side: all rows, the share of threads, errors, forks."""
 
 import multiprocessing
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 import torch
@@ -40,14 +43,51 @@ def test_few_rows_or_a_single_thread_stay_whole(monkeypatch: pytest.MonkeyPatch)
     assert in_parts(lambda part: part, 2 * LEAST) == [slice(0, 2 * LEAST)]
 
 
-def test_what_goes_wrong_in_a_part_is_raised() -> None:
-    def work(part: slice) -> None:
-        if part.start:
-            raise FloatingPointError("row 1")
+def test_what_goes_wrong_in_a_part_is_raised_once_all_have_ended() -> None:
+    ended = []
 
-    with pytest.raises(FloatingPointError, match="row 1"):
+    def work(part: slice) -> None:
+        if not part.start:
+            raise FloatingPointError("row 0")
+        time.sleep(0.1)
+        ended.append(part.start)
+
+    with pytest.raises(FloatingPointError, match="row 0"):
         in_parts(work, 2)
+    assert ended == [1]
     assert torch.get_num_threads() == 2
+
+
+def test_inference_mode_holds_in_the_parts() -> None:
+    with torch.inference_mode():
+        total = torch.zeros(6)
+        in_parts(lambda part: total[part].add_(1), 6)
+    assert (total == 1).all()
+
+
+def test_parts_may_have_parts() -> None:
+    torch.set_num_threads(4)
+    inner = in_parts(lambda part: in_parts(lambda part: torch.get_num_threads(), 2), 2)
+    assert inner == [[1, 1], [1, 1]]
+
+
+def test_a_thread_that_outlives_the_script_goes_on() -> None:
+    script = """
+import threading, time, torch
+from doodlelib import threads
+
+threads.LEAST = 1
+torch.set_num_threads(2)
+
+def late():
+    time.sleep(0.5)
+    print(threads.in_parts(lambda part: part.stop, 2))
+
+threading.Thread(target=late).start()
+threads.in_parts(lambda part: part, 2)
+"""
+    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == "[2]"
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
