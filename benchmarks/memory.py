@@ -20,7 +20,6 @@ from train_step import AUGMENTATION, gradients_of, make_vae, step
 
 from doodlelib.batches import StrokeBatches
 from doodlelib.dataset import Split, load_split
-from doodlelib.memory import memory_kept
 
 SIZES = {"layers": 2, "encoder": 256, "decoder": 512, "latent": 128}
 SMALL = {"layers": 1, "encoder": 32, "decoder": 32, "latent": 8}
@@ -47,9 +46,8 @@ def training_step(split: Split, precision: str, place: str) -> None:
     epoch = StrokeBatches(split, batch_size=100, max_seq_len=200, seed=0)
     order = sorted(range(len(epoch)), key=lambda index: split.lengths[epoch.batches[index]].max())
     chosen = order[len(order) // 2 :] if place == "median" else order[-STEPS:]
-    with memory_kept():
-        for index in chosen[:STEPS]:
-            step(vae, gradients, epoch[index])
+    for index in chosen[:STEPS]:
+        step(vae, gradients, epoch[index])
 
 
 def repeat(split: Split, count: int, folder: Path) -> None:

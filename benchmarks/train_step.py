@@ -23,7 +23,6 @@ from doodlelib.config import VAEConfig, read_config
 from doodlelib.dataset import Split, load_split
 from doodlelib.gradients import Gradients
 from doodlelib.inputs import INPUTS
-from doodlelib.memory import memory_kept
 from doodlelib.vae import SketchVAE
 
 AUGMENTATION = {"scale_factor": 0.15, "drop_prob": 0.1, "flip_prob": 0.3}
@@ -138,8 +137,7 @@ def main() -> None:
             alone[(*key, "alone")] = partial(decode, vae, moved, half)
     floors = {name: matmul(dtype, options.device) for name, dtype in PRECISIONS.items()}
     loader = {"loader": lambda: [epoch[index] for index in chosen]}
-    with memory_kept():  # as `train.fit`
-        seconds = medians(jobs | alone | floors | loader, repeats=options.repeats)
+    seconds = medians(jobs | alone | floors | loader, repeats=options.repeats)
     for precision in PRECISIONS:
         rate = matmul_flop(options.device) / seconds[precision]
         print(f"{precision}: matmul {rate / 1e9:,.0f} GFLOP/s")

@@ -13,7 +13,6 @@ import torch
 from doodlelib import ranks
 from doodlelib.checkpoint import Model
 from doodlelib.gradients import Batch, Gradients
-from doodlelib.memory import memory_kept
 from doodlelib.progress import Epoch, Progress, Row, epochs_without_gain
 from doodlelib.ranks import Sums
 from doodlelib.signals import on_stop
@@ -102,7 +101,7 @@ def fit(
         if progress.history and epochs_without_gain(progress.history) >= patience:
             return
         began, stop, epoch = time.perf_counter(), threading.Event(), progress.next_epoch()
-        with on_stop(stop.set), memory_kept():
+        with on_stop(stop.set):
             ranks.seed(seed * 1_000_003 + epoch.number)
             if not ranks.is_first():
                 epoch.sums.clear()  # of before it was broken off; the first has them
