@@ -26,7 +26,7 @@ from doodlelib.strokes import (
 
 RDP_EPSILON = 2.0  # px, as that of the published simplified drawings
 PADDED = 8  # steps
-BUCKET = 50  # batches: within so many, shuffled, drawings are sorted by length
+BUCKET = 100  # batches: within so many, shuffled, drawings are sorted by length
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ def forward(
     arrays = [as_arrays(value) for value in (total, affine, keep, trace, y)]
 
     def steps(rows: slice) -> None:
-        own = total[rows]
-        for t in range(len(projected)):
-            torch.addmm(projected[t, rows], trace.before[t, rows], weight, out=own)
+        own, given = total[rows], zip(projected[:, rows], trace.before[:, rows], strict=False)
+        for t, (share, before) in enumerate(given):
+            torch.addmm(share, before, weight, out=own)
             lstm_step.forward(t, rows.start, rows.stop, *arrays)
 
     in_parts(steps, len(total))
