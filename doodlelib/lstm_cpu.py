@@ -19,7 +19,7 @@ def forward(
     projected: Tensor, product: Tensor, affine: Affine, keep: Tensor, trace: Trace, y: Tensor
 ) -> None:
     """See `lstm_torch.forward`."""
-    weight = laid_out(product)
+    weight = laid_out(product) if len(projected) > 1 else product.t()  # a step is not worth it
     total = torch.empty_like(projected[0])
     arrays = [as_arrays(value) for value in (total, affine, keep, trace, y)]
 

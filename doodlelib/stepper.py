@@ -29,7 +29,6 @@ from doodlelib.mdn import LEAST_SQUARE, MAX_LOG, MAX_RHO, MAX_TIME, PARAMETERS
 from doodlelib.network import PEN_EVENTS, SketchNet
 from doodlelib.steps import START, Steps
 from doodlelib.strokes import BOX, DT, END, LIFTED, PEN_COLUMNS
-from doodlelib.threads import in_parts
 
 _PEN = PEN_COLUMNS.start
 _OF_STEPS = ("x", "position", "stroke_start")
@@ -65,14 +64,9 @@ class CompiledSteps(Steps):
         """See `steps.Steps.follow`. Only the components of each row's kind are computed."""
         self.begun = torch.cat([self.begun, rows])
         hidden = self.x.new_empty(len(rows), self.size, self.net.head.in_features)
-        read = self._read(rows)
-
-        def go_on(part: slice) -> None:
-            for number, x in enumerate(read):
-                hidden[number, part] = self._pass(part)
-                self.x[part] = x
-
-        in_parts(go_on, self.size)
+        for number, x in enumerate(self._read(rows)):
+            hidden[number] = self._pass()
+            self.x[:] = x
         bias, weight = self.net.head.bias, self.net.head.weight
         moves = list(zip(weight[PEN_EVENTS:].chunk(2), bias[PEN_EVENTS:].chunk(2), strict=True))
         kinds = rows[:, _PEN + LIFTED].int().tolist()
@@ -93,16 +87,12 @@ class CompiledSteps(Steps):
         time_temperature: float,
     ) -> Float[Tensor, "B 6"]:
         """See `steps.Steps.next`."""
-        head, rows = self.net.head, self.x.new_empty(self.size, 6)
+        head = self.net.head
+        torch.addmm(head.bias, self._pass().to(self.x.dtype), head.weight.t(), out=self.output)
+        rows = self.x.new_empty(self.size, 6)
         arrays = (self.output, chance, noise, self.position, self.stroke_start, rows, self.x)
         settings = temperature, time_temperature, self.net.config.reg_covar, self.per_box
-
-        def draw(part: slice) -> None:
-            y = self._pass(part).to(self.x.dtype)
-            torch.addmm(head.bias, y, head.weight.t(), out=self.output[part])
-            _draw(*(array[part].numpy() for array in arrays), *settings)
-
-        in_parts(draw, self.size)
+        _draw(*map(Tensor.numpy, arrays), *settings)
         return rows
 
     def take(self, order: Int64[Tensor, " n"]) -> None:
@@ -129,11 +119,11 @@ class CompiledSteps(Steps):
         self.position[:], self.stroke_start[:] = place.position, place.stroke_start
         return x[0]
 
-    def _pass(self, part: slice) -> Float[Tensor, "b H"]:
-        """The last layer's hidden states of some drawings once their last rows are read."""
-        y = self.x[part]
+    def _pass(self) -> Float[Tensor, "B H"]:
+        """The last layer's hidden states once the last rows are read."""
+        y = self.x
         for layer in self.layers:
-            y = layer.next(y, part)
+            y = layer.next(y)
         return y
 
 
@@ -168,16 +158,15 @@ class _Layer:
         self.weight_in, self.recurrent = lay(weight_in.to(product)), lay(recurrent.to(product))
         self.total = self.hidden.new_empty(len(h), 4 * h.shape[1])
 
-    def next(self, x: Float[Tensor, "b I"], part: slice) -> Float[Tensor, "b H"]:
-        """The hidden state of some drawings after another step."""
-        total, hidden = self.total[part], self.hidden[part]
+    def next(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B H"]:
+        """The hidden state after another step."""
         if self.known is None:
-            torch.mm(x, self.weight_in, out=total)
+            torch.mm(x, self.weight_in, out=self.total)
         else:
-            torch.addmm(self.known[part], x.to(total.dtype), self.weight_in, out=total)
-        total.addmm_(hidden, self.recurrent)
-        advance(as_arrays(total), self.affine, self.cell[part].numpy(), as_arrays(hidden))
-        return hidden
+            torch.addmm(self.known, x.to(self.total.dtype), self.weight_in, out=self.total)
+        self.total.addmm_(self.hidden, self.recurrent)
+        advance(as_arrays(self.total), self.affine, self.cell.numpy(), as_arrays(self.hidden))
+        return self.hidden
 
     def keep(self, into: Tensor, out_of: Tensor, count: int) -> None:
         """See `steps.Steps.keep`."""

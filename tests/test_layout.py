@@ -81,7 +81,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "steps": {"strokes", "inputs", "mdn", "network"},
     "stepper": {
-        *("threads", "strokes", "kernels", "inputs", "mdn", "network", "steps"),
+        *("strokes", "kernels", "inputs", "mdn", "network", "steps"),
         *("lstm", "lstm_cpu", "lstm_step", "lstm_trace"),
     },
     "sampling": {"strokes", "network", "steps", "stepper"},

@@ -61,7 +61,6 @@ def draw(net: SketchNet, *, compiled: bool, temperature: float, begun: bool) -> 
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.usefixtures("two_parts")
 def test_compiled_steps_draw_the_same(
     layers: int, norm: bool, begun: bool, temperature: float
 ) -> None:
