@@ -1,7 +1,6 @@
 """Losses, gradients and weights that are no numbers: training stops, says where, keeps the good."""
 
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -63,7 +62,7 @@ def test_what_is_no_number_stops_training_and_names_the_drawings(
     tally["trainings stopped at a loss or gradient that is no number"] += 1
 
 
-@pytest.mark.parametrize("rate", [1.0, 1e18, 1e38])
+@pytest.mark.parametrize("rate", [0.6, 1e18, 1e38])
 def test_a_training_that_explodes_keeps_its_best(
     data: Path, tmp_path: Path, monkeypatch, rate: float, tally: Counter[str]
 ) -> None:
@@ -75,10 +74,7 @@ def test_a_training_that_explodes_keeps_its_best(
         with pytest.raises(FloatingPointError):
             list(rows)
     else:
-        met = []
-        with suppress(FloatingPointError):
-            met += rows
-            assert len(met) == victims.EPOCHS - 1  # a number, if a bad one
+        assert list(rows)  # a number, if a bad one
     assert (tmp_path / "DoodleGenRNN_best.pt").read_bytes() == best
     for path in tmp_path.glob("*.pt"):
         checkpoint.read(path, SketchVAE)
