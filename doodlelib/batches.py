@@ -56,6 +56,18 @@ class StrokeBatch:
         behind[..., PEN_COLUMNS.start + END] = 1
         return replace(self, rows=torch.cat([self.rows, behind], dim=1))
 
+    def part(self, drawings: slice) -> "StrokeBatch":
+        """Some of the drawings, padded as they need it."""
+        if drawings == slice(0, self.size):
+            return self  # does not wait for a GPU
+        lengths = self.lengths[drawings]
+        return StrokeBatch(
+            rows=self.rows[drawings, : int(lengths.max()) + 2],
+            lengths=lengths,
+            words=self.words[drawings],
+            timed=self.timed[drawings],
+        )
+
     def to(self, device: torch.device | str) -> "StrokeBatch":
         """The batch on `device`."""
         return StrokeBatch(

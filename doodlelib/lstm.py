@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from doodlelib.recurrence import Recurrence
+from doodlelib.threads import generator
 
 MakeLayer = Callable[[int, int], nn.Module]
 NO_NORM = (None, None, None)
@@ -114,7 +115,9 @@ def keep_mask(shape: Sequence[int], share: float, *, like: Tensor) -> Float[Tens
     """
     size = math.prod(shape)
     chance = torch.empty(-(-size // 8), dtype=torch.int64, device=like.device)
-    chance = chance.random_(-(2**63), None).view(torch.uint8)[:size].view(*shape)
+    chance = (
+        chance.random_(-(2**63), None, generator=generator()).view(torch.uint8)[:size].view(*shape)
+    )
     dropped = min(round(256 * share), 255)
     return chance.to(like.dtype).ge_(dropped).mul_(256 / (256 - dropped))
 

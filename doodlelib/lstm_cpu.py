@@ -1,4 +1,4 @@
-"""The steps of our LSTM on a CPU: PyTorch's matrix products, and what Numba compiles of the rest.
+"""The steps of our LSTM on a CPU: oneDNN's matrix products, and what Numba compiles of the rest.
 
 Rows of the batch do not know of one another, so parts of it go through all steps side by side.
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from doodlelib import lstm_step
 from doodlelib.lstm_trace import Affine, Trace
+from doodlelib.products import LaidOut
 from doodlelib.threads import in_parts
 
 
@@ -19,17 +20,16 @@ def forward(
     projected: Tensor, product: Tensor, affine: Affine, keep: Tensor, trace: Trace, y: Tensor
 ) -> None:
     """See `lstm_torch.forward`."""
-    weight = laid_out(product) if len(projected) > 1 else product.t()  # a step is not worth it
-    total = torch.empty_like(projected[0])
-    arrays = [as_arrays(value) for value in (total, affine, keep, trace, y)]
+    weight = LaidOut(product, most=y.shape[1])
+    arrays = [as_arrays(value) for value in (affine, keep, trace, y)]
 
     def steps(rows: slice) -> None:
-        own, given = total[rows], zip(projected[:, rows], trace.before[:, rows], strict=False)
+        given = zip(projected[:, rows], trace.before[:, rows], strict=False)
         for t, (share, before) in enumerate(given):
-            torch.addmm(share, before, weight, out=own)
-            lstm_step.forward(t, rows.start, rows.stop, *arrays)
+            total = as_arrays(weight.times(before, plus=share))
+            lstm_step.forward(t, rows.start, total, *arrays)
 
-    in_parts(steps, len(total))
+    in_parts(steps, y.shape[1])
 
 
 def backward(
@@ -45,26 +45,22 @@ def backward(
     """See `lstm_torch.backward`. The gradients take the place of the gates, if of their type."""
     alike = trace.gates.dtype == product.dtype
     d_gates = trace.gates if alike else torch.empty_like(trace.gates, dtype=product.dtype)
-    given = (dy, dh, dc, affine, keep, trace, d_gates)
-    arrays = [as_arrays(value) for value in given]
+    arrays = [as_arrays(value) for value in (dy, dc, affine, keep, trace, d_gates)]
+    weight = LaidOut(product.t(), most=len(dc))
 
     def steps(rows: slice) -> Affine:
-        own, d_own = dh[rows], Affine(*map(torch.zeros_like, d_affine))
+        d_own, own = Affine(*map(torch.zeros_like, d_affine)), dh[rows]
         d_arrays = as_arrays(d_own)
         for t in reversed(range(len(dy))):
-            lstm_step.backward(t, rows.start, rows.stop, *arrays, d_arrays)
-            torch.mm(d_gates[t, rows], product, out=own)
+            lstm_step.backward(t, rows.start, as_arrays(own), *arrays, d_arrays)
+            own = weight.times(d_gates[t, rows])
+        dh[rows] = own
         return d_own
 
     for d_part in in_parts(steps, len(dc)):
         for total, part in zip(d_affine, d_part, strict=True):
             total += part
     return d_gates
-
-
-def laid_out(weight: Tensor) -> Tensor:
-    """(G, I) to (I, G), row by row in memory, which is faster but in bfloat16."""
-    return weight.t() if weight.dtype == torch.bfloat16 else weight.t().contiguous()
 
 
 def as_arrays(value: Any) -> Any:

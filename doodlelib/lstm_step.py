@@ -26,14 +26,13 @@ def _fast(function):
 
 
 @_fast
-def forward(t, first, last, total, affine, keep, trace, y):
-    """Step `t`: from the products of its gates to its cell and output.
+def forward(t, first, total, affine, keep, trace, y):
+    """Step `t` of some rows: from the products of their gates to their cells and outputs.
 
     Args:
         t: Which step.
-        first: Its first row to work on.
-        last: The one after the last.
-        total: (B, 4 H) input's and recurrent share of the gates, of the products' type.
+        first: The first of n rows; they lie one behind the other.
+        total: (n, 4 H) input's and recurrent share of the gates, of the products' type.
         affine: `lstm_trace.Affine`.
         keep: (T, B, H) factor of the candidate; empty: 1.
         trace: `lstm_trace.Trace`, filled.
@@ -44,8 +43,9 @@ def forward(t, first, last, total, affine, keep, trace, y):
     shared = wide.view(np.float32)
     raw, active = np.empty(4 * size, y.dtype), np.empty(4 * size, y.dtype)
     keep_all = np.empty(0, y.dtype)
-    for b in range(first, last):
-        _read(total[b], wide, shared, raw)
+    for n in range(len(total)):
+        b = first + n
+        _read(total[n], wide, shared, raw)
         kept = keep[t, b] if len(keep) else keep_all
         cell, shown = trace.cells[t + 1, b], y[t, b]
         _gates(raw, affine, trace.gates[t, b], trace.rstd[t, b], active)
@@ -54,7 +54,7 @@ def forward(t, first, last, total, affine, keep, trace, y):
 
 
 @_fast
-def advance(total, affine, cell, h):
+def advance(affine, total, cell, h):
     """The same without a trace, for drawing: `cell` (B, H) goes on in place, `h` is written."""
     size = cell.shape[1]
     wide = np.empty(4 * size, np.int32)
@@ -72,13 +72,13 @@ def advance(total, affine, cell, h):
 
 
 @_fast
-def backward(t, first, last, dy, dh, dc, affine, keep, trace, d_gates, d_affine):  # noqa: D417
+def backward(t, first, dh, dy, dc, affine, keep, trace, d_gates, d_affine):  # noqa: D417
     """Step `t` the other way.
 
     Args:
-        t, first, last: See `forward`.
+        t, first: See `forward`.
+        dh: (n, H) gradient of the step's output by way of the next step, of the products' type.
         dy: (T, B, H) gradients of the outputs.
-        dh: (B, H) gradient of the step's output by way of the next step, of the products' type.
         dc: (B, H) gradient of the step's cell by way of the next step; then of the cell before.
         affine, keep, trace: See `forward`.
         d_gates: (T, B, 4 H) gets the gradient of the step's products.
@@ -92,7 +92,8 @@ def backward(t, first, last, dy, dh, dc, affine, keep, trace, d_gates, d_affine)
     shown, normed = np.empty(size, dc.dtype), np.empty(size, dc.dtype)
     active, d_active = np.empty(4 * size, dc.dtype), np.empty(4 * size, dc.dtype)
     rstd = dc.dtype.type(1)
-    for b in range(first, last):
+    for n in range(len(dh)):
+        b = first + n
         gates, cell = trace.gates[t, b], trace.cells[t + 1, b]
         _shift(gates, affine.gain, affine.bias, active)
         _activate(active)
@@ -102,7 +103,7 @@ def backward(t, first, last, dy, dh, dc, affine, keep, trace, d_gates, d_affine)
         else:
             shown[:] = cell
         _bend(shown, 1)
-        _read(dh[b], wide, shared, dh_row)
+        _read(dh[n], wide, shared, dh_row)
         _open(dh_row, dy[t, b], active[3 * size :], shown, d_shown, d_active[3 * size :])
         if len(affine.cell_gain):
             _gather(d_shown, normed, d_affine.cell_gain, d_affine.cell_bias)

@@ -4,9 +4,13 @@ B drawing, T step.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+EVENTS = ("pen", "position", "segment_time", "pause_time")
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,38 @@ class StepNats:
     is_segment: Bool[Tensor, "B T"]
     is_pause: Bool[Tensor, "B T"]
 
+    @classmethod
+    def of_kinds(
+        cls,
+        pen: Float[Tensor, "B T"],
+        position: Float[Tensor, "B T"],
+        time: Float[Tensor, "B T"],
+        *,
+        is_step: Bool[Tensor, "B T"],
+        is_move: Bool[Tensor, "B T"],
+        is_lifted: Bool[Tensor, "B T"],
+        timed: Bool[Tensor, " B"],
+    ) -> Self:
+        """From log-likelihoods that hold for each step as if it had all three."""
+        is_timed = is_move & timed[:, None]
+        is_segment, is_pause = is_timed & ~is_lifted, is_timed & is_lifted
+        return cls(
+            pen=torch.where(is_step, pen, 0),
+            position=torch.where(is_move, position, 0),
+            segment_time=torch.where(is_segment, time, 0),
+            pause_time=torch.where(is_pause, time, 0),
+            is_step=is_step,
+            is_move=is_move,
+            is_segment=is_segment,
+            is_pause=is_pause,
+        )
+
     def events(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Log-likelihood and count of each kind of event, by name, each summed over steps, (B,)."""
-        kinds = {
-            "pen": (self.pen, self.is_step),
-            "position": (self.position, self.is_move),
-            "segment_time": (self.segment_time, self.is_segment),
-            "pause_time": (self.pause_time, self.is_pause),
-        }
-        return {name: (nats.sum(1), count.sum(1)) for name, (nats, count) in kinds.items()}
+        nats = self.pen, self.position, self.segment_time, self.pause_time
+        counts = self.is_step, self.is_move, self.is_segment, self.is_pause
+        kinds = zip(EVENTS, nats, counts, strict=True)
+        return {name: (nats.sum(1), count.sum(1)) for name, nats, count in kinds}
 
     def by_drawing(self) -> list[LogLikelihood]:
         """The sums and counts of each drawing."""

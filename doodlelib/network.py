@@ -7,7 +7,6 @@ its time from a mixture of that kind's own components.
 Source: Ha & Eck 2017 (arXiv 1704.03477); time, the order pen-then-move and hidden time are new.
 """
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,12 +23,15 @@ from doodlelib.config import VAEConfig
 from doodlelib.exemplars import Exemplars
 from doodlelib.inputs import INPUTS, Place, inputs, origin
 from doodlelib.lstm import LSTM, BiLSTM, FusedLayer, State, make_layer
-from doodlelib.nats import StepNats
+from doodlelib.nats import EVENTS, StepNats
 from doodlelib.ranks import Sums
 from doodlelib.strokes import DT, END, LIFTED, PEN_COLUMNS, Scale
+from doodlelib.threads import with_gradients
+from doodlelib.words import numbers_of
 
 WORD_SIZE = 32  # of the embedding that tells the decoder the word
 PEN_EVENTS = 3
+AT_ONCE = 8_000  # points in memory in training; at the original's size some 70 KB each
 
 
 class SketchNet(nn.Module):
@@ -90,17 +92,7 @@ class SketchNet(nn.Module):
             return torch.full((n,), self.unknown_word, device=self.device)
         if not self.word_size:
             raise ValueError(f"this model draws without words; {word!r} cannot be asked for")
-        wanted = [word] * n if isinstance(word, str) else list(word)
-        if len(wanted) != n:
-            raise ValueError(f"{len(wanted)} words for {n} drawings")
-        for name in wanted:
-            if name not in self.words:
-                near = difflib.get_close_matches(name, self.words, n=5, cutoff=0.4)
-                near = ", ".join(near or self.words[:10])
-                raise ValueError(
-                    f"the model does not know {name!r}; of its {len(self.words)} words try {near}"
-                )
-        return torch.tensor([self.words.index(name) for name in wanted], device=self.device)
+        return torch.tensor(numbers_of(word, n, among=self.words), device=self.device)
 
     def posterior(
         self, batch: StrokeBatch, *, see_time: Bool[Tensor, " B"]
@@ -184,22 +176,16 @@ class SketchNet(nn.Module):
         """
         targets, event, logits, mixture = self.predict(batch, z)
         number = torch.arange(event.shape[1], device=event.device)
-        is_step = number < batch.lengths[:, None]
-        is_move, is_lifted = is_step & (event != END), event == LIFTED
-        pen = -F.cross_entropy(logits.transpose(1, 2), event, reduction="none")
+        is_step, is_lifted = number < batch.lengths[:, None], event == LIFTED
         position, time = mdn.log_prob(mixture, targets[..., :DT], targets[..., DT])
-        time = mdn.density_in_ms(time, targets[..., DT], is_lifted, scale=self.scale)
-        is_timed = is_move & batch.timed[:, None]
-        is_segment, is_pause = is_timed & ~is_lifted, is_timed & is_lifted
-        return StepNats(
-            pen=torch.where(is_step, pen, 0),
-            position=torch.where(is_move, position - 2 * math.log(self.scale.xy), 0),
-            segment_time=torch.where(is_segment, time, 0),
-            pause_time=torch.where(is_pause, time, 0),
+        return StepNats.of_kinds(
+            -F.cross_entropy(logits.transpose(1, 2), event, reduction="none"),
+            position - 2 * math.log(self.scale.xy),
+            mdn.density_in_ms(time, targets[..., DT], is_lifted, scale=self.scale),
             is_step=is_step,
-            is_move=is_move,
-            is_segment=is_segment,
-            is_pause=is_pause,
+            is_move=is_step & (event != END),
+            is_lifted=is_lifted,
+            timed=batch.timed,
         )
 
     def time_cdf(
@@ -253,24 +239,46 @@ class SketchNet(nn.Module):
 
         Source: Ha & Eck 2017, eq. 9-11, the mean over dimensions as in magenta's code.
         """
-        config, chance = self.config, torch.rand(2, batch.size, device=self.device)
-        posterior = self.posterior(batch, see_time=chance[0] >= config.hide_time_prob)
-        mean, log_std = (part.float() for part in posterior)  # under autocast too
-        z = mean + log_std.exp() * torch.randn_like(mean)
+        config, weights = self.config, list(self.parameters())
+        chance = torch.rand(2, batch.size, device=self.device)
+        words = torch.where(chance[1] < config.hide_word_prob, self.unknown_word, batch.words)
+        judge = partial(
+            self._judge,
+            replace(batch, words=words),
+            see_time=chance[0] >= config.hide_time_prob,
+            noise=self.head.weight.new_empty(batch.size, config.latent_size).normal_(),
+        )
+        most = max(1, AT_ONCE // batch.rows.shape[1])
+        nats, counts, mean, log_std = with_gradients(judge, batch.size, weights=weights, most=most)
         if self.training:
             self.exemplars.follow(batch.words, mean.detach(), log_std.detach())
-        words = torch.where(chance[1] < config.hide_word_prob, self.unknown_word, batch.words)
-        events = self.step_nats(replace(batch, words=words), z).events()
         kl = 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std)  # (B, Z)
-        likelihood = torch.stack([nats.sum() for nats, _ in events.values()]).sum()
-        reconstruction = -likelihood / (batch.size * config.max_seq_len)
         free = ranks.mean(kl) < config.kl_tolerance  # of the whole batch
-        cost = torch.where(free, config.kl_tolerance, kl.mean())
-        loss = reconstruction + self.kl_weight(step) * cost
+        cost = self.kl_weight(step) * torch.where(free, config.kl_tolerance, kl.mean())
+        loss = cost - nats.sum() / (batch.size * config.max_seq_len)
         size = torch.tensor(float(batch.size))
-        sums = {name: (-nats.sum(), count.sum()) for name, (nats, count) in events.items()}
+        sums = dict(zip(EVENTS, zip(-nats.sum(0), counts.sum(0), strict=True), strict=True))
         sums |= {"loss": (loss * size, size), "kl": (kl.sum(), size)}
         return loss, {name: (total.detach(), count) for name, (total, count) in sums.items()}
+
+    def _judge(
+        self,
+        batch: StrokeBatch,
+        drawings: slice,
+        *,
+        see_time: Bool[Tensor, " B"],
+        noise: Float[Tensor, "B Z"],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of some `drawings`, given a z of each: log-likelihood and count of each kind of event.
+
+        Both (b, E); then mean and log standard deviation of q(z | drawing), (b, Z).
+        """
+        part = batch.part(drawings)
+        posterior = self.posterior(part, see_time=see_time[drawings])
+        mean, log_std = (value.to(noise.dtype) for value in posterior)  # under autocast too
+        events = self.step_nats(part, mean + log_std.exp() * noise[drawings]).events()
+        nats, counts = (torch.stack(kind, dim=1) for kind in zip(*events.values(), strict=True))
+        return nats, counts, mean, log_std
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Adam, as in the paper."""

@@ -15,13 +15,13 @@ from types import ModuleType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from doodlelib import lstm_torch
 from doodlelib.lstm_trace import Affine, Trace, new_trace
+from doodlelib.products import linear
 
 
 class Recurrence(torch.autograd.Function):
@@ -60,7 +60,7 @@ class Recurrence(torch.autograd.Function):
         product_type = torch.get_autocast_dtype(kind) if half else weight.dtype
         x, weight_in, product = (part.to(product_type) for part in (x, weight_in, weight))
         x = x.contiguous()
-        projected, state = F.linear(x, weight_in), c.to(weight.dtype)
+        projected, state = linear(x, weight_in), c.to(weight.dtype)
         norm = (gate_gain, cell_gain, cell_bias)
         affine = Affine(bias, *(weight.new_empty(0) if v is None else v for v in norm))
         keep = weight.new_empty(0, *c.shape) if keep is None else keep
@@ -87,9 +87,9 @@ class Recurrence(torch.autograd.Function):
         steps = steps_on(dc).backward
         d_gates = steps(dy.contiguous(), dh, dc, product, affine, keep, trace, d_affine)
         ctx.used_up = d_gates is trace.gates
-        dx = d_gates @ weight_in if ctx.needs_input_grad[0] else None
-        read = x, trace.before[:-1]
-        d_weights = (d_gates.flatten(0, 1).t() @ part.flatten(0, 1) for part in read)
+        dx = linear(d_gates, weight_in.t().contiguous()) if ctx.needs_input_grad[0] else None
+        rows, *read = (part.flatten(0, 1).t() for part in (d_gates, x, trace.before[:-1]))
+        d_weights = (linear(part, rows).t() for part in read)
         states = dh.to(ctx.state_type), dc.to(ctx.state_type)
         d_given = (d if len(d) else None for d in d_affine)
         return dx, *states, *(d.to(dc.dtype) for d in d_weights), *d_given, None

@@ -1,7 +1,6 @@
 """Drawing row by row from the decoder, many drawings at once."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from doodlelib.network import SketchNet
 from doodlelib.steps import START, Steps
 from doodlelib.strokes import END, PEN_COLUMNS
+from doodlelib.threads import in_parts
 
 
 @torch.no_grad()
@@ -41,24 +41,51 @@ def start(
     return make(net, net.condition(z, words))
 
 
-def sample(steps: Steps, **options: Any) -> list[Float[np.ndarray, "n 6"]]:
+@torch.no_grad()
+def sample(
+    steps: Steps,
+    *,
+    temperature: float,
+    time_temperature: float,
+    generator: torch.Generator | None,
+) -> list[Float[np.ndarray, "n 6"]]:
     """Draw on until each drawing has ended or holds `max_seq_len` points.
 
-    Arguments and errors as `rows`.
+    A drawing that has ended leaves the batch, so that long ones do not hold short ones; on a
+    processor each thread has drawings of its own. Under `torch.autocast` matrix products are in
+    half precision.
+
+    Args:
+        steps: From `start`, perhaps after a beginning. Used up.
+        temperature: Of pen and position: logits are divided by it, variances multiplied; 0 takes
+            the likeliest of everything.
+        time_temperature: The same for the time.
+        generator: Source of randomness, on the network's device.
 
     Returns:
         stroke-6 of each drawing, model units, with start and end row. One that did not end has
         `max_seq_len` points.
+
+    Raises:
+        ValueError: A temperature is negative.
     """
-    begun = steps.begun
-    drawn = begun.new_zeros(steps.size, 2 + max(steps.net.config.max_seq_len, len(begun)), 6)
+    begun, numbers = steps.begun.numpy(force=True), _numbers(steps, generator)
+    drawn = np.zeros((steps.size, 1 + len(begun) + len(numbers), 6), dtype=begun.dtype)
     drawn[..., PEN_COLUMNS.start + END] = 1
     drawn[:, 0] = START
     drawn[:, 1 : len(begun) + 1] = begun
-    for number, (active, new) in enumerate(rows(steps, **options), start=len(begun) + 1):
-        drawn[active, number] = new
-    ends = (drawn[..., PEN_COLUMNS.start + END] == 1).int().argmax(dim=1).tolist()
-    return [one[: stop + 1] for one, stop in zip(drawn.numpy(force=True), ends, strict=True)]
+
+    def draw(part: slice) -> None:
+        own = _rows(steps.part(part), numbers[:, part], temperature, time_temperature)
+        for number, (active, new) in enumerate(own, start=len(begun) + 1):
+            drawn[part.start + active, number] = new
+
+    if numbers.device.type == "cpu":
+        in_parts(draw, steps.size)
+    else:
+        draw(slice(0, steps.size))
+    ends = (drawn[..., PEN_COLUMNS.start + END] == 1).argmax(axis=1)
+    return [one[: stop + 1] for one, stop in zip(drawn, ends, strict=True)]
 
 
 @torch.no_grad()
@@ -68,38 +95,37 @@ def rows(
     temperature: float,
     time_temperature: float,
     generator: torch.Generator | None,
-) -> Iterator[tuple[Int64[Tensor, " n"], Float[Tensor, "n 6"]]]:
+) -> Iterator[tuple[Int64[np.ndarray, " n"], Float[np.ndarray, "n 6"]]]:
     """The same, a row of each drawing at a time, as soon as it is drawn.
-
-    A drawing that has ended leaves the batch, so that long ones do not hold short ones. Under
-    `torch.autocast` matrix products are in half precision.
-
-    Args:
-        steps: From `start`, perhaps after a beginning. Used up.
-        temperature: Of pen and position: logits are divided by it, variances multiplied; 0 takes
-            the likeliest of everything.
-        time_temperature: The same for the time.
-        generator: Source of randomness, on the network's device.
 
     Yields:
         Which drawings are still going on, and the next row of each; an end row is its last.
-
-    Raises:
-        ValueError: A temperature is negative.
     """
+    yield from _rows(steps, _numbers(steps, generator), temperature, time_temperature)
+
+
+def _numbers(steps: Steps, generator: torch.Generator | None) -> Float[Tensor, "T N 6"]:
+    """See `Steps.next`; for all rows that may come, so that each drawing has its own."""
+    room = max(0, steps.net.config.max_seq_len - len(steps.begun))
+    numbers = steps.begun.new_empty(room, steps.size, 6)
+    numbers[..., :3].uniform_(generator=generator)
+    numbers[..., 3:].normal_(generator=generator)
+    return numbers
+
+
+def _rows(
+    steps: Steps, numbers: Float[Tensor, "T N 6"], temperature: float, time_temperature: float
+) -> Iterator[tuple[Int64[np.ndarray, " n"], Float[np.ndarray, "n 6"]]]:
     if not (temperature >= 0 and time_temperature >= 0):
         raise ValueError(f"temperatures must be >= 0, not {temperature} and {time_temperature}")
-    begun = steps.begun
-    active = torch.arange(steps.size, device=begun.device)
-    for _ in range(len(begun), steps.net.config.max_seq_len):
-        chance = begun.new_empty(len(active), 3).uniform_(generator=generator)
-        noise = begun.new_empty(len(active), 3).normal_(generator=generator)
-        new = steps.next(chance, noise, temperature, time_temperature)
+    active = np.arange(steps.size)
+    for given in numbers:
+        new = steps.next(given, active, temperature, time_temperature)
         yield active, new
         going = new[:, PEN_COLUMNS.start + END] == 0
         if not going.all():
             into, out_of, count = _fill(going)
-            active = active.clone()
+            active = active.copy()
             active[into] = active[out_of]
             active = active[:count]
             steps.keep(into, out_of, count)
@@ -107,8 +133,10 @@ def rows(
                 return
 
 
-def _fill(going: Bool[Tensor, " B"]) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"], int]:
+def _fill(
+    going: Bool[np.ndarray, " B"],
+) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"], int]:
     """How to close the gaps with the fewest moves: into where, out of where, how many stay."""
     count = int(going.sum())
-    into = (~going[:count]).nonzero()[:, 0]
-    return into, going[count:].nonzero()[:, 0] + count, count
+    into = np.flatnonzero(~going[:count])
+    return into, np.flatnonzero(going[count:]) + count, count

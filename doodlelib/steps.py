@@ -3,6 +3,9 @@
 B drawing, T row, C condition.
 """
 
+import copy
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
@@ -57,21 +60,24 @@ class Steps:
 
     def next(
         self,
-        chance: Float[Tensor, "B 3"],
-        noise: Float[Tensor, "B 3"],
+        numbers: Float[Tensor, "N 6"],
+        active: Int64[np.ndarray, " B"],
         temperature: float,
         time_temperature: float,
-    ) -> Float[Tensor, "B 6"]:
+    ) -> Float[np.ndarray, "B 6"]:
         """The rows that follow; where a drawing ends, its end row.
 
         Args:
-            chance: Uniform numbers that choose the pen event, the component of the move and that
-                of its time.
-            noise: Standard normal numbers for dx, dy and the time.
-            temperature: See `sampling.rows`.
-            time_temperature: See `sampling.rows`.
+            numbers: At random: three uniform ones, which choose the pen event, the component of
+                the move and that of its time, and three standard normal ones for dx, dy and the
+                time.
+            active: Which of the `numbers` each drawing takes.
+            temperature: See `sampling.sample`.
+            time_temperature: See `sampling.sample`.
         """
         logits, output = self._step(self.rows[:, None])
+        own = numbers[torch.from_numpy(active).to(numbers.device)]
+        chance, noise = own[:, :3], own[:, 3:]
         event = mdn.choose(logits[:, 0], temperature=temperature, chance=chance[:, 0])
         mixture = self.net.mixture(output[:, 0], event == LIFTED)
         xy = mdn.sample_position(
@@ -83,7 +89,7 @@ class Steps:
         move = torch.cat([xy, time[:, None]], dim=-1) * (event != END)[:, None]
         pen = F.one_hot(event, 3)
         self.rows = torch.cat([move, pen.to(move.dtype)], dim=-1)
-        return self.rows
+        return self.rows.numpy(force=True)
 
     def take(self, order: Int64[Tensor, " n"]) -> None:
         """Go on with the drawings of these numbers; with one several times, if it is there so."""
@@ -91,11 +97,19 @@ class Steps:
         self.place = self.place.take(order)
         self.states = [(h[order], c[order]) for h, c in self.states]
 
-    def keep(self, into: Int64[Tensor, " n"], out_of: Int64[Tensor, " n"], count: int) -> None:
+    def keep(
+        self, into: Int64[np.ndarray, " n"], out_of: Int64[np.ndarray, " n"], count: int
+    ) -> None:
         """Put the drawings `out_of` in the place of those `into`, and drop all from `count` on."""
-        order = torch.arange(count, device=self.rows.device)
+        order = np.arange(count)
         order[into] = out_of
-        self.take(order)
+        self.take(torch.from_numpy(order).to(self.rows.device))
+
+    def part(self, drawings: slice) -> "Steps":
+        """Some of the drawings, by themselves."""
+        new = copy.copy(self)
+        new.take(torch.arange(self.size, device=self.rows.device)[drawings])
+        return new
 
     def _step(
         self, rows: Float[Tensor, "B T 6"]

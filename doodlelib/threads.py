@@ -1,20 +1,26 @@
 """Rows of a batch in parts side by side, each in a thread with its share of PyTorch's threads.
 
-PyTorch's own threads meet after every small product and wait while Python or Numba works; a part
-that goes through many steps by itself waits for nobody.
+PyTorch's own threads meet after every small product, wait while Python or Numba works, and keep a
+processor busy for milliseconds after it; a part that goes its way by itself waits for nobody.
 """
 
+import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import lru_cache
-from typing import TypeVar
+from functools import lru_cache, partial
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Result = TypeVar("Result")
+Work = Callable[[int], tuple[Tensor, ...]]  # on the part of a number
 LEAST = 24  # rows of a part: for fewer, a product reads its weights too often
+_own = threading.local()
 
 
 def in_parts(work: Callable[[slice], Result], rows: int) -> list[Result]:
@@ -24,23 +30,147 @@ def in_parts(work: Callable[[slice], Result], rows: int) -> list[Result]:
         work: Called with the rows of one part.
         rows: How many.
     """
-    threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
-    parts = min(threads, rows // LEAST)
+    parts = _divided(rows, _workers(rows))
+    return _together([partial(work, part) for part in parts], gradients=False)
 
-    def alone(part: slice) -> Result:
-        with torch.inference_mode() if inference else torch.no_grad():  # a thread's own
-            return work(part)
 
-    if parts < 2:
-        return [alone(slice(0, rows))]
+def with_gradients(
+    work: Callable[[slice], tuple[Tensor, ...]],
+    rows: int,
+    *,
+    weights: Sequence[Tensor],
+    most: int | None = None,
+) -> tuple[Tensor, ...]:
+    """What `work` gives for all rows, and gradients of `weights` through it, part by part too.
+
+    On a GPU there is one part.
+
+    Args:
+        work: Called with the rows of one part, which come first in the shape of all it gives. Takes
+            its random numbers from `generator`.
+        rows: How many.
+        weights: What gradients are to reach.
+        most: Rows in memory at once; None: all. If there are more, each part goes forward again for
+            its gradients, so that others need not be kept meanwhile.
+    """
+    workers = _workers(rows)
+    count = min(rows, workers * math.ceil(rows / (most or rows)))
+    if count == 1 or weights[0].device.type != "cpu":
+        return work(slice(0, rows))
+    parts, seeds = _divided(rows, count), torch.randint(2**62, (count,)).tolist()
+
+    def seeded(number: int) -> tuple[Tensor, ...]:
+        _own.generator = torch.Generator().manual_seed(seeds[number])
+        try:
+            return work(parts[number])
+        finally:
+            _own.generator = None
+
+    if not torch.is_grad_enabled():
+        return _joined(_shared_out(seeded, count, workers, gradients=False))
+    return _WithGradients.apply(seeded, parts, workers, *weights)
+
+
+def generator() -> torch.Generator | None:
+    """The source of random numbers: in a part of `with_gradients` its own."""
+    return getattr(_own, "generator", None)
+
+
+class _WithGradients(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, work: Work, parts: list[slice], workers: int, *weights: Tensor
+    ) -> tuple[Tensor, ...]:
+        keep = len(parts) == workers
+        results = _shared_out(work, len(parts), workers, gradients=keep)
+        joined = _joined(results)
+        ctx.mark_non_differentiable(*(one for one in joined if not one.is_floating_point()))
+        ctx.work, ctx.parts, ctx.workers, ctx.weights = work, parts, workers, weights
+        ctx.results = dict(enumerate(results)) if keep else {}
+        return joined
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *d_joined: Tensor) -> tuple:
+        def of_worker(first: int) -> list[Tensor | None]:
+            total: list[Tensor | None] = [None] * len(ctx.weights)
+            for number in range(first, len(ctx.parts), ctx.workers):
+                results = ctx.results.pop(number, None) or ctx.work(number)
+                given = [d[ctx.parts[number]] for d in d_joined]
+                pairs = [pair for pair in zip(results, given, strict=True) if pair[0].requires_grad]
+                del results  # with its last name goes its memory, as the gradients are found
+                total = _added(total, _gradients(pairs, ctx.weights))
+            return total
+
+        jobs = [partial(of_worker, first) for first in range(ctx.workers)]
+        total, *others = _together(jobs, gradients=True)
+        for other in others:
+            total = _added(total, other)
+        return None, None, None, *total
+
+
+def _gradients(pairs: list[tuple[Tensor, Tensor]], weights: Sequence[Tensor]) -> Sequence[Any]:
+    results, given = zip(*pairs, strict=True)
+    pairs.clear()
+    return torch.autograd.grad(results, weights, given, allow_unused=True)
+
+
+def _added(total: Sequence[Tensor | None], new: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Sums, in the place of `total`; None is 0."""
+    pairs = zip(total, new, strict=True)
+    return [b if a is None else a if b is None else a.add_(b) for a, b in pairs]
+
+
+def _workers(rows: int) -> int:
+    """How many threads are worth it."""
+    return max(1, min(torch.get_num_threads(), rows // LEAST))
+
+
+def _divided(rows: int, parts: int) -> list[slice]:
     bounds = [rows * part // parts for part in range(parts + 1)]
-    first, *others = map(slice, bounds[:-1], bounds[1:])
-    pool = _pool(os.getpid(), threads, parts)
+    return [slice(*ends) for ends in pairwise(bounds)]
+
+
+def _joined(results: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return tuple(
+        torch.cat([one.detach() for one in column]) for column in zip(*results, strict=True)
+    )
+
+
+def _shared_out(
+    work: Work, count: int, workers: int, *, gradients: bool
+) -> list[tuple[Tensor, ...]]:
+    """`work` on parts 0 to `count`, those of a worker one after the other."""
+
+    def of_worker(first: int) -> list[tuple[Tensor, ...]]:
+        return [work(number) for number in range(first, count, workers)]
+
+    jobs = [partial(of_worker, first) for first in range(workers)]
+    done = _together(jobs, gradients=gradients)
+    return [done[number % workers][number // workers] for number in range(count)]
+
+
+def _together(jobs: Sequence[Callable[[], Result]], *, gradients: bool) -> list[Result]:
+    """All `jobs`, each in a thread of its own; what they gave, once all have ended."""
+    threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
+    half, product = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+
+    def alone(job: Callable[[], Result]) -> Result:
+        # a thread has modes of its own; and weights cast in one would be of its graph
+        with (
+            torch.inference_mode() if inference else torch.set_grad_enabled(gradients),
+            torch.autocast("cpu", product, enabled=half, cache_enabled=False),
+        ):
+            return job()
+
+    if len(jobs) == 1:
+        return [alone(jobs[0])]
+    pool = _pool(os.getpid(), threads, len(jobs))
     try:
-        futures = [pool.submit(alone, first)]
+        futures = [pool.submit(alone, jobs[0])]
     except RuntimeError:  # the main thread has ended, after which no pool takes work
-        return [alone(slice(0, rows))]
-    futures += [pool.submit(alone, part) for part in others]
+        return [alone(job) for job in jobs]
+    futures += [pool.submit(alone, job) for job in jobs[1:]]
     try:
         return [future.result() for future in futures]
     finally:

@@ -5,11 +5,12 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 import torch
 
-from doodlelib.threads import LEAST, in_parts
+from doodlelib.threads import LEAST, generator, in_parts, with_gradients
 
 pytestmark = pytest.mark.usefixtures("two_parts")
 
@@ -58,6 +59,114 @@ def test_what_goes_wrong_in_a_part_is_raised_once_all_have_ended() -> None:
     assert torch.get_num_threads() == 2
 
 
+def judged(weights: list[torch.Tensor], most: int | None = None) -> list[torch.Tensor]:
+    """Some function of six rows with random numbers in it, and its gradients."""
+    given = torch.arange(6.0).double()[:, None]
+
+    def work(part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        noise = torch.rand(len(given[part]), 2, dtype=torch.double, generator=generator())
+        return (weights[0] * given[part] + noise).sin() * weights[1], (6 * noise).long()
+
+    torch.manual_seed(4)
+    values, counts = with_gradients(work, 6, weights=weights, most=most)
+    assert not counts.requires_grad
+    assert generator() is None
+    found = [values.detach(), counts]
+    for _ in range(2):  # who goes back twice goes forward again
+        values.square().sum().backward(retain_graph=True)
+        found += [weight.grad.clone() for weight in weights]
+        for weight in weights:
+            weight.grad = None
+    return found
+
+
+def test_gradients_are_those_of_the_whole() -> None:
+    weights = [torch.randn(2).double().requires_grad_() for _ in range(2)]
+    torch.set_num_threads(3)
+    values, counts, *gradients = judged(weights)
+    torch.manual_seed(4)
+    seeds = torch.randint(2**62, (3,)).tolist()
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    noise = torch.cat([torch.rand(2, 2, dtype=torch.double, generator=one) for one in generators])
+    whole = (weights[0] * torch.arange(6.0).double()[:, None] + noise).sin() * weights[1]
+    whole.square().sum().backward()
+    torch.testing.assert_close(values, whole.detach(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(counts, (6 * noise).long())
+    for number, gradient in enumerate(gradients):
+        torch.testing.assert_close(gradient, weights[number % 2].grad, rtol=0, atol=1e-12)
+
+
+def test_parts_that_go_forward_again_give_the_same() -> None:
+    weights = [torch.randn(2).double().requires_grad_() for _ in range(2)]
+    torch.set_num_threads(6)
+    kept = judged(weights)
+    for threads, most in ((1, 1), (2, 2), (3, 3)):
+        torch.set_num_threads(threads)
+        for got, wanted in zip(judged(weights, most), kept, strict=True):
+            torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
+
+
+def test_parts_in_memory_are_no_more_than_threads() -> None:
+    weight, alive, most = torch.ones(1, requires_grad=True), [], []
+
+    class Held(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, weight: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+            ctx.token = Token()
+            return weight * rows
+
+        @staticmethod
+        def backward(ctx: Any, d: torch.Tensor) -> tuple[torch.Tensor, None]:
+            return d.sum(0), None
+
+    class Token:
+        def __init__(self) -> None:
+            alive.append(id(self))
+            most.append(len(alive))
+
+        def __del__(self) -> None:
+            alive.remove(id(self))
+
+    def work(part: slice) -> tuple[torch.Tensor]:
+        return (Held.apply(weight, torch.ones(part.stop - part.start, 1)),)
+
+    with_gradients(work, 12, weights=[weight], most=4)[0].sum().backward()
+    assert weight.grad == 12
+    assert len(most) == 2 * 6  # forward, and again
+    assert max(most) <= 2
+    assert not alive
+
+
+def test_without_gradients_nothing_is_kept_for_them() -> None:
+    weight = torch.ones(1, requires_grad=True)
+    with torch.no_grad():
+        whole, modes = with_gradients(
+            lambda part: (
+                weight * torch.ones(part.stop - part.start, 1),
+                torch.full((1,), torch.is_grad_enabled()),
+            ),
+            5,
+            weights=[weight],
+        )
+    assert whole.shape == (5, 1)
+    assert not whole.requires_grad
+    assert modes.tolist() == [False, False]
+
+
+def test_autocast_holds_in_the_parts() -> None:
+    weight = torch.randn(3, 3, requires_grad=True)
+
+    def work(part: slice) -> tuple[torch.Tensor]:
+        return (torch.ones(part.stop - part.start, 3) @ weight,)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        (values,) = with_gradients(work, 4, weights=[weight])
+    assert values.dtype == torch.bfloat16
+    values.float().sum().backward()
+    assert weight.grad.dtype == torch.float32
+    torch.testing.assert_close(weight.grad, torch.full((3, 3), 4.0))
+
+
 def test_inference_mode_holds_in_the_parts() -> None:
     with torch.inference_mode():
         total = torch.zeros(6)
@@ -87,7 +196,7 @@ threading.Thread(target=late).start()
 threads.in_parts(lambda part: part, 2)
 """
     run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert run.stdout.strip() == "[2]"
+    assert run.stdout.strip() == "[1, 2]"
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

@@ -1,0 +1,85 @@
+"""Matrix products of rows with weights on a processor, outside autograd, by oneDNN where it can.
+
+`torch.mm` gives float32 to MKL, which lays the weights out anew at every product: most of the work
+where there are few rows, and slower on AMD's processors even where there are many. oneDNN, which
+PyTorch brings along, takes weights that were laid out once. It is what `torch.compile` calls for
+linear layers; by the same names, since PyTorch has no public ones.
+
+M row, K number in, N number out.
+"""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def linear(x: Float[Tensor, "*rows K"], weight: Float[Tensor, "N K"]) -> Float[Tensor, "*rows N"]:
+    """What `torch.nn.functional.linear` gives; on any device."""
+    if weight.device.type != "cpu" or not _in_onednn(weight.dtype):
+        return F.linear(x, weight)
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+
+
+class LaidOut:
+    """A weight for many products; do not change it meanwhile.
+
+    For every number of rows that oneDNN meets first it takes half a millisecond to prepare; of the
+    last 1,024 it remembers how. See `few_sizes`.
+
+    Args:
+        weight: On a processor.
+        bias: Added to every row.
+        most: Rows of a product; for one alone it is not worth while.
+    """
+
+    def __init__(
+        self,
+        weight: Float[Tensor, "N K"],
+        bias: Float[Tensor, " N"] | None = None,
+        *,
+        most: int,
+    ) -> None:
+        self.bias = None if bias is None else bias.detach()
+        self.onednn = _in_onednn(weight.dtype)
+        self.weight = weight.detach().contiguous()
+        if self.onednn and most > 1:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, most)
+
+    def times(
+        self, x: Float[Tensor, "M K"], plus: Float[Tensor, "M N"] | None = None
+    ) -> Float[Tensor, "M N"]:
+        """``x @ weight.T`` and the bias, and what is to be added to it."""
+        if not self.onednn:
+            product = F.linear(x, self.weight, self.bias)
+            return product if plus is None else product.add_(plus)
+        if plus is None:
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise.binary(x, plus, self.weight, self.bias, "add")
+
+
+def few_sizes(rows: int) -> int:
+    """As many or up to an eighth more, so that products over ever fewer rows have few sizes."""
+    step = 1 << max(0, rows.bit_length() - 4)
+    return -(-rows // step) * step
+
+
+def _in_onednn(dtype: torch.dtype) -> bool:
+    """Whether it is there, is wanted (`torch.backends.mkldnn.flags`) and works."""
+    return bool(torch.backends.mkldnn.enabled) and _works(dtype)
+
+
+@lru_cache
+def _works(dtype: torch.dtype) -> bool:
+    if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
+        return False
+    one = torch.ones(1, 1, dtype=dtype)
+    try:
+        weight = torch.ops.mkldnn._reorder_linear_weight(one, 2)
+        two = torch.ops.mkldnn._linear_pointwise.binary(one, one, weight, None, "add")
+        also = torch.ops.mkldnn._linear_pointwise(one, one, None, "none", [], "")
+    except (AttributeError, RuntimeError):  # another PyTorch, or a processor it does not know
+        return False
+    return bool(two == 2 and also == 1)

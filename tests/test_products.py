@@ -1,0 +1,55 @@
+"""Products by oneDNN against PyTorch's, whether it is there or not."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from doodlelib import products
+from doodlelib.products import LaidOut, few_sizes, linear
+
+ERROR = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 2e-2}
+
+
+@pytest.fixture(params=["oneDNN", "none", "broken"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """With it; with it switched off; with a PyTorch that has no such functions."""
+    if request.param == "broken":
+        monkeypatch.setattr(torch.ops, "mkldnn", object())
+    products._works.cache_clear()
+    with torch.backends.mkldnn.flags(enabled=request.param != "none"):
+        yield request.param
+    products._works.cache_clear()
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")
+@pytest.mark.parametrize("dtype", list(ERROR))
+@pytest.mark.parametrize("rows", [1, 2, 50])
+@torch.no_grad()
+def test_they_are_pytorchs(backend: str, dtype: torch.dtype, rows: int) -> None:
+    if backend == "oneDNN" and dtype == torch.float32:
+        assert products._in_onednn(dtype) == torch.backends.mkldnn.is_available()
+    x, weight, plus = (torch.randn(*size).to(dtype) for size in ((rows, 7), (12, 7), (rows, 12)))
+    bias = torch.randn(12).to(dtype)
+    x = x.t().contiguous().t()  # columns behind one another
+    wide = [value.double() for value in (x, weight, bias)]
+    without, wanted = F.linear(*wide[:2]), F.linear(*wide)
+    laid_out = LaidOut(weight, bias, most=rows)
+    for got, correct in (
+        (linear(x, weight), without),
+        (linear(x.expand(3, -1, -1), weight)[1], without),
+        (LaidOut(weight, most=rows).times(x), without),
+        (laid_out.times(x), wanted),
+        (laid_out.times(x, plus=plus), wanted + plus.double()),
+    ):
+        assert got.dtype == dtype
+        worst = ERROR[dtype] * float(correct.abs().max())
+        torch.testing.assert_close(got.double(), correct, rtol=0, atol=worst)
+
+
+def test_few_sizes_are_not_much_larger() -> None:
+    sizes = [few_sizes(rows) for rows in range(1, 1025)]
+    assert all(rows <= size <= 1.125 * rows for rows, size in enumerate(sizes, start=1))
+    assert sizes[:16] == list(range(1, 17))
+    assert len(set(sizes)) == 64
