@@ -20,7 +20,7 @@ def draw(
     rows,
     output,
     numbers,
-    active,
+    which,
     position,
     begun,
     x,
@@ -34,8 +34,8 @@ def draw(
     Args:
         rows: (B, 6) gets the rows. The others may have more.
         output: (B, 3 + 2 M 9) of the head.
-        numbers: (N, 6), see `steps.Steps.next`.
-        active: (B) whose drawing's numbers each row takes.
+        numbers: (M, 6), see `steps.Steps.next`.
+        which: (B) of the numbers each drawing takes.
         position: (B, 2) of the pen; moved along.
         begun: (B, 2) of the first point of its stroke; likewise.
         x: (B, INPUTS) gets what the decoder reads next.
@@ -48,7 +48,7 @@ def draw(
     weights, room = np.empty(modes, output.dtype), np.empty(max(modes, PEN_EVENTS), output.dtype)
     spread, time_spread = math.sqrt(temperature), math.sqrt(time_temperature)
     for b in range(len(rows)):
-        chance, noise = numbers[active[b], :3], numbers[active[b], 3:]
+        chance, noise = numbers[which[b], :3], numbers[which[b], 3:]
         event = _choose(output[b, :PEN_EVENTS], temperature, chance[0], room)
         rows[b] = 0
         rows[b, _PEN + event] = 1

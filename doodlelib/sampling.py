@@ -51,7 +51,7 @@ def sample(
 ) -> list[Float[np.ndarray, "n 6"]]:
     """Draw on until each drawing has ended or holds `max_seq_len` points.
 
-    A drawing that has ended leaves the batch, so that long ones do not hold short ones; on a
+    Where one ends, one that waits takes its place, so that long ones do not hold short ones; on a
     processor each thread has drawings of its own. Under `torch.autocast` matrix products are in
     half precision.
 
@@ -70,15 +70,17 @@ def sample(
         ValueError: A temperature is negative.
     """
     begun, numbers = steps.begun.numpy(force=True), _numbers(steps, generator)
-    drawn = np.zeros((steps.size, 1 + len(begun) + len(numbers), 6), dtype=begun.dtype)
+    drawn = np.zeros((steps.size, 2 + len(begun) + numbers.shape[1], 6), dtype=begun.dtype)
     drawn[..., PEN_COLUMNS.start + END] = 1
     drawn[:, 0] = START
     drawn[:, 1 : len(begun) + 1] = begun
 
     def draw(part: slice) -> None:
-        own = _rows(steps.part(part), numbers[:, part], temperature, time_temperature)
-        for number, (active, new) in enumerate(own, start=len(begun) + 1):
-            drawn[part.start + active, number] = new
+        own, first = drawn[part], len(begun) + 1
+        some = steps.part(part)
+        at_once = some.at_once or some.size
+        for active, row, new in _rows(some, numbers[part], temperature, time_temperature, at_once):
+            own[active, first + row] = new
 
     if numbers.device.type == "cpu":
         in_parts(draw, steps.size)
@@ -101,36 +103,48 @@ def rows(
     Yields:
         Which drawings are still going on, and the next row of each; an end row is its last.
     """
-    yield from _rows(steps, _numbers(steps, generator), temperature, time_temperature)
+    numbers = _numbers(steps, generator)
+    for active, _, new in _rows(steps, numbers, temperature, time_temperature, steps.size):
+        yield active, new
 
 
-def _numbers(steps: Steps, generator: torch.Generator | None) -> Float[Tensor, "T N 6"]:
+def _numbers(steps: Steps, generator: torch.Generator | None) -> Float[Tensor, "N T 6"]:
     """See `Steps.next`; for all rows that may come, so that each drawing has its own."""
     room = max(0, steps.net.config.max_seq_len - len(steps.begun))
-    numbers = steps.begun.new_empty(room, steps.size, 6)
+    numbers = steps.begun.new_empty(steps.size, room, 6)
     numbers[..., :3].uniform_(generator=generator)
     numbers[..., 3:].normal_(generator=generator)
     return numbers
 
 
 def _rows(
-    steps: Steps, numbers: Float[Tensor, "T N 6"], temperature: float, time_temperature: float
-) -> Iterator[tuple[Int64[np.ndarray, " n"], Float[np.ndarray, "n 6"]]]:
+    steps: Steps,
+    numbers: Float[Tensor, "N T 6"],
+    temperature: float,
+    time_temperature: float,
+    at_once: int,
+) -> Iterator[tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"], Float[np.ndarray, "n 6"]]]:
+    """Drawings under way, at most `at_once`; which row of each it is, and that row."""
     if not (temperature >= 0 and time_temperature >= 0):
         raise ValueError(f"temperatures must be >= 0, not {temperature} and {time_temperature}")
-    active = np.arange(steps.size)
-    for given in numbers:
-        new = steps.next(given, active, temperature, time_temperature)
-        yield active, new
-        going = new[:, PEN_COLUMNS.start + END] == 0
+    size, room = numbers.shape[:2]
+    numbers = numbers.flatten(0, 1)
+    left = np.arange(size if room else 0)  # as they lie in `steps`: those under way are first
+    number = np.zeros(size, dtype=np.int64)  # of each drawing's next row
+    while len(left):
+        active = left[:at_once]
+        row = number[active]
+        new = steps.next(numbers, active * room + row, temperature, time_temperature)
+        yield active, row, new
+        number[active] += 1
+        going = np.ones(len(left), dtype=bool)
+        going[: len(active)] = (new[:, PEN_COLUMNS.start + END] == 0) & (row + 1 < room)
         if not going.all():
             into, out_of, count = _fill(going)
-            active = active.copy()
-            active[into] = active[out_of]
-            active = active[:count]
+            left = left.copy()
+            left[into] = left[out_of]
+            left = left[:count]
             steps.keep(into, out_of, count)
-            if not count:
-                return
 
 
 def _fill(

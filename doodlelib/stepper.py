@@ -63,6 +63,7 @@ class _Carried:
 class CompiledSteps(_Carried, Steps):
     """See `steps.Steps`. Under autocast the layers' matrix products are of its type."""
 
+    at_once = 128  # what a step works on is then still in a processor's own cache
     x: Tensor  # of the last row, for `_pass`
     position: Tensor
     stroke_start: Tensor
@@ -93,9 +94,9 @@ class CompiledSteps(_Carried, Steps):
     def follow(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
         """See `steps.Steps.follow`. Only the components of each row's kind are computed."""
         self.begun = torch.cat([self.begun, rows])
-        hidden = self.x.new_empty(len(rows), self.size, self.net.head.in_features)
+        hidden = self.x.new_empty(len(rows), self.count, self.net.head.in_features)
         for number, x in enumerate(self._read(rows)):
-            hidden[number] = self._pass()[: self.size]
+            hidden[number] = self._pass(self.count)[: self.count]
             self.x[:] = x
         bias, weight = self.net.head.bias, self.net.head.weight
         moves = list(zip(weight[PEN_EVENTS:].chunk(2), bias[PEN_EVENTS:].chunk(2), strict=True))
@@ -111,17 +112,17 @@ class CompiledSteps(_Carried, Steps):
 
     def next(
         self,
-        numbers: Float[Tensor, "N 6"],
-        active: Int64[np.ndarray, " B"],
+        numbers: Float[Tensor, "M 6"],
+        which: Int64[np.ndarray, " b"],
         temperature: float,
         time_temperature: float,
-    ) -> Float[np.ndarray, "B 6"]:
+    ) -> Float[np.ndarray, "b 6"]:
         """See `steps.Steps.next`."""
-        output = self.head.times(self._pass().to(self.x.dtype)).numpy()
-        rows = np.empty((self.count, 6), output.dtype)
+        output = self.head.times(self._pass(len(which)).to(self.x.dtype)).numpy()
+        rows = np.empty((len(which), 6), output.dtype)
         places = (self.arrays[name] for name in ("position", "stroke_start", "x"))
         settings = temperature, time_temperature, self.net.config.reg_covar, self.per_box
-        draw(rows, output, numbers.numpy(), active, *places, *settings)
+        draw(rows, output, numbers.numpy(), which, *places, *settings)
         return rows
 
     def take(self, order: Int64[Tensor, " n"]) -> None:
@@ -158,11 +159,14 @@ class CompiledSteps(_Carried, Steps):
         self.position[:], self.stroke_start[:] = place.position, place.stroke_start
         return x[0]
 
-    def _pass(self) -> Float[Tensor, "b H"]:
-        """The last layer's hidden states once the last rows are read; what is behind B is void."""
-        y = self.x[: few_sizes(self.count)]
+    def _pass(self, count: int) -> Float[Tensor, "b H"]:
+        """The last layer's hidden states once the first `count` drawings' last rows are read.
+
+        What is behind these is void.
+        """
+        y = self.x[: few_sizes(count)]
         for layer in self.layers:
-            y = layer.next(y, self.count)
+            y = layer.next(y, count)
         return y
 
 

@@ -29,7 +29,10 @@ class Steps:
     Attributes:
         net: Likewise.
         begun: (T, 6) rows of the beginning that all drawings share; the first is `START`.
+        at_once: How many drawings `next` draws; the others wait. None: all.
     """
+
+    at_once: int | None = None
 
     def __init__(self, net: SketchNet, condition: Float[Tensor, "B C"]) -> None:
         self.net, self.condition = net, condition
@@ -60,24 +63,23 @@ class Steps:
 
     def next(
         self,
-        numbers: Float[Tensor, "N 6"],
-        active: Int64[np.ndarray, " B"],
+        numbers: Float[Tensor, "M 6"],
+        which: Int64[np.ndarray, " b"],
         temperature: float,
         time_temperature: float,
-    ) -> Float[np.ndarray, "B 6"]:
-        """The rows that follow; where a drawing ends, its end row.
+    ) -> Float[np.ndarray, "b 6"]:
+        """The rows that follow in the first b drawings; where one ends, its end row.
 
         Args:
             numbers: At random: three uniform ones, which choose the pen event, the component of
                 the move and that of its time, and three standard normal ones for dx, dy and the
                 time.
-            active: Which of the `numbers` each drawing takes.
+            which: Of the `numbers` each drawing takes. There are b drawings, at most `at_once`.
             temperature: See `sampling.sample`.
             time_temperature: See `sampling.sample`.
         """
         logits, output = self._step(self.rows[:, None])
-        own = numbers[torch.from_numpy(active).to(numbers.device)]
-        chance, noise = own[:, :3], own[:, 3:]
+        chance, noise = numbers[torch.from_numpy(which).to(numbers.device)].chunk(2, dim=1)
         event = mdn.choose(logits[:, 0], temperature=temperature, chance=chance[:, 0])
         mixture = self.net.mixture(output[:, 0], event == LIFTED)
         xy = mdn.sample_position(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from doodlelib import mdn
+from doodlelib import mdn, stepper
 from doodlelib.batches import StrokeBatch
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.network import SketchNet
@@ -73,6 +73,35 @@ def test_compiled_steps_draw_the_same(
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-9)
     if temperature == 1:
         assert len({len(drawing) for drawing in fast}) > 2  # some left the batch before others
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_whoever_draws_beside_it_a_drawing_is_the_same(
+    begun: bool, monkeypatch: pytest.MonkeyPatch, two_parts: None
+) -> None:
+    """In one thread or two, all at once or some waiting for others to end."""
+    net = make_net(max_seq_len=14).double()
+    found = []
+    for threads, at_once in ((1, N), (2, N), (2, 2)):
+        torch.set_num_threads(threads)
+        monkeypatch.setattr(stepper.CompiledSteps, "at_once", at_once)
+        torch.manual_seed(1)  # the same beginning
+        found.append(draw(net, compiled=True, temperature=1.0, begun=begun))
+    alone, *others = found
+    assert len({len(drawing) for drawing in alone}) > 2
+    assert max(len(drawing) for drawing in alone) == 16  # some do not end
+    for drawings in others:
+        for one, other in zip(drawings, alone, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_where_there_is_no_room_nothing_is_drawn(compiled: bool) -> None:
+    net = make_net(max_seq_len=4).double()
+    drawn = draw(net, compiled=compiled, temperature=1.0, begun=True)
+    assert [len(drawing) for drawing in drawn] == N * [6]
+    np.testing.assert_array_equal(drawn[0][1:-1, 5], 0)
+    np.testing.assert_array_equal(drawn[0][-1, 3:], [0, 0, 1])
 
 
 @pytest.mark.parametrize("norm", [False, True])
