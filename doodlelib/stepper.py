@@ -63,7 +63,7 @@ class _Carried:
 class CompiledSteps(_Carried, Steps):
     """See `steps.Steps`. Under autocast the layers' matrix products are of its type."""
 
-    at_once = 128  # what a step works on is then still in a processor's own cache
+    at_once = 256  # more would gain nothing, and leave the processor's cache
     x: Tensor  # of the last row, for `_pass`
     position: Tensor
     stroke_start: Tensor
