@@ -31,7 +31,7 @@ from doodlelib.words import numbers_of
 
 WORD_SIZE = 32  # of the embedding that tells the decoder the word
 PEN_EVENTS = 3
-AT_ONCE = 8_000  # points in memory in training; at the original's size some 70 KB each
+AT_ONCE = 16_000_000  # LSTM cells in memory in training, some 35 bytes each
 
 
 class SketchNet(nn.Module):
@@ -242,13 +242,11 @@ class SketchNet(nn.Module):
         config, weights = self.config, list(self.parameters())
         chance = torch.rand(2, batch.size, device=self.device)
         words = torch.where(chance[1] < config.hide_word_prob, self.unknown_word, batch.words)
-        judge = partial(
-            self._judge,
-            replace(batch, words=words),
-            see_time=chance[0] >= config.hide_time_prob,
-            noise=self.head.weight.new_empty(batch.size, config.latent_size).normal_(),
-        )
-        most = max(1, AT_ONCE // batch.rows.shape[1])
+        noise = self.head.weight.new_empty(batch.size, config.latent_size).normal_()
+        known = {"see_time": chance[0] >= config.hide_time_prob, "noise": noise}
+        judge = partial(self._judge, replace(batch, words=words), **known)
+        cells = config.num_lstm_layers * (2 * config.enc_hidden_size + config.dec_hidden_size)
+        most = max(1, AT_ONCE // (cells * batch.rows.shape[1]))
         nats, counts, mean, log_std = with_gradients(judge, batch.size, weights=weights, most=most)
         if self.training:
             self.exemplars.follow(batch.words, mean.detach(), log_std.detach())
@@ -256,8 +254,8 @@ class SketchNet(nn.Module):
         free = ranks.mean(kl) < config.kl_tolerance  # of the whole batch
         cost = self.kl_weight(step) * torch.where(free, config.kl_tolerance, kl.mean())
         loss = cost - nats.sum() / (batch.size * config.max_seq_len)
-        size = torch.tensor(float(batch.size))
         sums = dict(zip(EVENTS, zip(-nats.sum(0), counts.sum(0), strict=True), strict=True))
+        size = torch.tensor(float(batch.size))
         sums |= {"loss": (loss * size, size), "kl": (kl.sum(), size)}
         return loss, {name: (total.detach(), count) for name, (total, count) in sums.items()}
 
@@ -269,9 +267,9 @@ class SketchNet(nn.Module):
         see_time: Bool[Tensor, " B"],
         noise: Float[Tensor, "B Z"],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of some `drawings`, given a z of each: log-likelihood and count of each kind of event.
+        """Of some `drawings`: nats and count of each kind of event, given a z of each, (b, E).
 
-        Both (b, E); then mean and log standard deviation of q(z | drawing), (b, Z).
+        And mean and log standard deviation of q(z | drawing), (b, Z).
         """
         part = batch.part(drawings)
         posterior = self.posterior(part, see_time=see_time[drawings])

@@ -75,7 +75,7 @@ def _in_onednn(dtype: torch.dtype) -> bool:
 def _works(dtype: torch.dtype) -> bool:
     if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
         return False
-    one = torch.ones(1, 1, dtype=dtype)
+    one = torch.ones(1, 1, dtype=dtype, device="cpu")
     try:
         weight = torch.ops.mkldnn._reorder_linear_weight(one, 2)
         two = torch.ops.mkldnn._linear_pointwise.binary(one, one, weight, None, "add")

@@ -49,18 +49,21 @@ def with_gradients(
         work: Called with the rows of one part, which come first in the shape of all it gives. Takes
             its random numbers from `generator`.
         rows: How many.
-        weights: What gradients are to reach.
+        weights: What gradients are to reach; all else is taken for constant.
         most: Rows in memory at once; None: all. If there are more, each part goes forward again for
             its gradients, so that others need not be kept meanwhile.
     """
-    workers = _workers(rows)
-    count = min(rows, workers * math.ceil(rows / (most or rows)))
-    if count == 1 or weights[0].device.type != "cpu":
+    if weights[0].device.type != "cpu":
         return work(slice(0, rows))
-    parts, seeds = _divided(rows, count), torch.randint(2**62, (count,)).tolist()
+    seed = int(torch.randint(2**62, ()))  # one, so that what comes after is the same for any parts
+    workers = min(_workers(rows), most or rows)
+    count = min(rows, workers * math.ceil(rows / most)) if most else workers
+    if count < 2:
+        return work(slice(0, rows))
+    parts = _divided(rows, count)
 
     def seeded(number: int) -> tuple[Tensor, ...]:
-        _own.generator = torch.Generator().manual_seed(seeds[number])
+        _own.generator = torch.Generator().manual_seed(seed + number)
         try:
             return work(parts[number])
         finally:
@@ -68,11 +71,12 @@ def with_gradients(
 
     if not torch.is_grad_enabled():
         return _joined(_shared_out(seeded, count, workers, gradients=False))
-    return _WithGradients.apply(seeded, parts, workers, *weights)
+    learning = [weight for weight in weights if weight.requires_grad]
+    return _WithGradients.apply(seeded, parts, workers, *learning)
 
 
 def generator() -> torch.Generator | None:
-    """The source of random numbers: in a part of `with_gradients` its own."""
+    """The source of random numbers in a part of `with_gradients`; elsewhere None, PyTorch's own."""
     return getattr(_own, "generator", None)
 
 
@@ -87,6 +91,7 @@ class _WithGradients(torch.autograd.Function):
         ctx.mark_non_differentiable(*(one for one in joined if not one.is_floating_point()))
         ctx.work, ctx.parts, ctx.workers, ctx.weights = work, parts, workers, weights
         ctx.results = dict(enumerate(results)) if keep else {}
+        ctx.autocast = _autocast()
         return joined
 
     @staticmethod
@@ -95,30 +100,38 @@ class _WithGradients(torch.autograd.Function):
         def of_worker(first: int) -> list[Tensor | None]:
             total: list[Tensor | None] = [None] * len(ctx.weights)
             for number in range(first, len(ctx.parts), ctx.workers):
-                results = ctx.results.pop(number, None) or ctx.work(number)
-                given = [d[ctx.parts[number]] for d in d_joined]
+                results = ctx.results.pop(number, None)
+                if results is None:
+                    with torch.autocast("cpu", **ctx.autocast):  # as it went forward
+                        results = ctx.work(number)
+                given = (d[ctx.parts[number]] for d in d_joined)
                 pairs = [pair for pair in zip(results, given, strict=True) if pair[0].requires_grad]
-                del results  # with its last name goes its memory, as the gradients are found
-                total = _added(total, _gradients(pairs, ctx.weights))
+                if pairs:
+                    results, given = zip(*pairs, strict=True)
+                    new = torch.autograd.grad(results, ctx.weights, given, allow_unused=True)
+                    total = _sums(total, new)
             return total
 
         jobs = [partial(of_worker, first) for first in range(ctx.workers)]
         total, *others = _together(jobs, gradients=True)
         for other in others:
-            total = _added(total, other)
+            total = _sums(total, other)
         return None, None, None, *total
 
 
-def _gradients(pairs: list[tuple[Tensor, Tensor]], weights: Sequence[Tensor]) -> Sequence[Any]:
-    results, given = zip(*pairs, strict=True)
-    pairs.clear()
-    return torch.autograd.grad(results, weights, given, allow_unused=True)
+def _sums(one: Sequence[Tensor | None], other: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """None is 0. Not in place: autograd may give two weights the same memory."""
+    pairs = zip(one, other, strict=True)
+    return [b if a is None else a if b is None else a + b for a, b in pairs]
 
 
-def _added(total: Sequence[Tensor | None], new: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Sums, in the place of `total`; None is 0."""
-    pairs = zip(total, new, strict=True)
-    return [b if a is None else a if b is None else a.add_(b) for a, b in pairs]
+def _autocast() -> dict[str, Any]:
+    """Arguments of `torch.autocast` that make another thread's like this one's.
+
+    Without its cache, since weights that one thread has cast would be of its graph.
+    """
+    enabled, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+    return {"enabled": enabled, "dtype": dtype, "cache_enabled": False}
 
 
 def _workers(rows: int) -> int:
@@ -153,20 +166,19 @@ def _shared_out(
 def _together(jobs: Sequence[Callable[[], Result]], *, gradients: bool) -> list[Result]:
     """All `jobs`, each in a thread of its own; what they gave, once all have ended."""
     threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
-    half, product = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+    autocast = _autocast()
 
     def alone(job: Callable[[], Result]) -> Result:
-        # a thread has modes of its own; and weights cast in one would be of its graph
-        with (
+        with (  # a thread has modes of its own
             torch.inference_mode() if inference else torch.set_grad_enabled(gradients),
-            torch.autocast("cpu", product, enabled=half, cache_enabled=False),
+            torch.autocast("cpu", **autocast),
         ):
             return job()
 
     if len(jobs) == 1:
         return [alone(jobs[0])]
-    pool = _pool(os.getpid(), threads, len(jobs))
     try:
+        pool = _pool(os.getpid(), threads, len(jobs))
         futures = [pool.submit(alone, jobs[0])]
     except RuntimeError:  # the main thread has ended, after which no pool takes work
         return [alone(job) for job in jobs]

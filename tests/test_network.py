@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from doodlelib import network
 from doodlelib.batches import StrokeBatch, collate_drawings
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.network import SketchNet
@@ -143,6 +144,31 @@ def test_free_nats_cost_nothing() -> None:
         losses[tolerance, weight] = net.loss(batch, step=None)[0]
     below = losses[50.0, 2.0] - losses[50.0, 1.0]
     assert below.item() == pytest.approx(50.0, rel=1e-4)  # the floor, not the KL, is weighed
+
+
+@pytest.mark.parametrize("words", [True, False])
+@pytest.mark.parametrize("norm", [False, True])
+def test_parts_of_a_batch_learn_as_the_whole(
+    norm: bool, words: bool, monkeypatch: pytest.MonkeyPatch, two_parts: None
+) -> None:
+    """In one thread or two, and where not all of it may be in memory at once."""
+    net = make_net(use_layer_norm=norm, recurrent_dropout=0.0, class_conditioning=words)
+    net, found = net.double().eval(), []
+    rows = make_batch(17, 5, 9, 1, 12, 8, 30)
+    batch = replace(rows, rows=rows.rows.double())
+    cells = net.config.num_lstm_layers * (2 * 16 + 32) * batch.rows.shape[1]
+    for threads, at_once in ((1, 7), (2, 7), (3, 7), (1, 3), (2, 3), (2, 1)):
+        torch.set_num_threads(threads)
+        monkeypatch.setattr(network, "AT_ONCE", at_once * cells)
+        torch.manual_seed(3)
+        loss, sums = net.loss(batch, step=3)
+        net.zero_grad()
+        loss.backward()
+        found.append([loss.detach(), *(total for total, _ in sums.values())])
+        found[-1] += [weight.grad.clone() for weight in net.parameters() if weight.numel()]
+    for other in found[1:]:
+        for got, wanted in zip(other, found[0], strict=True):
+            torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_eight_drawings_can_be_learned_by_heart() -> None:

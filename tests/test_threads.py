@@ -13,6 +13,7 @@ import torch
 from doodlelib.threads import LEAST, generator, in_parts, with_gradients
 
 pytestmark = pytest.mark.usefixtures("two_parts")
+WEIGHT = torch.ones(1, requires_grad=True)
 
 
 def test_every_row_is_worked_on_once_in_a_thread_with_its_share() -> None:
@@ -85,8 +86,8 @@ def test_gradients_are_those_of_the_whole() -> None:
     torch.set_num_threads(3)
     values, counts, *gradients = judged(weights)
     torch.manual_seed(4)
-    seeds = torch.randint(2**62, (3,)).tolist()
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    seed = int(torch.randint(2**62, ()))
+    generators = [torch.Generator().manual_seed(seed + number) for number in range(3)]
     noise = torch.cat([torch.rand(2, 2, dtype=torch.double, generator=one) for one in generators])
     whole = (weights[0] * torch.arange(6.0).double()[:, None] + noise).sin() * weights[1]
     whole.square().sum().backward()
@@ -94,6 +95,36 @@ def test_gradients_are_those_of_the_whole() -> None:
     torch.testing.assert_close(counts, (6 * noise).long())
     for number, gradient in enumerate(gradients):
         torch.testing.assert_close(gradient, weights[number % 2].grad, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("most", [None, 2])
+def test_weights_may_be_added_frozen_or_unused(most: int | None) -> None:
+    """PyTorch gives terms of a sum one gradient in the same memory, or one number expanded."""
+    added = [torch.randn(2, requires_grad=True) for _ in range(2)]
+    frozen, unused = torch.randn(2), torch.randn(2, requires_grad=True)
+    (values,) = with_gradients(
+        lambda part: ((added[0] + added[1] + frozen).sum().expand(part.stop - part.start),),
+        6,
+        weights=[*added, frozen, unused],
+        most=most,
+    )
+    values.sum().backward()
+    for weight in added:
+        torch.testing.assert_close(weight.grad, torch.full((2,), 6.0))
+    assert added[0].grad.data_ptr() != added[1].grad.data_ptr()
+    assert frozen.grad is None
+    assert unused.grad is None
+
+
+def test_what_is_drawn_after_it_is_the_same_for_any_parts() -> None:
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        torch.manual_seed(1)
+        with_gradients(lambda part: (torch.zeros(part.stop - part.start),), 6, weights=[WEIGHT])
+        found.append(torch.rand(3))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+    torch.testing.assert_close(found[0], found[2], rtol=0, atol=0)
 
 
 def test_parts_that_go_forward_again_give_the_same() -> None:
@@ -153,16 +184,19 @@ def test_without_gradients_nothing_is_kept_for_them() -> None:
     assert modes.tolist() == [False, False]
 
 
-def test_autocast_holds_in_the_parts() -> None:
-    weight = torch.randn(3, 3, requires_grad=True)
+@pytest.mark.parametrize("most", [None, 2])
+def test_autocast_holds_in_the_parts(most: int | None) -> None:
+    weight, types = torch.randn(3, 3, requires_grad=True), []
 
     def work(part: slice) -> tuple[torch.Tensor]:
-        return (torch.ones(part.stop - part.start, 3) @ weight,)
+        product = torch.ones(part.stop - part.start, 3) @ weight
+        types.append(product.dtype)
+        return (product,)
 
     with torch.autocast("cpu", torch.bfloat16):
-        (values,) = with_gradients(work, 4, weights=[weight])
-    assert values.dtype == torch.bfloat16
+        (values,) = with_gradients(work, 4, weights=[weight], most=most)
     values.float().sum().backward()
+    assert types == (2 if most is None else 8) * [torch.bfloat16]  # forward again, too
     assert weight.grad.dtype == torch.float32
     torch.testing.assert_close(weight.grad, torch.full((3, 3), 4.0))
 
@@ -180,7 +214,8 @@ def test_parts_may_have_parts() -> None:
     assert inner == [[1, 1], [1, 1]]
 
 
-def test_a_thread_that_outlives_the_script_goes_on() -> None:
+@pytest.mark.parametrize("before", [True, False])
+def test_a_thread_that_outlives_the_script_goes_on(before: bool) -> None:
     script = """
 import threading, time, torch
 from doodlelib import threads
@@ -193,8 +228,8 @@ def late():
     print(threads.in_parts(lambda part: part.stop, 2))
 
 threading.Thread(target=late).start()
-threads.in_parts(lambda part: part, 2)
 """
+    script += "threads.in_parts(lambda part: part, 2)" * before
     run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert run.stdout.strip() == "[1, 2]"
 
