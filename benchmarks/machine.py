@@ -11,9 +11,11 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 Name = TypeVar("Name", bound=Hashable)
 SIZES = {"cpu": 1536, "cuda": 8192}  # of a square product, large enough for the best rate
+PRODUCTS = 4  # in a row: one alone may fall into a neighbour's turn
 
 
 def describe(device: str = "cpu") -> str:
@@ -35,15 +37,19 @@ def now() -> float:
     return time.perf_counter()
 
 
-def matmul(dtype: torch.dtype, device: str = "cpu") -> Callable[[], object]:
-    """A job of one square product, of `matmul_flop`."""
+def matmul(
+    dtype: torch.dtype,
+    device: str = "cpu",
+    product: Callable[[Tensor, Tensor], Tensor] = torch.mm,
+) -> Callable[[], object]:
+    """A job of some square products, of `matmul_flop`."""
     a, b = torch.randn(2, SIZES[device], SIZES[device], device=device).to(dtype)
-    return lambda: torch.mm(a, b)
+    return lambda: [product(a, b) for _ in range(PRODUCTS)]
 
 
 def matmul_flop(device: str = "cpu") -> int:
-    """Of that product."""
-    return 2 * SIZES[device] ** 3
+    """Of these products."""
+    return PRODUCTS * 2 * SIZES[device] ** 3
 
 
 def medians(jobs: Mapping[Name, Callable[[], object]], *, repeats: int) -> dict[Name, float]:

@@ -23,6 +23,7 @@ from doodlelib.config import VAEConfig, read_config
 from doodlelib.dataset import Split, load_split
 from doodlelib.gradients import Gradients
 from doodlelib.inputs import INPUTS
+from doodlelib.products import linear
 from doodlelib.vae import SketchVAE
 
 AUGMENTATION = {"scale_factor": 0.15, "drop_prob": 0.1, "flip_prob": 0.3}
@@ -136,11 +137,16 @@ def main() -> None:
             jobs[key] = partial(steps, vae, gradients_of(vae, half=half), batches)
             alone[(*key, "alone")] = partial(decode, vae, moved, half)
     floors = {name: matmul(dtype, options.device) for name, dtype in PRECISIONS.items()}
+    floors |= {
+        f"{name}, linear": matmul(dtype, options.device, linear)
+        for name, dtype in PRECISIONS.items()
+    }
     loader = {"loader": lambda: [epoch[index] for index in chosen]}
     seconds = medians(jobs | alone | floors | loader, repeats=options.repeats)
     for precision in PRECISIONS:
         rate = matmul_flop(options.device) / seconds[precision]
-        print(f"{precision}: matmul {rate / 1e9:,.0f} GFLOP/s")
+        ours = matmul_flop(options.device) / seconds[f"{precision}, linear"]
+        print(f"{precision}: matmul {rate / 1e9:,.0f} GFLOP/s (our own {ours / 1e9:,.0f})")
         plain, plain_alone = seconds[False, precision], seconds[False, precision, "alone"]
         for layer_norm in (True, False):
             time, own = seconds[layer_norm, precision], seconds[layer_norm, precision, "alone"]
