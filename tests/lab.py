@@ -93,14 +93,9 @@ class Lab:
         self.told: list[str] = []  # messages of widgets to the kernel
         self.errors: list[str] = []
         self.strangers: list[str] = []
-        page.on("pageerror", lambda error: self._fail(str(error)))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", lambda request: self._note(request.url))
         page.on("websocket", lambda socket: socket.on("framesent", self._hear))
-
-    def _fail(self, error: str) -> None:
-        # Chromium's word for sizes that settle one frame later; it comes and goes with the load
-        if "ResizeObserver loop" not in error:
-            self.errors.append(error)
 
     def _note(self, url: str) -> None:
         if "127.0.0.1" not in url and not url.startswith(("data:", "blob:")):
