@@ -54,9 +54,9 @@ def forward(t, first, total, affine, keep, trace, y):
 
 
 @_fast
-def advance(affine, total, cell, h):
-    """The same without a trace, for drawing: `cell` (B, H) goes on in place, `h` is written."""
-    size = cell.shape[1]
+def advance(affine, total, cell, read, above):
+    """The same for drawing; of rows of `read` the last H, of `above` the first get the outputs."""
+    size, first = cell.shape[1], read.shape[1] - cell.shape[1]
     wide = np.empty(4 * size, np.int32)
     shared = wide.view(np.float32)
     raw, gates = np.empty(4 * size, cell.dtype), np.empty(4 * size, cell.dtype)
@@ -68,7 +68,8 @@ def advance(affine, total, cell, h):
         _gates(raw, affine, gates, rstd, active)
         _through(active, affine, keep_all, cell[b], new, raw[:size], shown)
         cell[b] = new
-        _write(shown, wide, shared, h[b])
+        _write(shown, wide, shared, read[b][first:])
+        _write(shown, wide, shared, above[b][:size])
 
 
 @_fast

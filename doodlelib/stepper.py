@@ -1,9 +1,10 @@
 """The decoder step by step on a CPU, compiled: the next row of many drawings at once.
 
 A step in PyTorch is some hundred small functions, and for few drawings their calls are most of its
-time. Here it is one matrix product a layer and one of the head, and two loops that Numba compiles;
-what the condition adds to the gates is computed once. `steps.Steps` is the same in PyTorch, for
-any device, and the tests hold this one to it.
+time. Here it is one matrix product a layer and one of the head, and two loops that Numba compiles:
+what a layer reads lies beside its hidden state, and what the condition adds to the gates is
+computed once. `steps.Steps` is the same in PyTorch, for any device, and the tests hold this one to
+it.
 
 B drawing, H hidden, I input of a layer, M mixture component.
 """
@@ -118,7 +119,7 @@ class CompiledSteps(_Carried, Steps):
         time_temperature: float,
     ) -> Float[np.ndarray, "b 6"]:
         """See `steps.Steps.next`."""
-        output = self.head.times(self._pass(len(which)).to(self.x.dtype)).numpy()
+        output = self.head.times(self._pass(len(which))).numpy()
         rows = np.empty((len(which), 6), output.dtype)
         places = (self.arrays[name] for name in ("position", "stroke_start", "x"))
         settings = temperature, time_temperature, self.net.config.reg_covar, self.per_box
@@ -164,16 +165,19 @@ class CompiledSteps(_Carried, Steps):
 
         What is behind these is void.
         """
-        y = self.x[: few_sizes(count)]
-        for layer in self.layers:
-            y = layer.next(y, count)
-        return y
+        size = few_sizes(count)
+        hidden = self.x.new_empty(size, self.net.head.in_features)
+        self.layers[0].read[:size, :INPUTS] = self.x[:size]
+        above = [*(layer.arrays["read"] for layer in self.layers[1:]), as_arrays(hidden)]
+        for layer, reads in zip(self.layers, above, strict=True):
+            layer.next(count, reads)
+        return hidden
 
 
 class _Layer(_Carried):
     """A layer's weights, and what it carries from step to step."""
 
-    hidden: Tensor
+    read: Tensor  # (rows, I + H) the inputs, and the hidden state of before
     known: Tensor  # what the constant adds to the gates; empty: there is none
 
     def __init__(
@@ -197,15 +201,19 @@ class _Layer(_Carried):
         if constant is not None:
             known = F.linear(constant, weight_in[:, INPUTS:])
             weight_in = weight_in[:, :INPUTS]
-        self.carry(cell=cell.to(recurrent.dtype), hidden=h.to(product), known=known.to(product))
-        self.weight_in = LaidOut(weight_in.to(product), most=len(h))
-        self.recurrent = LaidOut(recurrent.to(product), most=len(h))
+        read = torch.cat([h.new_zeros(len(h), weight_in.shape[1]), h], dim=1)
+        self.carry(cell=cell.to(recurrent.dtype), read=read.to(product), known=known.to(product))
+        self.weight = LaidOut(torch.cat([weight_in, recurrent], dim=1).to(product), most=len(h))
 
-    def next(self, x: Float[Tensor, "b I"], count: int) -> Float[Tensor, "b H"]:
-        """The hidden state after another step; of the rows from `count` on the old one."""
-        known, hidden = (values[: len(x)] for values in (self.known, self.hidden))
-        share = self.weight_in.times(x.to(hidden.dtype), plus=known if known.shape[1] else None)
-        total = as_arrays(self.recurrent.times(hidden, plus=share))
-        states = (self.arrays[name][:count] for name in ("cell", "hidden"))
-        advance(self.affine, total[:count], *states)
-        return hidden
+    def next(self, count: int, above: np.ndarray) -> None:
+        """Another step of the first `count` rows, whose hidden states go to `above`, too.
+
+        Args:
+            count: Rows whose inputs lie in `read`.
+            above: (rows, ≥ H) where the next layer reads them, or the head.
+        """
+        size = few_sizes(count)
+        known = self.known[:size] if self.known.shape[1] else None
+        total = as_arrays(self.weight.times(self.read[:size], plus=known))
+        cell = self.arrays["cell"][:count]
+        advance(self.affine, total, cell, self.arrays["read"], above)
