@@ -13,6 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from doodlelib.products import multiplies
+
 Name = TypeVar("Name", bound=Hashable)
 SIZES = {"cpu": 1536, "cuda": 8192}  # of a square product, large enough for the best rate
 PRODUCTS = 4  # in a row: one alone may fall into a neighbour's turn
@@ -26,6 +28,14 @@ def describe(device: str = "cpu") -> str:
         f"torch {torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count()} cores, "
         f"load {load:.1f}{gpu}"
     )
+
+
+def precisions(device: str = "cpu") -> dict[str, torch.dtype]:
+    """Those that are worth measuring here; says which is not."""
+    if device == "cpu" and not multiplies(torch.bfloat16):
+        print("bfloat16 is left out: this processor has no instructions for it")
+        return {"float32": torch.float32}
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def now() -> float:

@@ -14,7 +14,7 @@ import math
 from functools import partial
 
 import torch
-from machine import describe, matmul, matmul_flop, medians
+from machine import describe, matmul, matmul_flop, medians, precisions
 
 from doodlelib.checkpoint import load_vae
 from doodlelib.config import VAEConfig, read_config
@@ -24,7 +24,6 @@ from doodlelib.sampling import rows, sample, start
 from doodlelib.strokes import Drawing, Scale
 from doodlelib.vae import SketchVAE
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 PEN = (0.80, 0.18, 0.02)  # chances of a move drawn, a move lifted, the end
 ALONE = 10  # drawings, one at a time
 ORIGINAL = 569  # points/s of the original, which draws one at a time (2 cores)
@@ -76,7 +75,7 @@ def report_rates(options: argparse.Namespace) -> None:
     net = make_net(options)
     flop = flop_per_point(net)
     print(f"{flop / 1e6:.1f} MFLOP a point")
-    for precision, dtype in PRECISIONS.items():
+    for precision, dtype in precisions().items():
         for compiled in (True, False):
             jobs = {
                 count: partial(points, net, count, precision == "bfloat16", compiled=compiled)

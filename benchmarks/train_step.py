@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from machine import describe, matmul, matmul_flop, medians
+from machine import describe, matmul, matmul_flop, medians, precisions
 
 from doodlelib.batches import StrokeBatch, StrokeBatches
 from doodlelib.config import VAEConfig, read_config
@@ -27,7 +27,6 @@ from doodlelib.products import linear
 from doodlelib.vae import SketchVAE
 
 AUGMENTATION = {"scale_factor": 0.15, "drop_prob": 0.1, "flip_prob": 0.3}
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def make_vae(
@@ -129,21 +128,21 @@ def main() -> None:
     settings = {name: getattr(options, name) for name in names}
     moved = [batch.to(options.device) for batch in batches]
     jobs, alone, useful = {}, {}, {}
+    types = precisions(options.device)
     for layer_norm in (True, False):
-        for precision in PRECISIONS:
+        for precision in types:
             vae, key = make_vae(split, layer_norm=layer_norm, **settings), (layer_norm, precision)
             useful[layer_norm] = useful_flop(vae, batches)
             half = precision == "bfloat16"
             jobs[key] = partial(steps, vae, gradients_of(vae, half=half), batches)
             alone[(*key, "alone")] = partial(decode, vae, moved, half)
-    floors = {name: matmul(dtype, options.device) for name, dtype in PRECISIONS.items()}
+    floors = {name: matmul(dtype, options.device) for name, dtype in types.items()}
     floors |= {
-        f"{name}, linear": matmul(dtype, options.device, linear)
-        for name, dtype in PRECISIONS.items()
+        f"{name}, linear": matmul(dtype, options.device, linear) for name, dtype in types.items()
     }
     loader = {"loader": lambda: [epoch[index] for index in chosen]}
     seconds = medians(jobs | alone | floors | loader, repeats=options.repeats)
-    for precision in PRECISIONS:
+    for precision in types:
         rate = matmul_flop(options.device) / seconds[precision]
         ours = matmul_flop(options.device) / seconds[f"{precision}, linear"]
         print(f"{precision}: matmul {rate / 1e9:,.0f} GFLOP/s (our own {ours / 1e9:,.0f})")

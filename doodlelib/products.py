@@ -8,6 +8,7 @@ linear layers; by the same names, since PyTorch has no public ones.
 M row, K number in, N number out.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
@@ -18,8 +19,57 @@ from torch import Tensor
 
 def linear(x: Float[Tensor, "*rows K"], weight: Float[Tensor, "N K"]) -> Float[Tensor, "*rows N"]:
     """What `torch.nn.functional.linear` gives; on any device."""
-    if weight.device.type != "cpu" or not _in_onednn(weight.dtype):
+    if not _in_pieces(weight):
         return F.linear(x, weight)
+    rows = x.flatten(0, -2)
+    out = x.new_empty(len(rows), len(weight))
+    for own, size in _pieces(len(rows)):
+        out[own] = _by_onednn(_padded(rows[own], size), weight)[: own.stop - own.start]
+    return out.unflatten(0, x.shape[:-1])
+
+
+def outer_sum(x: Float[Tensor, "M K"], y: Float[Tensor, "M N"]) -> Float[Tensor, "K N"]:
+    """``x.T @ y``, the sum of the rows' outer products; on any device.
+
+    Of bfloat16 the sum may come in float32.
+    """
+    if not _in_pieces(y):
+        return F.linear(x.t(), y.t())
+    total = torch.zeros(x.shape[1], y.shape[1])
+    for own, size in _pieces(len(x)):
+        total += _by_onednn(_padded(x[own], size).t(), _padded(y[own], size).t())
+    return total
+
+
+def _in_pieces(like: Tensor) -> bool:
+    """Whether products of many rows are oneDNN's here.
+
+    With AVX2 alone MKL is the faster one (by 4 % of a training step).
+    """
+    if like.device.type != "cpu" or torch.backends.cpu.get_cpu_capability() == "AVX2":
+        return False
+    return _in_onednn(like.dtype)
+
+
+def _pieces(rows: int) -> Iterator[tuple[slice, int]]:
+    """All `rows` in pieces of two sizes, and the size of each, which the last may not reach.
+
+    What oneDNN prepares for a number of rows takes half a megabyte, and it keeps the last 1,024 of
+    them. A training whose batches have any number of points would fill half a gigabyte so, and
+    leave gaps as large between them that the system does not get back.
+    """
+    first = 0
+    while first < rows:
+        size = 512 if rows - first >= 512 else 128
+        yield slice(first, min(first + size, rows)), size
+        first += size
+
+
+def _padded(x: Float[Tensor, "M K"], rows: int) -> Float[Tensor, "rows K"]:
+    return x if len(x) == rows else F.pad(x, (0, 0, 0, rows - len(x)))
+
+
+def _by_onednn(x: Float[Tensor, "M K"], weight: Float[Tensor, "N K"]) -> Float[Tensor, "M N"]:
     return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
 
@@ -68,11 +118,12 @@ def few_sizes(rows: int) -> int:
 
 def _in_onednn(dtype: torch.dtype) -> bool:
     """Whether it is there, is wanted (`torch.backends.mkldnn.flags`) and works."""
-    return bool(torch.backends.mkldnn.enabled) and _works(dtype)
+    return bool(torch.backends.mkldnn.enabled) and multiplies(dtype)
 
 
 @lru_cache
-def _works(dtype: torch.dtype) -> bool:
+def multiplies(dtype: torch.dtype) -> bool:
+    """Whether oneDNN has products of that type for this processor; PyTorch's own may be slow."""
     if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
         return False
     one = torch.ones(1, 1, dtype=dtype, device="cpu")

@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from doodlelib import lstm_torch
 from doodlelib.lstm_trace import Affine, Trace, new_trace
-from doodlelib.products import linear
+from doodlelib.products import linear, outer_sum
 
 
 class Recurrence(torch.autograd.Function):
@@ -88,8 +88,8 @@ class Recurrence(torch.autograd.Function):
         d_gates = steps(dy.contiguous(), dh, dc, product, affine, keep, trace, d_affine)
         ctx.used_up = d_gates is trace.gates
         dx = linear(d_gates, weight_in.t().contiguous()) if ctx.needs_input_grad[0] else None
-        rows, *read = (part.flatten(0, 1).t() for part in (d_gates, x, trace.before[:-1]))
-        d_weights = (linear(part, rows).t() for part in read)
+        rows, *read = (part.flatten(0, 1) for part in (d_gates, x, trace.before[:-1]))
+        d_weights = (outer_sum(part, rows).t() for part in read)
         states = dh.to(ctx.state_type), dc.to(ctx.state_type)
         d_given = (d if len(d) else None for d in d_affine)
         return dx, *states, *(d.to(dc.dtype) for d in d_weights), *d_given, None

@@ -4,6 +4,7 @@ import math
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -13,6 +14,7 @@ import torch
 from doodlelib import ranks
 from doodlelib.checkpoint import Model
 from doodlelib.gradients import Batch, Gradients
+from doodlelib.products import multiplies
 from doodlelib.progress import Epoch, Progress, Row, epochs_without_gain
 from doodlelib.ranks import Sums
 from doodlelib.signals import on_stop
@@ -65,8 +67,8 @@ def fit(
         seed: Of everything random.
         checkpoint_every: Epochs between the checkpoints that are kept.
         precision: "bfloat16" runs matrix products in half precision (autocast), which is faster on
-            a GPU and on a processor with AMX, slower on others; weights and likelihood stay in
-            float32.
+            a GPU and on a processor with instructions for it, slower on others; weights and
+            likelihood stay in float32.
         resume: A checkpoint of the same configuration (but for num_epochs, num_workers
             and patience) to go on from.
         key_id: Names a drawing by its number in the training split, where an error is about it.
@@ -93,6 +95,12 @@ def fit(
     if resume:
         progress.restore(resume)
     device = next(model.parameters()).device
+    if precision == "bfloat16" and device.type == "cpu" and not multiplies(torch.bfloat16):
+        warnings.warn(
+            "this processor has no instructions for bfloat16, with which training takes several "
+            "times as long as with precision 'float32'",
+            stacklevel=2,
+        )
     gradients = Gradients(
         ranks.parallel_loss(model), progress.optimizer, device, half=precision == "bfloat16"
     )

@@ -102,7 +102,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "progress": {"paths", "ranks", "checkpoint"},
     "gradients": {"ranks"},
-    "train": {"signals", "ranks", "checkpoint", "gradients", "progress"},
+    "train": {"signals", "ranks", "checkpoint", "products", "gradients", "progress"},
     "measures": {"strokes"},
     "metrics": {"measures"},
     "ladder": {"strokes"},

@@ -7,25 +7,30 @@ import torch
 import torch.nn.functional as F
 
 from doodlelib import products
-from doodlelib.products import LaidOut, few_sizes, linear
+from doodlelib.products import LaidOut, few_sizes, linear, outer_sum
 
 ERROR = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 2e-2}
 
 
-@pytest.fixture(params=["oneDNN", "none", "broken"])
+@pytest.fixture(params=["oneDNN", "AVX2", "none", "broken"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """With it; with it switched off; with a PyTorch that has no such functions."""
+    """With it; for few rows alone; with it switched off; with a PyTorch that has no such functions.
+
+    Whether the processor here would take it for many rows, too, does not matter.
+    """
+    capability = "AVX2" if request.param == "AVX2" else "AVX512"
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     if request.param == "broken":
         monkeypatch.setattr(torch.ops, "mkldnn", object())
-    products._works.cache_clear()
+    products.multiplies.cache_clear()
     with torch.backends.mkldnn.flags(enabled=request.param != "none"):
         yield request.param
-    products._works.cache_clear()
+    products.multiplies.cache_clear()
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")
 @pytest.mark.parametrize("dtype", list(ERROR))
-@pytest.mark.parametrize("rows", [1, 2, 50])
+@pytest.mark.parametrize("rows", [1, 2, 50, 1200])
 @torch.no_grad()
 def test_they_are_pytorchs(backend: str, dtype: torch.dtype, rows: int) -> None:
     if backend == "oneDNN" and dtype == torch.float32:
@@ -46,6 +51,34 @@ def test_they_are_pytorchs(backend: str, dtype: torch.dtype, rows: int) -> None:
         assert got.dtype == dtype
         worst = ERROR[dtype] * float(correct.abs().max())
         torch.testing.assert_close(got.double(), correct, rtol=0, atol=worst)
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")
+@pytest.mark.parametrize("dtype", list(ERROR))
+@pytest.mark.parametrize("rows", [1, 128, 700])
+@torch.no_grad()
+def test_outer_products_are_summed(backend: str, dtype: torch.dtype, rows: int) -> None:
+    x, y = torch.randn(rows, 7).to(dtype), torch.randn(rows, 12).to(dtype)
+    got, correct = outer_sum(x, y), x.double().t() @ y.double()
+    assert got.dtype in (dtype, torch.float32)
+    worst = ERROR[dtype] * float(correct.abs().max())
+    torch.testing.assert_close(got.double(), correct, rtol=0, atol=worst)
+
+
+@torch.no_grad()
+def test_products_of_many_rows_have_few_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = set()
+
+    def product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        sizes.add((x.shape, weight.shape))
+        return F.linear(x, weight)
+
+    monkeypatch.setattr(products, "_in_pieces", lambda like: True)
+    monkeypatch.setattr(products, "_by_onednn", product)
+    for rows in range(1, 3000, 7):
+        linear(torch.randn(rows, 3), torch.randn(4, 3))
+        outer_sum(torch.randn(rows, 3), torch.randn(rows, 4))
+    assert len(sizes) == 4
 
 
 def test_few_sizes_are_not_much_larger() -> None:

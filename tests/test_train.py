@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,16 @@ def test_resume_refuses_what_does_not_fit(splits: dict[str, Split], tmp_path: Pa
         next(run(make_vae(splits), splits, tmp_path, resume=bare))
     with pytest.raises(ValueError, match="precision"):
         next(run(make_vae(splits), splits, tmp_path, precision="float16"))
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_a_processor_without_bfloat16_is_warned_of(
+    splits: dict[str, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, able: bool
+) -> None:
+    monkeypatch.setattr(train, "multiplies", lambda dtype: able)
+    epochs = run(make_vae(splits), splits, tmp_path, precision="bfloat16")
+    with nullcontext() if able else pytest.warns(UserWarning, match="precision 'float32'"):
+        next(epochs)
 
 
 def test_epochs_without_gain() -> None:
