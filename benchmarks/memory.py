@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from machine import describe
+from machine import describe, precisions
 from train_step import AUGMENTATION, gradients_of, make_vae, step
 
 from doodlelib.batches import StrokeBatches
@@ -24,8 +24,11 @@ from doodlelib.dataset import Split, load_split
 SIZES = {"layers": 2, "encoder": 256, "decoder": 512, "latent": 128}
 SMALL = {"layers": 1, "encoder": 32, "decoder": 32, "latent": 8}
 STEPS = 3
-BATCHES = 500  # of an epoch on a large store; every `EVERY`th is trained on
-EVERY = 50
+MANY = (
+    40  # batches as they come: each has another number of points, for which products are prepared
+)
+BATCHES = 500  # of an epoch on a large store that are made
+TRAINED = 50  # of them that are trained on, of any store as many: each may need the most memory
 
 
 def peak_mb() -> float:
@@ -40,13 +43,17 @@ def forget_peak() -> None:
 
 
 def training_step(split: Split, precision: str, place: str) -> None:
-    """Some steps with layer norm on the batches in the middle by length, or on the longest."""
+    """Steps with layer norm: on a few batches in the middle by length, the longest, or on many."""
     vae = make_vae(split, layer_norm=True, **SIZES)
     gradients = gradients_of(vae, half=precision == "bfloat16")
     epoch = StrokeBatches(split, batch_size=100, max_seq_len=200, seed=0)
     order = sorted(range(len(epoch)), key=lambda index: split.lengths[epoch.batches[index]].max())
-    chosen = order[len(order) // 2 :] if place == "median" else order[-STEPS:]
-    for index in chosen[:STEPS]:
+    chosen = {
+        "median": order[len(order) // 2 :][:STEPS],
+        "longest": order[-STEPS:],
+        "many": range(min(MANY, len(epoch))),
+    }
+    for index in chosen[place]:
         step(vae, gradients, epoch[index])
 
 
@@ -78,9 +85,10 @@ def epoch(split: Split) -> None:
     vae = make_vae(split, layer_norm=True, **SMALL)
     gradients = gradients_of(vae, half=False)
     batches = StrokeBatches(split, batch_size=100, max_seq_len=200, seed=0, **AUGMENTATION)
-    for index in range(min(BATCHES, len(batches))):
+    count = min(BATCHES, len(batches))
+    for index in range(count):
         batch = batches[index]
-        if index % EVERY == 0:
+        if index % max(1, count // TRAINED) == 0:
             step(vae, gradients, batch)
 
 
@@ -102,8 +110,10 @@ def main() -> None:
         print(f"{peak_mb():.0f} MB at most, {before:.0f} MB of it before")
         return
     print(describe())
-    for what in ("float32 median", "bfloat16 median", "float32 longest", "bfloat16 longest"):
-        print(f"training step of the original's size, {what} batch: {child(what)}", flush=True)
+    types = precisions()
+    kinds = [f"{kind} {place}" for place in ("median", "longest", "many") for kind in types]
+    for what in kinds:
+        print(f"training steps of the original's size, {what} batches: {child(what)}", flush=True)
     for count in options.drawings:
         with tempfile.TemporaryDirectory() as folder:
             repeat(split, count, Path(folder))
