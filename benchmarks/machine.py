@@ -31,9 +31,9 @@ def describe(device: str = "cpu") -> str:
 
 
 def precisions(device: str = "cpu") -> dict[str, torch.dtype]:
-    """Those that are worth measuring here; says which is not."""
+    """Those that are worth measuring here; prints which is not."""
     if device == "cpu" and not multiplies(torch.bfloat16):
-        print("bfloat16 is left out: this processor has no instructions for it")
+        print("bfloat16 is left out: PyTorch has no fast products in it for this processor")
         return {"float32": torch.float32}
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

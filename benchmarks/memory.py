@@ -24,9 +24,7 @@ from doodlelib.dataset import Split, load_split
 SIZES = {"layers": 2, "encoder": 256, "decoder": 512, "latent": 128}
 SMALL = {"layers": 1, "encoder": 32, "decoder": 32, "latent": 8}
 STEPS = 3
-MANY = (
-    40  # batches as they come: each has another number of points, for which products are prepared
-)
+MANY = 40  # batches as they come, each of another number of points
 BATCHES = 500  # of an epoch on a large store that are made
 TRAINED = 50  # of them that are trained on, of any store as many: each may need the most memory
 
@@ -86,9 +84,10 @@ def epoch(split: Split) -> None:
     gradients = gradients_of(vae, half=False)
     batches = StrokeBatches(split, batch_size=100, max_seq_len=200, seed=0, **AUGMENTATION)
     count = min(BATCHES, len(batches))
+    trained = np.linspace(0, count - 1, min(TRAINED, count)).astype(int)
     for index in range(count):
         batch = batches[index]
-        if index % max(1, count // TRAINED) == 0:
+        if index in trained:
             step(vae, gradients, batch)
 
 

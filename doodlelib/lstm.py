@@ -40,7 +40,8 @@ class FusedLayer(nn.Module):
             # a step alone, as one draws: four times as fast
             h, c = torch.lstm_cell(x[0], state, weight_in, weight, bias_in, bias)
             return h[None], (h, c)
-        if x.device.type == "cpu" and torch.is_grad_enabled():
+        if x.device.type == "cpu" and (half or torch.is_grad_enabled()):
+            # PyTorch's own has no bfloat16 for every processor
             y, c = Recurrence.apply(x, *state, weight_in, weight, bias_in + bias, *NO_NORM, None)
             return y, (y[-1], c)
         y, (h, c) = self.lstm(x, (state[0][None].contiguous(), state[1][None].contiguous()))

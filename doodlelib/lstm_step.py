@@ -55,14 +55,13 @@ def forward(t, first, total, affine, keep, trace, y):
 
 @_fast
 def advance(affine, total, cell, read, above):
-    """The same for drawing; of rows of `read` the last H, of `above` the first get the outputs."""
-    size, first = cell.shape[1], read.shape[1] - cell.shape[1]
+    """For drawing: B rows of `cell` go on; outputs end `read`'s rows, and begin those of `above`."""
+    size, first, kind = cell.shape[1], read.shape[1] - cell.shape[1], cell.dtype
     wide = np.empty(4 * size, np.int32)
     shared = wide.view(np.float32)
-    raw, gates = np.empty(4 * size, cell.dtype), np.empty(4 * size, cell.dtype)
-    active, rstd = np.empty(4 * size, cell.dtype), np.empty(4, cell.dtype)
-    new, shown = np.empty(size, cell.dtype), np.empty(size, cell.dtype)
-    keep_all = np.empty(0, cell.dtype)
+    raw, gates = np.empty(4 * size, kind), np.empty(4 * size, kind)
+    active, rstd = np.empty(4 * size, kind), np.empty(4, kind)
+    new, shown, keep_all = np.empty(size, kind), np.empty(size, kind), np.empty(0, kind)
     for b in range(len(cell)):
         _read(total[b], wide, shared, raw)
         _gates(raw, affine, gates, rstd, active)

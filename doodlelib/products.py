@@ -1,7 +1,7 @@
 """Matrix products of rows with weights on a processor, outside autograd, by oneDNN where it can.
 
 `torch.mm` gives float32 to MKL, which lays the weights out anew at every product: most of the work
-where there are few rows, and slower on AMD's processors even where there are many. oneDNN, which
+where there are few rows, and slower on AMD's processors with AVX-512 even where there are many. oneDNN, which
 PyTorch brings along, takes weights that were laid out once. It is what `torch.compile` calls for
 linear layers; by the same names, since PyTorch has no public ones.
 
@@ -31,22 +31,22 @@ def linear(x: Float[Tensor, "*rows K"], weight: Float[Tensor, "N K"]) -> Float[T
 def outer_sum(x: Float[Tensor, "M K"], y: Float[Tensor, "M N"]) -> Float[Tensor, "K N"]:
     """``x.T @ y``, the sum of the rows' outer products; on any device.
 
-    Of bfloat16 the sum may come in float32.
+    Of bfloat16 the sum may come in float32, of terms that are rounded.
     """
     if not _in_pieces(y):
         return F.linear(x.t(), y.t())
-    total = torch.zeros(x.shape[1], y.shape[1])
+    total = y.new_zeros(x.shape[1], y.shape[1], dtype=torch.float32)
     for own, size in _pieces(len(x)):
         total += _by_onednn(_padded(x[own], size).t(), _padded(y[own], size).t())
     return total
 
 
 def _in_pieces(like: Tensor) -> bool:
-    """Whether products of many rows are oneDNN's here.
+    """Whether products of many rows are oneDNN's here: where that was measured to be faster.
 
-    With AVX2 alone MKL is the faster one (by 4 % of a training step).
+    With AVX2 alone MKL is (by 4 % of a training step).
     """
-    if like.device.type != "cpu" or torch.backends.cpu.get_cpu_capability() == "AVX2":
+    if like.device.type != "cpu" or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
     return _in_onednn(like.dtype)
 

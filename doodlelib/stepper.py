@@ -163,7 +163,7 @@ class CompiledSteps(_Carried, Steps):
     def _pass(self, count: int) -> Float[Tensor, "b H"]:
         """The last layer's hidden states once the first `count` drawings' last rows are read.
 
-        What is behind these is void.
+        Rows of the result behind these are void; what is carried of them stays.
         """
         size = few_sizes(count)
         hidden = self.x.new_empty(size, self.net.head.in_features)

@@ -95,10 +95,11 @@ def fit(
     if resume:
         progress.restore(resume)
     device = next(model.parameters()).device
-    if precision == "bfloat16" and device.type == "cpu" and not multiplies(torch.bfloat16):
+    slow = precision == "bfloat16" and device.type == "cpu" and not multiplies(torch.bfloat16)
+    if slow and ranks.is_first():
         warnings.warn(
-            "this processor has no instructions for bfloat16, with which training takes several "
-            "times as long as with precision 'float32'",
+            "PyTorch has no fast products in bfloat16 for this processor: with it training takes "
+            "several times as long as with precision 'float32'",
             stacklevel=2,
         )
     gradients = Gradients(

@@ -203,6 +203,17 @@ def test_on_a_gpu_it_is_the_same(precision: torch.dtype, norm: bool) -> None:
         assert (got - wanted).norm() < close * wanted.norm()
 
 
+@pytest.mark.parametrize("steps", [1, 9])
+def test_a_plain_layer_is_the_same_in_bfloat16_without_gradients(steps: int) -> None:
+    layer, x = FusedLayer(5, 24), torch.randn(steps, 3, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        wanted, (h, c) = layer(x, zeros(3, 24))
+        with torch.no_grad():
+            got, state = layer(x, zeros(3, 24))
+    for one, other in ((got, wanted), (state[0], h), (state[1], c)):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_what_is_no_number_stays_none(precision: torch.dtype) -> None:
     layer = NormLayer(5, 24, layer_norm=True, recurrent_dropout=0.0)
