@@ -55,7 +55,7 @@ def forward(t, first, total, affine, keep, trace, y):
 
 @_fast
 def advance(affine, total, cell, read, above):
-    """For drawing: B rows of `cell` go on; outputs end `read`'s rows, and begin those of `above`."""
+    """For drawing: rows of `cell` go on; outputs end those of `read` and begin those of `above`."""
     size, first, kind = cell.shape[1], read.shape[1] - cell.shape[1], cell.dtype
     wide = np.empty(4 * size, np.int32)
     shared = wide.view(np.float32)

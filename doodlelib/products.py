@@ -1,9 +1,9 @@
 """Matrix products of rows with weights on a processor, outside autograd, by oneDNN where it can.
 
 `torch.mm` gives float32 to MKL, which lays the weights out anew at every product: most of the work
-where there are few rows, and slower on AMD's processors with AVX-512 even where there are many. oneDNN, which
-PyTorch brings along, takes weights that were laid out once. It is what `torch.compile` calls for
-linear layers; by the same names, since PyTorch has no public ones.
+where there are few rows, and with AVX-512 slower on AMD's processors even where there are many.
+oneDNN, which PyTorch brings along, takes weights that were laid out once. It is what
+`torch.compile` calls for linear layers; by the same names, since PyTorch has no public ones.
 
 M row, K number in, N number out.
 """
