@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor, nn
 
 from doodlelib.config import CNNConfig
+from doodlelib.optimizers import AdamW
 from doodlelib.pictures import CHANNELS, ImageBatch, draw
 from doodlelib.ranks import Sums
 
@@ -179,7 +180,7 @@ class DoodleCNN(nn.Module):
     def make_optimizer(self) -> torch.optim.Optimizer:
         """AdamW, with the configured decay."""
         rate, decay = self.config.learning_rate, self.config.weight_decay
-        return torch.optim.AdamW(self.parameters(), lr=rate, weight_decay=decay, fused=True)
+        return AdamW(self.parameters(), lr=rate, weight_decay=decay, fused=True)
 
     def learning_rate(self, step: int, *, progress: float) -> float:
         """At a share `progress` of training: a line from lr_min up, then a cosine down to it."""

@@ -24,6 +24,7 @@ from doodlelib.exemplars import Exemplars
 from doodlelib.inputs import INPUTS, Place, inputs, origin
 from doodlelib.lstm import LSTM, BiLSTM, FusedLayer, State, make_layer
 from doodlelib.nats import EVENTS, StepNats
+from doodlelib.optimizers import Adam
 from doodlelib.ranks import Sums
 from doodlelib.strokes import DT, END, LIFTED, PEN_COLUMNS, Scale
 from doodlelib.threads import with_gradients
@@ -280,7 +281,7 @@ class SketchNet(nn.Module):
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Adam, as in the paper."""
-        return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
+        return Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
 
     def learning_rate(self, step: int, *, progress: float) -> float:
         """At optimiser step `step`, however far training is: falls from learning_rate to lr_min."""

@@ -27,6 +27,7 @@ from doodlelib.batches import StrokeBatch, collate_drawings
 from doodlelib.config import RetimeConfig
 from doodlelib.inputs import inputs, origin
 from doodlelib.lstm import State
+from doodlelib.optimizers import Adam
 from doodlelib.ranks import Sums
 from doodlelib.reader import Reader
 from doodlelib.simplify import simplify
@@ -287,7 +288,7 @@ class Retimer(nn.Module):
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Adam."""
-        return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
+        return Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
 
     def learning_rate(self, step: int, *, progress: float) -> float:
         """At a share `progress` of training: a cosine from learning_rate down to lr_min."""

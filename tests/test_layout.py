@@ -63,6 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inputs": {"strokes"},
     "exemplars": set(),
     "nats": set(),
+    "optimizers": set(),
     "batches": {"strokes", "kernels", "store", "dataset"},
     "network": {
         "ranks",
@@ -75,13 +76,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "mdn",
         "exemplars",
         "nats",
+        "optimizers",
         "batches",
     },
     "reader": {"strokes", "config", "inputs", "mdn", "network"},
     "timenet": {"strokes", "config", "inputs", "lstm", "mdn"},
     "retime": {
         *("ranks", "strokes", "config", "inputs", "lstm", "mdn", "simplify", "batches", "reader"),
-        "timenet",
+        *("timenet", "optimizers"),
     },
     "steps": {"strokes", "inputs", "mdn", "network"},
     "draw_step": {"strokes", "kernels", "mdn", "network"},
@@ -95,7 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("steps", "sampling"),
     },
     "pictures": {"config", "raster", "store"},
-    "cnn": {"ranks", "config", "pictures"},
+    "cnn": {"ranks", "config", "optimizers", "pictures"},
     "archive": set(),
     "checkpoint": {
         *("paths", "strokes", "config", "simplify", "vae", "cnn", "reader", "retime", "archive"),
