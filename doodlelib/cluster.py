@@ -194,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--gpu", action="store_true", help="one for each worker")
     add("--kind", default="rnn", help="rnn or retime (%(default)s)")
     add("--seed", type=int, default=0, metavar="N")
-    add("--precision", default="float32", help="or bfloat16 (%(default)s)")
+    add("--precision", default="float32", help="or bfloat16, or auto (%(default)s)")
     add("--resume", type=Path, metavar="CHECKPOINT", help="to go on from")
     add("--storage", metavar="URL", help="where checkpoints are kept under way")
     add(*("-p", "--parameter"), nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))

@@ -134,3 +134,12 @@ def multiplies(dtype: torch.dtype) -> bool:
     except (AttributeError, RuntimeError):  # another PyTorch, or a processor it does not know
         return False
     return bool(two == 2 and also == 1)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether it has instructions for products of that type, with which training is faster."""
+    if device.type == "cpu":
+        able = getattr(torch.cpu, "get_capabilities", dict)()
+        known = able.get("avx512_bf16", False) or able.get("amx_bf16", False)
+        return bool(known and multiplies(torch.bfloat16))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -14,7 +14,7 @@ import torch
 from doodlelib import ranks
 from doodlelib.checkpoint import Model
 from doodlelib.gradients import Batch, Gradients
-from doodlelib.products import multiplies
+from doodlelib.products import has_bfloat16
 from doodlelib.progress import Epoch, Progress, Row, epochs_without_gain
 from doodlelib.ranks import Sums
 from doodlelib.signals import on_stop
@@ -42,7 +42,7 @@ def fit(
     folder: Path,
     seed: int = 0,
     checkpoint_every: int = 5,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Literal["float32", "bfloat16", "auto"] = "float32",
     resume: Path | None = None,
     key_id: Callable[[int], str] = str,
 ) -> Iterator[Row]:
@@ -68,7 +68,7 @@ def fit(
         checkpoint_every: Epochs between the checkpoints that are kept.
         precision: "bfloat16" runs matrix products in half precision (autocast), which is faster on
             a GPU and on a processor with instructions for it, slower on others; weights and
-            likelihood stay in float32.
+            likelihood stay in float32. "auto" does so where it is faster.
         resume: A checkpoint of the same configuration (but for num_epochs, num_workers
             and patience) to go on from.
         key_id: Names a drawing by its number in the training split, where an error is about it.
@@ -78,14 +78,14 @@ def fit(
         the epoch, ``train_*`` and ``valid_*``.
 
     Raises:
-        ValueError: `resume` does not fit the model, or `precision` is neither of the two.
+        ValueError: `resume` does not fit the model, or `precision` is none of the three.
         FloatingPointError: A loss or gradient is not finite, with the drawings that it is of; the
             checkpoints are those of before.
         OSError: `folder` cannot be written, or is gone; likewise.
         Interrupted: By Ctrl-C or SIGTERM.
     """
-    if precision not in ("float32", "bfloat16"):
-        raise ValueError(f"precision must be 'float32' or 'bfloat16', not {precision!r}")
+    if precision not in ("float32", "bfloat16", "auto"):
+        raise ValueError(f"precision must be 'float32', 'bfloat16' or 'auto', not {precision!r}")
     progress = Progress(model, model.make_optimizer(), folder)
     if ranks.is_first():
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,16 +95,15 @@ def fit(
     if resume:
         progress.restore(resume)
     device = next(model.parameters()).device
-    slow = precision == "bfloat16" and device.type == "cpu" and not multiplies(torch.bfloat16)
-    if slow and ranks.is_first():
+    faster = has_bfloat16(device)
+    half = precision == "bfloat16" or (precision == "auto" and faster)
+    if half and not faster and ranks.is_first():
         warnings.warn(
-            "PyTorch has no fast products in bfloat16 for this processor: with it training takes "
-            "several times as long as with precision 'float32'",
+            f"there are no instructions for bfloat16 on this {device.type}: with it training takes "
+            "longer than with precision 'float32', perhaps several times as long",
             stacklevel=2,
         )
-    gradients = Gradients(
-        ranks.parallel_loss(model), progress.optimizer, device, half=precision == "bfloat16"
-    )
+    gradients = Gradients(ranks.parallel_loss(model), progress.optimizer, device, half=half)
     patience = getattr(model.config, "patience", math.inf)
     while len(progress.history) < model.config.num_epochs:
         if progress.history and epochs_without_gain(progress.history) >= patience:

@@ -90,3 +90,17 @@ def test_few_sizes_are_not_much_larger() -> None:
     assert all(rows <= size <= 1.125 * rows for rows, size in enumerate(sizes, start=1))
     assert sizes[:16] == list(range(1, 17))
     assert len(set(sizes)) == 64
+
+
+@pytest.mark.parametrize(
+    ("able", "fast"),
+    [({}, False), ({"avx512_f": True}, False), ({"avx512_bf16": True}, True)],
+)
+def test_bfloat16_is_fast_where_there_are_instructions(
+    monkeypatch: pytest.MonkeyPatch, able: dict, fast: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    monkeypatch.setattr(products, "multiplies", lambda dtype: True)
+    assert products.has_bfloat16(torch.device("cpu")) == fast
+    monkeypatch.setattr(products, "multiplies", lambda dtype: False)
+    assert not products.has_bfloat16(torch.device("cpu"))

@@ -158,13 +158,23 @@ def test_resume_refuses_what_does_not_fit(splits: dict[str, Split], tmp_path: Pa
 
 
 @pytest.mark.parametrize("able", [True, False])
-def test_a_processor_without_bfloat16_is_warned_of(
-    splits: dict[str, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, able: bool
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "auto"])
+def test_bfloat16_where_it_is_faster_or_with_a_warning(
+    splits: dict[str, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, able: bool, precision
 ) -> None:
-    monkeypatch.setattr(train, "multiplies", lambda dtype: able)
-    epochs = run(make_vae(splits), splits, tmp_path, precision="bfloat16")
-    with nullcontext() if able else pytest.warns(UserWarning, match="precision 'float32'"):
-        next(epochs)
+    halves = []
+
+    class Told(Gradients):
+        def __init__(self, *arguments: object, half: bool) -> None:
+            halves.append(half)
+            super().__init__(*arguments, half=half)
+
+    monkeypatch.setattr(train, "has_bfloat16", lambda device: able)
+    monkeypatch.setattr(train, "Gradients", Told)
+    slow = precision == "bfloat16" and not able
+    with pytest.warns(UserWarning, match="precision 'float32'") if slow else nullcontext():
+        next(run(make_vae(splits), splits, tmp_path, precision=precision))
+    assert halves == [precision == "bfloat16" or (precision == "auto" and able)]
 
 
 def test_epochs_without_gain() -> None:
