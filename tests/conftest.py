@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,7 +16,27 @@ from doodlelib.paths import ROOT
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported
+TALLY: Counter[str] = Counter()  # of faults and inputs, by name
+LONGEST = ("test_notebooks.py", "test_readme.py", "test_cluster.py", "test_runs_survive.py")
 COPIED = ("doodlelib", "config", "notebooks", "trained_models", "data")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes comes first, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "teardown":
+        for _, counts in report.user_properties:
+            TALLY.update(counts)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if TALLY:
+        terminalreporter.section("faults")
+        for name, count in TALLY.items():
+            terminalreporter.write_line(f"{count:6} {name}")
 
 
 @pytest.fixture(scope="session")

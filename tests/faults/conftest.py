@@ -1,18 +1,19 @@
-"""Counts of faults and inputs, printed at the end."""
+"""Counts of faults and inputs, and a tiny store."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import victims
 
-COUNTS: Counter[str] = Counter()
-
 
 @pytest.fixture
-def tally() -> Counter[str]:
+def tally(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
     """Counts by name, for the summary."""
-    return COUNTS
+    counts: Counter[str] = Counter()
+    yield counts
+    request.node.user_properties.append(("tally", dict(counts)))  # goes along between processes
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +23,3 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     victims.prepare(folder, 2.0)
     victims.draw(folder)
     return folder
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if COUNTS:
-        terminalreporter.section("faults")
-        for name, count in COUNTS.items():
-            terminalreporter.write_line(f"{count:6} {name}")
