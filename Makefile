@@ -21,7 +21,7 @@ reports: $(INSTALLED)  ## the same on published drawings, as pages in reports/ht
 	$(BIN)/python -m doodlelib.run --reports
 
 test: lint  ## lint, then all tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)  ## formatting, style, notebooks without outputs, types
 	$(BIN)/ruff format --check

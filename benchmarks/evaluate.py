@@ -32,7 +32,7 @@ from doodlelib.vae import SketchVAE
 
 SAMPLES = 2000
 SHOWN = 10  # words of a classifier
-OF_A_WORD = 600  # doodles that the classifier judges; they come from few exemplars
+OF_A_WORD = 3000  # doodles that the classifier judges; they come from few exemplars
 HELD_OUT = 200  # real drawings of a word, and doodles in the distance between the two
 EVENTS = ("pen", "position", "segment_time", "pause_time")
 

@@ -1,6 +1,6 @@
 """PyTorch's optimizers without `torch.compile`, which theirs load only to be left alone by it.
 
-It would be some 150 MB of every training, and two seconds of its start.
+It would be some 150 MB of a training, and two seconds of its start. A step is not differentiable.
 """
 
 from inspect import unwrap

@@ -138,8 +138,12 @@ def multiplies(dtype: torch.dtype) -> bool:
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether it has instructions for products of that type, with which training is faster."""
-    if device.type == "cpu":
-        able = getattr(torch.cpu, "get_capabilities", dict)()
-        known = able.get("avx512_bf16", False) or able.get("amx_bf16", False)
-        return bool(known and multiplies(torch.bfloat16))
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not multiplies(torch.bfloat16):
+        return False
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older PyTorch does not tell
+        return True
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -68,7 +68,7 @@ def fit(
         checkpoint_every: Epochs between the checkpoints that are kept.
         precision: "bfloat16" runs matrix products in half precision (autocast), which is faster on
             a GPU and on a processor with instructions for it, slower on others; weights and
-            likelihood stay in float32. "auto" does so where it is faster.
+            likelihood stay in float32. "auto": see `chosen_precision`.
         resume: A checkpoint of the same configuration (but for num_epochs, num_workers
             and patience) to go on from.
         key_id: Names a drawing by its number in the training split, where an error is about it.
@@ -84,8 +84,8 @@ def fit(
         OSError: `folder` cannot be written, or is gone; likewise.
         Interrupted: By Ctrl-C or SIGTERM.
     """
-    if precision not in ("float32", "bfloat16", "auto"):
-        raise ValueError(f"precision must be 'float32', 'bfloat16' or 'auto', not {precision!r}")
+    device = next(model.parameters()).device
+    half = chosen_precision(precision, device) == "bfloat16"
     progress = Progress(model, model.make_optimizer(), folder)
     if ranks.is_first():
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,10 +94,7 @@ def fit(
             leftover.unlink()
     if resume:
         progress.restore(resume)
-    device = next(model.parameters()).device
-    faster = has_bfloat16(device)
-    half = precision == "bfloat16" or (precision == "auto" and faster)
-    if half and not faster and ranks.is_first():
+    if half and not has_bfloat16(device) and ranks.is_first():
         warnings.warn(
             f"there are no instructions for bfloat16 on this {device.type}: with it training takes "
             "longer than with precision 'float32', perhaps several times as long",
@@ -156,6 +153,21 @@ def validate(model: Model, batches: Iterable[Batch], *, seed: int = 0) -> Sums:
         for batch in batches:
             _add(sums, loss(batch.to(device), step=None)[1])
     return ranks.total(sums)
+
+
+def chosen_precision(
+    precision: Literal["float32", "bfloat16", "auto"], device: str | torch.device
+) -> Literal["float32", "bfloat16"]:
+    """What `fit` computes in; "auto" is bfloat16 where `device` has instructions for it.
+
+    Raises:
+        ValueError: `precision` is none of the three.
+    """
+    if precision == "auto":
+        return "bfloat16" if has_bfloat16(torch.device(device)) else "float32"
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"precision must be 'float32', 'bfloat16' or 'auto', not {precision!r}")
+    return precision
 
 
 def log_line(row: Row, *, epochs: int) -> str:

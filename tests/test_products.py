@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from doodlelib import products
-from doodlelib.products import LaidOut, few_sizes, linear, outer_sum
+from doodlelib.products import LaidOut, few_sizes, has_bfloat16, linear, outer_sum
 
 ERROR = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 2e-2}
 
@@ -94,13 +94,23 @@ def test_few_sizes_are_not_much_larger() -> None:
 
 @pytest.mark.parametrize(
     ("able", "fast"),
-    [({}, False), ({"avx512_f": True}, False), ({"avx512_bf16": True}, True)],
+    [
+        ({}, False),
+        ({"avx512_f": True}, False),
+        *(({name: True}, True) for name in ("avx512_bf16", "amx_bf16", "bf16")),
+    ],
 )
 def test_bfloat16_is_fast_where_there_are_instructions(
     monkeypatch: pytest.MonkeyPatch, able: dict, fast: bool
 ) -> None:
+    cpu = torch.device("cpu")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
     monkeypatch.setattr(products, "multiplies", lambda dtype: True)
-    assert products.has_bfloat16(torch.device("cpu")) == fast
+    assert has_bfloat16(cpu) == fast
+    assert not has_bfloat16(torch.device("meta"))
     monkeypatch.setattr(products, "multiplies", lambda dtype: False)
-    assert not products.has_bfloat16(torch.device("cpu"))
+    assert not has_bfloat16(cpu)
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not has_bfloat16(cpu)
+    monkeypatch.setattr(products, "multiplies", lambda dtype: True)
+    assert has_bfloat16(cpu)

@@ -160,7 +160,11 @@ def test_resume_refuses_what_does_not_fit(splits: dict[str, Split], tmp_path: Pa
 @pytest.mark.parametrize("able", [True, False])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "auto"])
 def test_bfloat16_where_it_is_faster_or_with_a_warning(
-    splits: dict[str, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, able: bool, precision
+    splits: dict[str, Split],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    able: bool,
+    precision: str,
 ) -> None:
     halves = []
 
