@@ -11,6 +11,7 @@ B drawing, H hidden, I input of a layer, M mixture component.
 
 import copy
 from collections.abc import Iterable
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -31,7 +32,9 @@ from doodlelib.network import PEN_EVENTS, SketchNet
 from doodlelib.products import LaidOut, few_sizes
 from doodlelib.steps import START, Steps
 from doodlelib.strokes import BOX, LIFTED, PEN_COLUMNS
+from doodlelib.threads import by_itself
 
+WAKE = 1 << 20  # numbers of a layer's weights; for fewer, PyTorch's threads are not worth waking
 _PEN = PEN_COLUMNS.start
 
 
@@ -81,6 +84,7 @@ class CompiledSteps(_Carried, Steps):
         ]
         self.net, self.begun, self.count = net, START[None].to(condition), len(condition)
         self.head = LaidOut(net.head.weight, net.head.bias, most=self.count)
+        self.small = max(layer.weight.weight.numel() for layer in self.layers) < WAKE
         self.per_box = 2 * net.scale.xy / BOX
         at = condition.new_zeros(self.count, 2)
         self.carry(x=condition.new_zeros(self.count, INPUTS), position=at, stroke_start=at)
@@ -93,8 +97,13 @@ class CompiledSteps(_Carried, Steps):
 
     @torch.no_grad()
     def follow(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
-        """See `steps.Steps.follow`. Only the components of each row's kind are computed."""
+        """See `steps.Steps.follow`."""
         self.begun = torch.cat([self.begun, rows])
+        follow = partial(self._follow, rows)
+        return by_itself(follow, rows.device) if self.small else follow()
+
+    def _follow(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
+        """Only the components of each row's kind are computed."""
         hidden = self.x.new_empty(len(rows), self.count, self.net.head.in_features)
         for number, x in enumerate(self._read(rows)):
             hidden[number] = self._pass(self.count)[: self.count]

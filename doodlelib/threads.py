@@ -23,15 +23,25 @@ LEAST = 24  # rows of a part: for fewer, a product reads its weights too often
 _own = threading.local()
 
 
-def in_parts(work: Callable[[slice], Result], rows: int) -> list[Result]:
+def in_parts(work: Callable[[slice], Result], rows: int, *, small: bool = False) -> list[Result]:
     """`work` on all rows, without gradients; what it gave for each part, once all have ended.
 
     Args:
         work: Called with the rows of one part.
         rows: How many.
+        small: No part has more than one of PyTorch's threads, even one that has all rows.
     """
-    parts = _divided(rows, _workers(rows))
-    return _together([partial(work, part) for part in parts], gradients=False)
+    jobs = [partial(work, part) for part in _divided(rows, _workers(rows))]
+    return _together(jobs, gradients=False, share=1 if small else None)
+
+
+def by_itself(work: Callable[[], Result], device: torch.device) -> Result:
+    """`work`, without gradients, in a thread that has one of PyTorch's; on a GPU in this one.
+
+    Where products are small, waking a second thread takes longer than it saves, and waiting for it
+    beside other busy processes several times as long.
+    """
+    return _together([work], gradients=False, share=1)[0] if device.type == "cpu" else work()
 
 
 def with_gradients(
@@ -163,10 +173,18 @@ def _shared_out(
     return [done[number % workers][number // workers] for number in range(count)]
 
 
-def _together(jobs: Sequence[Callable[[], Result]], *, gradients: bool) -> list[Result]:
-    """All `jobs`, each in a thread of its own; what they gave, once all have ended."""
+def _together(
+    jobs: Sequence[Callable[[], Result]], *, gradients: bool, share: int | None = None
+) -> list[Result]:
+    """All `jobs`, each in a thread of its own; what they gave, once all have ended.
+
+    Args:
+        jobs: At least one.
+        gradients: Whether they are to have any.
+        share: How many of PyTorch's threads each has; None: all of them together have all.
+    """
     threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
-    autocast = _autocast()
+    share, autocast = share or threads // len(jobs), _autocast()
 
     def alone(job: Callable[[], Result]) -> Result:
         with (  # a thread has modes of its own
@@ -175,10 +193,10 @@ def _together(jobs: Sequence[Callable[[], Result]], *, gradients: bool) -> list[
         ):
             return job()
 
-    if len(jobs) == 1:
+    if len(jobs) == 1 and share == threads:
         return [alone(jobs[0])]
     try:
-        pool = _pool(os.getpid(), threads, len(jobs))
+        pool = _pool(os.getpid(), threads, len(jobs), share)
         futures = [pool.submit(alone, jobs[0])]
     except RuntimeError:  # the main thread has ended, after which no pool takes work
         return [alone(job) for job in jobs]
@@ -190,13 +208,13 @@ def _together(jobs: Sequence[Callable[[], Result]], *, gradients: bool) -> list[
 
 
 @lru_cache
-def _pool(process: int, threads: int, parts: int) -> ThreadPoolExecutor:
+def _pool(process: int, threads: int, parts: int, share: int) -> ThreadPoolExecutor:
     """A thread for each part; of this process, since threads do not outlive a fork."""
     all_begun = threading.Barrier(parts)
 
     def begin() -> None:
         torch.get_num_threads()  # a new thread takes the process's number only once it is asked
-        torch.set_num_threads(threads // parts)
+        torch.set_num_threads(share)
 
     pool = ThreadPoolExecutor(parts, "doodlelib", initializer=begin)
     list(pool.map(lambda _: all_begun.wait(), range(parts)))

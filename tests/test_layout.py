@@ -83,13 +83,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "timenet": {"strokes", "config", "inputs", "lstm", "mdn"},
     "retime": {
         *("ranks", "strokes", "config", "inputs", "lstm", "mdn", "simplify", "batches", "reader"),
-        *("timenet", "optimizers"),
+        *("timenet", "optimizers", "threads"),
     },
     "steps": {"strokes", "inputs", "mdn", "network"},
     "draw_step": {"strokes", "kernels", "mdn", "network"},
     "stepper": {
         *("strokes", "products", "inputs", "mdn", "network", "steps", "draw_step"),
-        *("lstm", "lstm_cpu", "lstm_step", "lstm_trace"),
+        *("lstm", "lstm_cpu", "lstm_step", "lstm_trace", "threads"),
     },
     "sampling": {"strokes", "threads", "network", "steps", "stepper"},
     "vae": {

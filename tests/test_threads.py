@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from doodlelib.threads import LEAST, generator, in_parts, with_gradients
+from doodlelib.threads import LEAST, by_itself, generator, in_parts, with_gradients
 
 pytestmark = pytest.mark.usefixtures("two_parts")
 WEIGHT = torch.ones(1, requires_grad=True)
@@ -43,6 +43,30 @@ def test_few_rows_or_a_single_thread_stay_whole(monkeypatch: pytest.MonkeyPatch)
     assert len(in_parts(lambda part: part, 2 * LEAST)) == 2
     torch.set_num_threads(1)
     assert in_parts(lambda part: part, 2 * LEAST) == [slice(0, 2 * LEAST)]
+
+
+def test_small_work_has_one_of_pytorchs_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, cpu = threading.get_ident(), torch.device("cpu")
+
+    def where(*_: slice) -> tuple[bool, int, bool]:
+        return threading.get_ident() == here, torch.get_num_threads(), torch.is_grad_enabled()
+
+    assert by_itself(where, cpu) == (False, 1, False)
+    assert by_itself(lambda: by_itself(where, cpu)[1:], cpu) == (1, False)  # waits for no other
+    assert by_itself(where, torch.device("cuda")) == (True, 2, True)
+    assert in_parts(where, 1, small=True) == [(False, 1, False)]
+    torch.set_num_threads(4)
+    assert in_parts(where, 2, small=True) == 2 * [(False, 1, False)]
+    assert in_parts(where, 2) == 2 * [(False, 2, False)]
+    assert torch.get_num_threads() == 4
+    torch.set_num_threads(1)
+    assert by_itself(where, cpu) == (True, 1, False)
+    with pytest.raises(FloatingPointError, match="here"):
+        by_itself(lambda: fail("here"), cpu)
+
+
+def fail(where: str) -> None:
+    raise FloatingPointError(where)
 
 
 def test_what_goes_wrong_in_a_part_is_raised_once_all_have_ended() -> None:
