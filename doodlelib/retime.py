@@ -14,7 +14,6 @@ Lakshminarayanan et al. 2017 (arXiv 1612.01474), sec. 2.4; the rest is new here.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,7 @@ from doodlelib.strokes import (
     to_stroke4,
     without_time,
 )
-from doodlelib.threads import by_itself
+from doodlelib.threads import in_one_thread
 from doodlelib.timenet import Mixture, TimeNet
 
 SPREADS = 0.5, 2.0  # between which `calibrate` looks
@@ -87,6 +86,7 @@ class Retimer(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    @in_one_thread
     def retime(
         self, drawing: Sequence, *, temperature: float = 1.0, seed: int | None = None
     ) -> Drawing:
@@ -107,8 +107,7 @@ class Retimer(nn.Module):
         batch = batch.to(self.device)
         rows = batch.rows[:, 1:-1]
         generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
-        settings = {"temperature": temperature, "generator": generator}
-        times = by_itself(partial(self.sample, rows, batch.lengths, **settings), self.device)
+        times = self.sample(rows, batch.lengths, temperature=temperature, generator=generator)
         batch.rows[:, 1:-1, DT] = times
         return from_stroke4(from_stroke6(batch.rows[0].numpy(force=True), scale=self.scale))
 

@@ -11,7 +11,6 @@ B drawing, H hidden, I input of a layer, M mixture component.
 
 import copy
 from collections.abc import Iterable
-from functools import partial
 from typing import cast
 
 import numpy as np
@@ -32,7 +31,7 @@ from doodlelib.network import PEN_EVENTS, SketchNet
 from doodlelib.products import LaidOut, few_sizes
 from doodlelib.steps import START, Steps
 from doodlelib.strokes import BOX, LIFTED, PEN_COLUMNS
-from doodlelib.threads import by_itself
+from doodlelib.threads import in_parts
 
 WAKE = 1 << 20  # numbers of a layer's weights; for fewer, PyTorch's threads are not worth waking
 _PEN = PEN_COLUMNS.start
@@ -99,8 +98,7 @@ class CompiledSteps(_Carried, Steps):
     def follow(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
         """See `steps.Steps.follow`."""
         self.begun = torch.cat([self.begun, rows])
-        follow = partial(self._follow, rows)
-        return by_itself(follow, rows.device) if self.small else follow()
+        return in_parts(lambda _: self._follow(rows), 1, small=self.small)[0]
 
     def _follow(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
         """Only the components of each row's kind are computed."""

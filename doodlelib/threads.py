@@ -9,14 +9,15 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import lru_cache, partial
+from functools import lru_cache, partial, wraps
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+Given = ParamSpec("Given")
 Result = TypeVar("Result")
 Work = Callable[[int], tuple[Tensor, ...]]  # on the part of a number
 LEAST = 24  # rows of a part: for fewer, a product reads its weights too often
@@ -35,13 +36,31 @@ def in_parts(work: Callable[[slice], Result], rows: int, *, small: bool = False)
     return _together(jobs, gradients=False, share=1 if small else None)
 
 
-def by_itself(work: Callable[[], Result], device: torch.device) -> Result:
-    """`work`, without gradients, in a thread that has one of PyTorch's; on a GPU in this one.
+def in_one_thread(method: Callable[Given, Result]) -> Callable[Given, Result]:
+    """A method without gradients that has one of PyTorch's threads; its parts have all of them.
 
-    Where products are small, waking a second thread takes longer than it saves, and waiting for it
-    beside other busy processes several times as long.
+    For few drawings all products are small: waking a second thread takes longer than it saves, and
+    waiting for it beside other busy processes several times as long. On a GPU it only has no
+    gradients. The method is of something with a `device`.
     """
-    return _together([work], gradients=False, share=1)[0] if device.type == "cpu" else work()
+
+    @wraps(method)
+    @torch.no_grad()
+    def run(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        if getattr(_own, "pooled", False) or cast(Any, args[0]).device.type != "cpu":
+            return method(*args, **kwargs)
+        threads = _threads()
+
+        def alone() -> Result:
+            _own.threads = threads
+            try:
+                return method(*args, **kwargs)
+            finally:
+                _own.threads = None
+
+        return _together([alone], gradients=False, share=1)[0]
+
+    return run
 
 
 def with_gradients(
@@ -146,7 +165,12 @@ def _autocast() -> dict[str, Any]:
 
 def _workers(rows: int) -> int:
     """How many threads are worth it."""
-    return max(1, min(torch.get_num_threads(), rows // LEAST))
+    return max(1, min(_threads(), rows // LEAST))
+
+
+def _threads() -> int:
+    """How many of PyTorch's threads there are for parts."""
+    return getattr(_own, "threads", None) or torch.get_num_threads()
 
 
 def _divided(rows: int, parts: int) -> list[slice]:
@@ -183,7 +207,7 @@ def _together(
         gradients: Whether they are to have any.
         share: How many of PyTorch's threads each has; None: all of them together have all.
     """
-    threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
+    threads, inference = _threads(), torch.is_inference_mode_enabled()
     share, autocast = share or threads // len(jobs), _autocast()
 
     def alone(job: Callable[[], Result]) -> Result:
@@ -193,7 +217,7 @@ def _together(
         ):
             return job()
 
-    if len(jobs) == 1 and share == threads:
+    if len(jobs) == 1 and share == torch.get_num_threads():
         return [alone(jobs[0])]
     try:
         pool = _pool(os.getpid(), threads, len(jobs), share)
@@ -215,8 +239,12 @@ def _pool(process: int, threads: int, parts: int, share: int) -> ThreadPoolExecu
     def begin() -> None:
         torch.get_num_threads()  # a new thread takes the process's number only once it is asked
         torch.set_num_threads(share)
+        _own.pooled = True
 
     pool = ThreadPoolExecutor(parts, "doodlelib", initializer=begin)
     list(pool.map(lambda _: all_begun.wait(), range(parts)))
-    torch.set_num_threads(threads)  # of threads that are still to come
+    # threads that are still to come have the number that was set last, this one keeps its own
+    last = threading.Thread(target=torch.set_num_threads, args=(threads,))
+    last.start()
+    last.join()
     return pool

@@ -19,14 +19,8 @@ from doodlelib.retime import Retimer
 from doodlelib.sampling import sample, start
 from doodlelib.simplify import simplify
 from doodlelib.steps import Steps
-from doodlelib.strokes import (
-    Drawing,
-    Scale,
-    from_stroke4,
-    from_stroke6,
-    is_timed,
-    to_stroke4,
-)
+from doodlelib.strokes import Drawing, Scale, from_stroke4, from_stroke6, is_timed, to_stroke4
+from doodlelib.threads import in_one_thread
 
 CANDIDATES = 64  # latents tried for one beginning; four times as many foresee its end little better
 FAR = 60.0  # nats behind the best: such a latent is given up; in 2 of 586 beginnings wrongly
@@ -80,6 +74,7 @@ class SketchVAE(SketchNet):
         mean, _ = self.posterior(batch, see_time=torch.full_like(batch.timed, see_time))
         return mean
 
+    @in_one_thread
     def decode(
         self,
         z: Float[Tensor, "N Z"],
@@ -104,6 +99,7 @@ class SketchVAE(SketchNet):
         steps = start(self, z.to(self.device), self.word_indices(word, len(z)))
         return self._draw(steps, temperature, time_temperature, seed)
 
+    @in_one_thread
     def generate(
         self,
         n: int,
@@ -145,7 +141,7 @@ class SketchVAE(SketchNet):
             seed=seed,
         )
 
-    @torch.no_grad()
+    @in_one_thread
     def complete(
         self,
         drawing: Sequence,
@@ -247,7 +243,7 @@ class SketchVAE(SketchNet):
         values, pauses = cdf.numpy(force=True), is_pause.numpy(force=True)
         return values[~pauses], values[pauses]
 
-    @torch.no_grad()
+    @in_one_thread
     def beginnings(
         self, drawing: Sequence, n: int, word: str | None, generator: torch.Generator | None
     ) -> Steps:

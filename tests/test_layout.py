@@ -94,7 +94,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sampling": {"strokes", "threads", "network", "steps", "stepper"},
     "vae": {
         *("strokes", "config", "simplify", "batches", "nats", "network", "retime"),
-        *("steps", "sampling"),
+        *("steps", "sampling", "threads"),
     },
     "pictures": {"config", "raster", "store"},
     "cnn": {"ranks", "config", "optimizers", "pictures"},

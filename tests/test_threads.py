@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from doodlelib.threads import LEAST, by_itself, generator, in_parts, with_gradients
+from doodlelib.threads import LEAST, generator, in_one_thread, in_parts, with_gradients
 
 pytestmark = pytest.mark.usefixtures("two_parts")
 WEIGHT = torch.ones(1, requires_grad=True)
@@ -45,28 +45,73 @@ def test_few_rows_or_a_single_thread_stay_whole(monkeypatch: pytest.MonkeyPatch)
     assert in_parts(lambda part: part, 2 * LEAST) == [slice(0, 2 * LEAST)]
 
 
-def test_small_work_has_one_of_pytorchs_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    here, cpu = threading.get_ident(), torch.device("cpu")
+Where = tuple[bool, int, bool]
 
-    def where(*_: slice) -> tuple[bool, int, bool]:
-        return threading.get_ident() == here, torch.get_num_threads(), torch.is_grad_enabled()
 
-    assert by_itself(where, cpu) == (False, 1, False)
-    assert by_itself(lambda: by_itself(where, cpu)[1:], cpu) == (1, False)  # waits for no other
-    assert by_itself(where, torch.device("cuda")) == (True, 2, True)
-    assert in_parts(where, 1, small=True) == [(False, 1, False)]
+class Worker:
+    """Tells where it works: in the thread that made it, with how many threads, and gradients."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device, self.here = torch.device(device), threading.get_ident()
+
+    def where(self, _: slice | None = None) -> Where:
+        here = threading.get_ident() == self.here
+        return here, torch.get_num_threads(), torch.is_grad_enabled()
+
+    @in_one_thread
+    def alone(self) -> Where:
+        return self.where()
+
+    @in_one_thread
+    def parts(self, rows: int, *, small: bool) -> tuple[Where, Where, list[Where]]:
+        return self.where(), self.alone(), in_parts(self.where, rows, small=small)
+
+    @in_one_thread
+    def fail(self) -> None:
+        raise FloatingPointError("here")
+
+
+def test_a_method_may_have_one_thread_and_its_parts_all() -> None:
     torch.set_num_threads(4)
-    assert in_parts(where, 2, small=True) == 2 * [(False, 1, False)]
-    assert in_parts(where, 2) == 2 * [(False, 2, False)]
-    assert torch.get_num_threads() == 4
-    torch.set_num_threads(1)
-    assert by_itself(where, cpu) == (True, 1, False)
+    worker, one = Worker(), (False, 1, False)
+    assert worker.alone() == one
+    assert worker.parts(1, small=True) == (one, one, [one])
+    assert worker.parts(1, small=False) == (one, one, [(False, 4, False)])
+    assert worker.parts(2, small=True) == (one, one, 2 * [one])
+    assert worker.parts(2, small=False) == (one, one, 2 * [(False, 2, False)])
+    assert worker.parts(8, small=False) == (one, one, 4 * [one])
+    assert Worker("cuda").alone() == (True, 4, False)
     with pytest.raises(FloatingPointError, match="here"):
-        by_itself(lambda: fail("here"), cpu)
+        worker.fail()
+    assert worker.where() == (True, 4, True)
+    torch.set_num_threads(1)
+    assert worker.parts(8, small=False) == 2 * ((True, 1, False),) + ([(True, 1, False)],)
 
 
-def fail(where: str) -> None:
-    raise FloatingPointError(where)
+@pytest.mark.timeout(60)
+def test_many_threads_may_ask_for_one_at_once() -> None:
+    worker, found = Worker(), []
+
+    def ask() -> None:
+        for _ in range(20):
+            found.append(worker.parts(3, small=False)[2])
+
+    askers = [threading.Thread(target=ask) for _ in range(4)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+    assert found == 80 * [2 * [(False, 1, False)]]
+
+
+def test_small_parts_have_one_of_pytorchs_threads() -> None:
+    here = Worker()
+    assert in_parts(here.where, 1) == [(True, 2, False)]
+    assert in_parts(here.where, 1, small=True) == [(False, 1, False)]
+    torch.set_num_threads(4)
+    assert in_parts(here.where, 2, small=True) == 2 * [(False, 1, False)]
+    assert in_parts(here.where, 2) == 2 * [(False, 2, False)]
+    assert torch.get_num_threads() == 4
 
 
 def test_what_goes_wrong_in_a_part_is_raised_once_all_have_ended() -> None:
