@@ -83,7 +83,7 @@ def sample(
             own[active, first + row] = new
 
     if numbers.device.type == "cpu":
-        in_parts(draw, steps.size, small=steps.small)
+        in_parts(draw, steps.size, wide=steps.wide)
     else:
         draw(slice(0, steps.size))
     ends = (drawn[..., PEN_COLUMNS.start + END] == 1).argmax(axis=1)

@@ -83,7 +83,7 @@ class CompiledSteps(_Carried, Steps):
         ]
         self.net, self.begun, self.count = net, START[None].to(condition), len(condition)
         self.head = LaidOut(net.head.weight, net.head.bias, most=self.count)
-        self.small = max(layer.weight.weight.numel() for layer in self.layers) < WAKE
+        self.wide = max(layer.weight.weight.numel() for layer in self.layers) >= WAKE
         self.per_box = 2 * net.scale.xy / BOX
         at = condition.new_zeros(self.count, 2)
         self.carry(x=condition.new_zeros(self.count, INPUTS), position=at, stroke_start=at)
@@ -98,7 +98,7 @@ class CompiledSteps(_Carried, Steps):
     def follow(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
         """See `steps.Steps.follow`."""
         self.begun = torch.cat([self.begun, rows])
-        return in_parts(lambda _: self._follow(rows), 1, small=self.small)[0]
+        return in_parts(lambda _: self._follow(rows), 1, wide=self.wide)[0]
 
     def _follow(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
         """Only the components of each row's kind are computed."""

@@ -30,11 +30,11 @@ class Steps:
         net: Likewise.
         begun: (T, 6) rows of the beginning that all drawings share; the first is `START`.
         at_once: How many drawings `next` draws; the others wait. None: all.
-        small: See `threads.in_parts`.
+        wide: Whether a step is worth all of PyTorch's threads; see `threads.in_parts`.
     """
 
     at_once: int | None = None
-    small = False
+    wide = False
 
     def __init__(self, net: SketchNet, condition: Float[Tensor, "B C"]) -> None:
         self.net, self.condition = net, condition

@@ -24,32 +24,32 @@ LEAST = 24  # rows of a part: for fewer, a product reads its weights too often
 _own = threading.local()
 
 
-def in_parts(work: Callable[[slice], Result], rows: int, *, small: bool = False) -> list[Result]:
+def in_parts(work: Callable[[slice], Result], rows: int, *, wide: bool = False) -> list[Result]:
     """`work` on all rows, without gradients; what it gave for each part, once all have ended.
 
     Args:
         work: Called with the rows of one part.
         rows: How many.
-        small: No part has more than one of PyTorch's threads, even one that has all rows.
+        wide: A single part has all of PyTorch's threads, within `in_one_thread` too.
     """
     jobs = [partial(work, part) for part in _divided(rows, _workers(rows))]
-    return _together(jobs, gradients=False, share=1 if small else None)
+    return _together(jobs, gradients=False, wide=wide)
 
 
 def in_one_thread(method: Callable[Given, Result]) -> Callable[Given, Result]:
-    """A method without gradients that has one of PyTorch's threads; its parts have all of them.
+    """A method, without gradients, that has one of PyTorch's threads; its parts share all of them.
 
     For few drawings all products are small: waking a second thread takes longer than it saves, and
-    waiting for it beside other busy processes several times as long. On a GPU it only has no
-    gradients. The method is of something with a `device`.
+    waiting for it beside other busy processes several times as long. On a GPU, and within a part,
+    it is only without gradients. The method is of something with a `device`.
     """
 
     @wraps(method)
     @torch.no_grad()
     def run(*args: Given.args, **kwargs: Given.kwargs) -> Result:
-        if getattr(_own, "pooled", False) or cast(Any, args[0]).device.type != "cpu":
-            return method(*args, **kwargs)
         threads = _threads()
+        if _pooled() or threads == 1 or cast(Any, args[0]).device.type != "cpu":
+            return method(*args, **kwargs)
 
         def alone() -> Result:
             _own.threads = threads
@@ -58,7 +58,8 @@ def in_one_thread(method: Callable[Given, Result]) -> Callable[Given, Result]:
             finally:
                 _own.threads = None
 
-        return _together([alone], gradients=False, share=1)[0]
+        # as many calls at once as there are threads; a pool of their own, for parts to wait in none
+        return _submitted([alone], threads, 1, threads, gradients=False)[0]
 
     return run
 
@@ -173,6 +174,11 @@ def _threads() -> int:
     return getattr(_own, "threads", None) or torch.get_num_threads()
 
 
+def _pooled() -> bool:
+    """Whether this thread is of a pool here."""
+    return hasattr(_own, "process")
+
+
 def _divided(rows: int, parts: int) -> list[slice]:
     bounds = [rows * part // parts for part in range(parts + 1)]
     return [slice(*ends) for ends in pairwise(bounds)]
@@ -198,53 +204,69 @@ def _shared_out(
 
 
 def _together(
-    jobs: Sequence[Callable[[], Result]], *, gradients: bool, share: int | None = None
+    jobs: Sequence[Callable[[], Result]], *, gradients: bool, wide: bool = False
 ) -> list[Result]:
-    """All `jobs`, each in a thread of its own; what they gave, once all have ended.
+    """All `jobs`, each in a thread of its own; what they gave, once all have ended."""
+    threads = _threads()
+    if len(jobs) == 1 and (not wide or threads == torch.get_num_threads()):
+        return [_in_modes(gradients)(jobs[0])]
+    return _submitted(jobs, len(jobs), threads // len(jobs), threads, gradients=gradients)
 
-    Args:
-        jobs: At least one.
-        gradients: Whether they are to have any.
-        share: How many of PyTorch's threads each has; None: all of them together have all.
-    """
-    threads, inference = _threads(), torch.is_inference_mode_enabled()
-    share, autocast = share or threads // len(jobs), _autocast()
 
-    def alone(job: Callable[[], Result]) -> Result:
-        with (  # a thread has modes of its own
-            torch.inference_mode() if inference else torch.set_grad_enabled(gradients),
-            torch.autocast("cpu", **autocast),
-        ):
-            return job()
-
-    if len(jobs) == 1 and share == torch.get_num_threads():
-        return [alone(jobs[0])]
+def _submitted(
+    jobs: Sequence[Callable[[], Result]],
+    workers: int,
+    share: int,
+    threads: int,
+    *,
+    gradients: bool,
+) -> list[Result]:
+    """In a pool of `workers`, each with its `share` of all `threads`."""
+    alone = _in_modes(gradients)
     try:
-        pool = _pool(os.getpid(), threads, len(jobs), share)
+        pool = _pool(os.getpid(), threads, workers, share, len(jobs) == 1)
         futures = [pool.submit(alone, jobs[0])]
     except RuntimeError:  # the main thread has ended, after which no pool takes work
         return [alone(job) for job in jobs]
     futures += [pool.submit(alone, job) for job in jobs[1:]]
     try:
         return [future.result() for future in futures]
-    finally:
-        wait(futures)  # even if one failed, or somebody pressed Ctrl-C, none writes on
+    finally:  # even if one failed, or somebody pressed Ctrl-C, none writes on
+        wait([future for future in futures if not future.cancel()])
+
+
+def _in_modes(gradients: bool) -> Callable[[Callable[[], Any]], Any]:
+    """Calls a job in this thread's modes, since another has modes of its own."""
+    inference, autocast = torch.is_inference_mode_enabled(), _autocast()
+
+    def alone(job: Callable[[], Any]) -> Any:
+        with (
+            torch.inference_mode() if inference else torch.set_grad_enabled(gradients),
+            torch.autocast("cpu", **autocast),
+        ):
+            return job()
+
+    return alone
 
 
 @lru_cache
-def _pool(process: int, threads: int, parts: int, share: int) -> ThreadPoolExecutor:
-    """A thread for each part; of this process, since threads do not outlive a fork."""
-    all_begun = threading.Barrier(parts)
+def _pool(process: int, threads: int, workers: int, share: int, single: bool) -> ThreadPoolExecutor:
+    """Threads for parts or, of which one waits for parts, for a `single` job.
+
+    Of this process, since threads do not outlive a fork.
+    """
+    all_begun = threading.Barrier(workers)
+    number = getattr(_own, "process", None) or torch.get_num_threads()
 
     def begin() -> None:
         torch.get_num_threads()  # a new thread takes the process's number only once it is asked
         torch.set_num_threads(share)
-        _own.pooled = True
+        _own.process = number
 
-    pool = ThreadPoolExecutor(parts, "doodlelib", initializer=begin)
-    list(pool.map(lambda _: all_begun.wait(), range(parts)))
+    pool = ThreadPoolExecutor(workers, "doodlelib", initializer=begin)
+    list(pool.map(lambda _: all_begun.wait(), range(workers)))
     # threads that are still to come have the number that was set last, this one keeps its own
-    last = threading.Thread(target=torch.set_num_threads, args=(threads,))
+    last = threading.Thread(target=torch.set_num_threads, args=(number,))
     last.start()
     last.join()
     return pool

@@ -50,6 +50,23 @@ def batch_of(drawings: list) -> StrokeBatch:
     return collate_drawings(rows, words=np.zeros(len(rows), dtype=int), scale=SCALE)
 
 
+def test_one_drawing_waits_for_no_other_thread(
+    retimer: Retimer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, before = set(), torch.get_num_threads()
+    predict = retimer._predict
+
+    def counted(*args: object) -> object:
+        seen.add(torch.get_num_threads())
+        return predict(*args)
+
+    monkeypatch.setattr(retimer, "_predict", counted)
+    torch.set_num_threads(3)
+    retimer.retime(DRAWINGS[0])
+    torch.set_num_threads(before)
+    assert seen == {1}
+
+
 def test_the_density_integrates_to_one(retimer: Retimer) -> None:
     batch = batch_of(DRAWINGS[:1])
     rows = batch.rows[:, 1:-1]

@@ -79,13 +79,12 @@ def test_compiled_steps_draw_the_same(
 def test_whoever_draws_beside_it_a_drawing_is_the_same(
     begun: bool, monkeypatch: pytest.MonkeyPatch, two_parts: None
 ) -> None:
-    """In one thread or two, all at once or some waiting for others to end, small or not."""
+    """In one thread or two, all at once or some waiting for others to end."""
     net = make_net(max_seq_len=14).double()
     found = []
-    for threads, at_once, wake in ((1, N, 0), (2, N, 0), (2, 2, 0), (2, N, stepper.WAKE)):
+    for threads, at_once in ((1, N), (2, N), (2, 2)):
         torch.set_num_threads(threads)
         monkeypatch.setattr(stepper.CompiledSteps, "at_once", at_once)
-        monkeypatch.setattr(stepper, "WAKE", wake)
         torch.manual_seed(1)  # the same beginning
         found.append(draw(net, compiled=True, temperature=1.0, begun=begun))
     alone, *others = found

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -63,8 +64,18 @@ class Worker:
         return self.where()
 
     @in_one_thread
-    def parts(self, rows: int, *, small: bool) -> tuple[Where, Where, list[Where]]:
-        return self.where(), self.alone(), in_parts(self.where, rows, small=small)
+    def parts(self, rows: int, *, wide: bool) -> tuple[Where, Where, list[Where]]:
+        return self.where(), self.alone(), in_parts(self.where, rows, wide=wide)
+
+    @in_one_thread
+    def wide(self) -> Where:
+        """Through a wide part, in which there is nothing left to be wider or narrower."""
+
+        def within(_: slice) -> Where:
+            assert in_parts(self.where, 1) == [self.alone()] == in_parts(self.where, 1, wide=True)
+            return self.where()
+
+        return in_parts(within, 1, wide=True)[0]
 
     @in_one_thread
     def fail(self) -> None:
@@ -75,43 +86,43 @@ def test_a_method_may_have_one_thread_and_its_parts_all() -> None:
     torch.set_num_threads(4)
     worker, one = Worker(), (False, 1, False)
     assert worker.alone() == one
-    assert worker.parts(1, small=True) == (one, one, [one])
-    assert worker.parts(1, small=False) == (one, one, [(False, 4, False)])
-    assert worker.parts(2, small=True) == (one, one, 2 * [one])
-    assert worker.parts(2, small=False) == (one, one, 2 * [(False, 2, False)])
-    assert worker.parts(8, small=False) == (one, one, 4 * [one])
+    assert worker.parts(1, wide=False) == (one, one, [one])
+    assert worker.parts(1, wide=True) == (one, one, [(False, 4, False)])
+    for wide in (False, True):
+        assert worker.parts(2, wide=wide) == (one, one, 2 * [(False, 2, False)])
+        assert worker.parts(8, wide=wide) == (one, one, 4 * [one])
+    assert worker.wide() == (False, 4, False)
     assert Worker("cuda").alone() == (True, 4, False)
     with pytest.raises(FloatingPointError, match="here"):
         worker.fail()
     assert worker.where() == (True, 4, True)
+    assert in_parts(worker.where, 1) == in_parts(worker.where, 1, wide=True) == [(True, 4, False)]
     torch.set_num_threads(1)
-    assert worker.parts(8, small=False) == 2 * ((True, 1, False),) + ([(True, 1, False)],)
+    assert worker.parts(8, wide=True) == 2 * ((True, 1, False),) + ([(True, 1, False)],)
 
 
-@pytest.mark.timeout(60)
 def test_many_threads_may_ask_for_one_at_once() -> None:
     worker, found = Worker(), []
 
     def ask() -> None:
+        torch.set_num_threads(2)  # two are at work at once, four ask
         for _ in range(20):
-            found.append(worker.parts(3, small=False)[2])
+            found.append(worker.parts(3, wide=False)[2])
 
     askers = [threading.Thread(target=ask) for _ in range(4)]
     for asker in askers:
         asker.start()
     for asker in askers:
-        asker.join()
+        asker.join(timeout=60)
     assert found == 80 * [2 * [(False, 1, False)]]
 
 
-def test_small_parts_have_one_of_pytorchs_threads() -> None:
-    here = Worker()
-    assert in_parts(here.where, 1) == [(True, 2, False)]
-    assert in_parts(here.where, 1, small=True) == [(False, 1, False)]
-    torch.set_num_threads(4)
-    assert in_parts(here.where, 2, small=True) == 2 * [(False, 1, False)]
-    assert in_parts(here.where, 2) == 2 * [(False, 2, False)]
-    assert torch.get_num_threads() == 4
+def test_threads_that_come_later_have_the_number_of_the_process() -> None:
+    """Even if the last pool was one within a part."""
+    torch.set_num_threads(6)
+    in_parts(lambda part: in_parts(lambda part: None, 3), 2)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 6
 
 
 def test_what_goes_wrong_in_a_part_is_raised_once_all_have_ended() -> None:

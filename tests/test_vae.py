@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from doodlelib import stepper
 from doodlelib import vae as vae_module
 from doodlelib.batches import collate_drawings
 from doodlelib.config import RetimeConfig, VAEConfig, read_config
@@ -70,6 +71,40 @@ def test_encode_decode_reconstruct(vae: SketchVAE) -> None:
         vae.decode(z, word=["star", "cat"], seed=3),
         vae.reconstruct([STAR, CAT], word=["star", "cat"], seed=3),
     )
+
+
+@pytest.mark.parametrize("wake", [0, 1 << 20])
+def test_few_small_drawings_wait_for_no_other_thread(
+    vae: SketchVAE, monkeypatch: pytest.MonkeyPatch, wake: int
+) -> None:
+    """One of PyTorch's threads for what is few and small, all for steps that are not."""
+    seen, before = set(), torch.get_num_threads()
+    step, choose = CompiledSteps._pass, vae.exemplars.draw
+
+    def counted(steps: CompiledSteps, count: int) -> torch.Tensor:
+        seen.add(("step", torch.get_num_threads()))
+        return step(steps, count)
+
+    def chosen(*args: object, **kwargs: object) -> torch.Tensor:
+        seen.add(("z", torch.get_num_threads()))
+        return choose(*args, **kwargs)
+
+    monkeypatch.setattr(stepper, "WAKE", wake)
+    monkeypatch.setattr(CompiledSteps, "_pass", counted)
+    monkeypatch.setattr(vae.exemplars, "draw", chosen)
+    torch.set_num_threads(3)
+    for draw in (
+        lambda: vae.generate(2),
+        lambda: vae.complete(STAR, n=2),
+        lambda: vae.beginnings(STAR, 2, None, None),
+    ):
+        seen.clear()
+        draw()
+        assert seen == {("z", 1), ("step", 1 if wake else 3)}
+    seen.clear()
+    vae.decode(torch.zeros(2, 6))
+    assert seen == {("step", 1 if wake else 3)}
+    torch.set_num_threads(before)
 
 
 def test_completions_begin_as_the_drawing_did(vae: SketchVAE) -> None:
