@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-# Threads that spin while they wait for one another slow a busy machine tenfold.
+# Threads that spin while they wait for one another slow a busy machine to a half or a quarter.
 export OMP_WAIT_POLICY = passive
 
 .DEFAULT_GOAL := help

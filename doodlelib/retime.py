@@ -107,8 +107,9 @@ class Retimer(nn.Module):
         batch = batch.to(self.device)
         rows = batch.rows[:, 1:-1]
         generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
-        times = self.sample(rows, batch.lengths, temperature=temperature, generator=generator)
-        batch.rows[:, 1:-1, DT] = times
+        if len(shape) > 1:  # a single point takes no time
+            times = self.sample(rows, batch.lengths, temperature=temperature, generator=generator)
+            batch.rows[:, 1:-1, DT] = times
         return from_stroke4(from_stroke6(batch.rows[0].numpy(force=True), scale=self.scale))
 
     def loss(self, batch: StrokeBatch, *, step: int | Tensor | None) -> tuple[Tensor, Sums]:

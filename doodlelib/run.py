@@ -68,7 +68,8 @@ def run_notebook(
     from jupyter_client.manager import AsyncKernelManager
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-    # Inherited by the kernel. Threads that spin while they wait slow a busy machine tenfold.
+    # Inherited by the kernel. Threads that spin while they wait slow a busy machine to a half or
+    # a quarter.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     running, failed = (output.with_suffix(f".{state}.ipynb") for state in ("running", "failed"))
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Rows of a batch in parts side by side, each in a thread with its share of PyTorch's threads.
+"""Work with a share of PyTorch's threads: rows of a batch in parts side by side, small calls.
 
 PyTorch's own threads meet after every small product, wait while Python or Numba works, and keep a
 processor busy for milliseconds after it; a part that goes its way by itself waits for nobody.

@@ -67,6 +67,11 @@ def test_one_drawing_waits_for_no_other_thread(
     assert seen == {1}
 
 
+def test_a_single_point_takes_no_time(retimer: Retimer) -> None:
+    ((x, y, t),) = retimer.retime([[[10], [10]]])
+    assert (len(x), len(y), list(t)) == (1, 1, [0])
+
+
 def test_the_density_integrates_to_one(retimer: Retimer) -> None:
     batch = batch_of(DRAWINGS[:1])
     rows = batch.rows[:, 1:-1]
