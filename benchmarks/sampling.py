@@ -6,17 +6,20 @@
 The first part has the decoder of the original's size with layer norm, untrained but for the pen,
 which ends a drawing after 48 points in the mean. The floor is the time of its matrix products alone
 at the rate of a large one, which all of them would have if no drawing ended before the others; the
-same drawings come from the compiled steps and from PyTorch's. The second part is the shipped model.
+same drawings come from the compiled steps and from PyTorch's. The second part is the shipped model,
+alone and beside a process that is busy.
 """
 
 import argparse
 import math
+import subprocess
+import sys
 from functools import partial
 
 import torch
 from machine import describe, matmul, matmul_flop, medians, precisions
 
-from doodlelib.checkpoint import load_vae
+from doodlelib.checkpoint import load_retimer, load_vae
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.inputs import INPUTS
 from doodlelib.network import SketchNet
@@ -104,16 +107,28 @@ def first_rows(vae: SketchVAE, begun: Drawing) -> None:
 def report_waits(options: argparse.Namespace) -> None:
     """How long a person waits for the shipped model."""
     vae = load_vae()
+    vae.attach(load_retimer())
     whole = vae.generate(1, word="cat", seed=3)[0]
     begun = whole[: max(1, len(whole) // 2)]
     jobs = {
         "9 doodles": lambda: vae.generate(9, word="cat", seed=1),
         "first rows of 10 endings": lambda: first_rows(vae, begun),
         "10 endings": lambda: vae.complete(begun, word="cat", seed=1),
+        "one drawing's times": lambda: vae.retime(whole, seed=1),
     }
-    print(f"shipped model; the beginning has {sum(len(stroke[0]) for stroke in begun)} points")
-    for name, time in medians(jobs, repeats=2 * options.repeats).items():
-        print(f"  {name}: {1000 * time:.0f} ms")
+    begun_points = sum(len(stroke[0]) for stroke in begun)
+    print(
+        f"shipped model; the beginning has {begun_points} points, the drawing that is timed "
+        f"{sum(len(stroke[0]) for stroke in whole)}"
+    )
+    alone = medians(jobs, repeats=2 * options.repeats)
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            beside = medians(jobs, repeats=2 * options.repeats)
+        finally:
+            busy.kill()
+    for name in jobs:
+        print(f"  {name}: {1000 * alone[name]:.0f} ms, {1000 * beside[name]:.0f} beside a busy one")
 
 
 def main() -> None:
