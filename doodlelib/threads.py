@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import lru_cache, partial, wraps
+from functools import lru_cache, partial, reduce, wraps
 from itertools import pairwise
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -127,26 +127,25 @@ class _WithGradients(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *d_joined: Tensor) -> tuple:
-        def of_worker(first: int) -> list[Tensor | None]:
-            total: list[Tensor | None] = [None] * len(ctx.weights)
-            for number in range(first, len(ctx.parts), ctx.workers):
-                results = ctx.results.pop(number, None)
-                if results is None:
-                    with torch.autocast("cpu", **ctx.autocast):  # as it went forward
-                        results = ctx.work(number)
-                given = (d[ctx.parts[number]] for d in d_joined)
-                pairs = [pair for pair in zip(results, given, strict=True) if pair[0].requires_grad]
-                if pairs:
-                    results, given = zip(*pairs, strict=True)
-                    new = torch.autograd.grad(results, ctx.weights, given, allow_unused=True)
-                    total = _sums(total, new)
-            return total
+        def of_part(number: int) -> Sequence[Tensor | None]:
+            """Its results end with the call: none may be in memory while the next goes forward."""
+            results = ctx.results.pop(number, None)
+            if results is None:
+                with torch.autocast("cpu", **ctx.autocast):  # as it went forward
+                    results = ctx.work(number)
+            given = (d[ctx.parts[number]] for d in d_joined)
+            pairs = [pair for pair in zip(results, given, strict=True) if pair[0].requires_grad]
+            if not pairs:
+                return [None] * len(ctx.weights)
+            results, given = zip(*pairs, strict=True)
+            return torch.autograd.grad(results, ctx.weights, given, allow_unused=True)
+
+        def of_worker(first: int) -> Sequence[Tensor | None]:
+            numbers = range(first, len(ctx.parts), ctx.workers)
+            return reduce(_sums, map(of_part, numbers))
 
         jobs = [partial(of_worker, first) for first in range(ctx.workers)]
-        total, *others = _together(jobs, gradients=True)
-        for other in others:
-            total = _sums(total, other)
-        return None, None, None, *total
+        return None, None, None, *reduce(_sums, _together(jobs, gradients=True))
 
 
 def _sums(one: Sequence[Tensor | None], other: Sequence[Tensor | None]) -> list[Tensor | None]:

@@ -217,7 +217,8 @@ def test_parts_that_go_forward_again_give_the_same() -> None:
             torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
 
 
-def test_parts_in_memory_are_no_more_than_threads() -> None:
+@pytest.mark.parametrize(("rows", "parts", "threads"), [(4, 6, 2), (1, 12, 1)])
+def test_parts_in_memory_are_no_more_than_threads(rows: int, parts: int, threads: int) -> None:
     weight, alive, most = torch.ones(1, requires_grad=True), [], []
 
     class Held(torch.autograd.Function):
@@ -241,10 +242,10 @@ def test_parts_in_memory_are_no_more_than_threads() -> None:
     def work(part: slice) -> tuple[torch.Tensor]:
         return (Held.apply(weight, torch.ones(part.stop - part.start, 1)),)
 
-    with_gradients(work, 12, weights=[weight], most=4)[0].sum().backward()
+    with_gradients(work, 12, weights=[weight], most=rows)[0].sum().backward()
     assert weight.grad == 12
-    assert len(most) == 2 * 6  # forward, and again
-    assert max(most) <= 2
+    assert len(most) == 2 * parts  # forward, and again
+    assert max(most) <= threads
     assert not alive
 
 
