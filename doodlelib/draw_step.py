@@ -7,7 +7,9 @@ import math
 
 import numpy as np
 
+from doodlelib.inputs import INPUTS
 from doodlelib.kernels import kernel
+from doodlelib.lstm_step import write
 from doodlelib.mdn import LEAST_SQUARE, MAX_LOG, MAX_RHO, MAX_TIME, PARAMETERS
 from doodlelib.network import PEN_EVENTS
 from doodlelib.strokes import DT, END, LIFTED, PEN_COLUMNS
@@ -23,7 +25,7 @@ def draw(
     which,
     position,
     begun,
-    x,
+    read,
     temperature,
     time_temperature,
     reg_covar,
@@ -38,7 +40,7 @@ def draw(
         which: (B) of the numbers each drawing takes.
         position: (B, 2) of the pen; moved along.
         begun: (B, 2) of the first point of its stroke; likewise.
-        x: (B, INPUTS) gets what the decoder reads next.
+        read: (B, ≥ INPUTS) begins with what the decoder reads next, of the layer's products' type.
         temperature: Of pen and position.
         time_temperature: Of the time.
         reg_covar: See `mdn.from_output`.
@@ -47,6 +49,8 @@ def draw(
     modes = (output.shape[1] - PEN_EVENTS) // (2 * PARAMETERS)
     weights, room = np.empty(modes, output.dtype), np.empty(max(modes, PEN_EVENTS), output.dtype)
     spread, time_spread = math.sqrt(temperature), math.sqrt(time_temperature)
+    wide, place = np.empty(rows.shape[1], np.int32), np.empty(4, output.dtype)
+    shared = wide.view(np.float32)
     for b in range(len(rows)):
         chance, noise = numbers[which[b], :3], numbers[which[b], 3:]
         event = _choose(output[b, :PEN_EVENTS], temperature, chance[0], room)
@@ -80,9 +84,10 @@ def draw(
         position[b, 1] += rows[b, 1]
         if event == LIFTED:
             begun[b] = position[b]
-        x[b, : len(rows[b])] = rows[b]
-        x[b, -4:-2] = position[b] * per_box
-        x[b, -2:] = (position[b] - begun[b]) * per_box
+        place[:2] = position[b] * per_box
+        place[2:] = (position[b] - begun[b]) * per_box
+        write(rows[b], wide, shared, read[b][: len(rows[b])])
+        write(place, wide, shared, read[b][INPUTS - len(place) : INPUTS])
 
 
 @kernel

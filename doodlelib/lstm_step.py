@@ -50,7 +50,7 @@ def forward(t, first, total, affine, keep, trace, y):
         cell, shown = trace.cells[t + 1, b], y[t, b]
         _gates(raw, affine, trace.gates[t, b], trace.rstd[t, b], active)
         _through(active, affine, kept, trace.cells[t, b], cell, raw[:size], shown)
-        _write(shown, wide, shared, trace.before[t + 1, b])
+        write(shown, wide, shared, trace.before[t + 1, b])
 
 
 @_fast
@@ -67,8 +67,8 @@ def advance(affine, total, cell, read, above):
         _gates(raw, affine, gates, rstd, active)
         _through(active, affine, keep_all, cell[b], new, raw[:size], shown)
         cell[b] = new
-        _write(shown, wide, shared, read[b][first:])
-        _write(shown, wide, shared, above[b][:size])
+        write(shown, wide, shared, read[b][first:])
+        write(shown, wide, shared, above[b][:size])
 
 
 @_fast
@@ -118,7 +118,7 @@ def backward(t, first, dh, dy, dc, affine, keep, trace, d_gates, d_affine):  # n
         else:
             for k in range(4 * size):
                 d_affine.bias[k] += d_active[k]
-        _write(d_active, wide, shared, d_gates[t, b])
+        write(d_active, wide, shared, d_gates[t, b])
 
 
 @_fast
@@ -205,7 +205,7 @@ def _read(source, wide, shared, out):
 
 
 @_fast
-def _write(source, wide, shared, out):
+def write(source, wide, shared, out):
     """Copy a row the other way, rounded to the nearest bfloat16, ties to even."""
     if out.itemsize == 2:
         for k in range(len(out)):

@@ -67,7 +67,7 @@ class CompiledSteps(_Carried, Steps):
     """See `steps.Steps`. Under autocast the layers' matrix products are of its type."""
 
     at_once = 256  # more would gain nothing, and leave the processor's cache
-    x: Tensor  # of the last row, for `_pass`
+    hidden: Tensor  # of the last layer after `_pass`
     position: Tensor
     stroke_start: Tensor
 
@@ -85,9 +85,9 @@ class CompiledSteps(_Carried, Steps):
         self.head = LaidOut(net.head.weight, net.head.bias, most=self.count)
         self.wide = max(layer.weight.weight.numel() for layer in self.layers) >= WAKE
         self.per_box = 2 * net.scale.xy / BOX
-        at = condition.new_zeros(self.count, 2)
-        self.carry(x=condition.new_zeros(self.count, INPUTS), position=at, stroke_start=at)
-        self.x[:] = self._read(self.begun)
+        at, hidden = (condition.new_zeros(self.count, size) for size in (2, net.head.in_features))
+        self.carry(position=at, stroke_start=at, hidden=hidden)
+        self.layers[0].read[:, :INPUTS] = self._read(self.begun)
 
     @property
     def size(self) -> int:
@@ -102,10 +102,11 @@ class CompiledSteps(_Carried, Steps):
 
     def _follow(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
         """Only the components of each row's kind are computed."""
-        hidden = self.x.new_empty(len(rows), self.count, self.net.head.in_features)
-        for number, x in enumerate(self._read(rows)):
-            hidden[number] = self._pass(self.count)[: self.count]
-            self.x[:] = x
+        hidden = self.hidden.new_empty(len(rows), self.count, self.hidden.shape[1])
+        inputs_of_first = self.layers[0].read[:, :INPUTS]
+        for x, y in zip(self._read(rows), hidden, strict=True):
+            y[:] = self._pass(self.count)[: self.count]
+            inputs_of_first[:] = x
         bias, weight = self.net.head.bias, self.net.head.weight
         moves = list(zip(weight[PEN_EVENTS:].chunk(2), bias[PEN_EVENTS:].chunk(2), strict=True))
         kinds = rows[:, _PEN + LIFTED].int().tolist()
@@ -128,7 +129,7 @@ class CompiledSteps(_Carried, Steps):
         """See `steps.Steps.next`."""
         output = self.head.times(self._pass(len(which))).numpy()
         rows = np.empty((len(which), 6), output.dtype)
-        places = (self.arrays[name] for name in ("position", "stroke_start", "x"))
+        places = self.arrays["position"], self.arrays["stroke_start"], self.layers[0].arrays["read"]
         settings = temperature, time_temperature, self.net.config.reg_covar, self.per_box
         draw(rows, output, numbers.numpy(), which, *places, *settings)
         return rows
@@ -172,13 +173,10 @@ class CompiledSteps(_Carried, Steps):
 
         Rows of the result behind these are void; what is carried of them stays.
         """
-        size = few_sizes(count)
-        hidden = self.x.new_empty(size, self.net.head.in_features)
-        self.layers[0].read[:size, :INPUTS] = self.x[:size]
-        above = [*(layer.arrays["read"] for layer in self.layers[1:]), as_arrays(hidden)]
+        above = [*(layer.arrays["read"] for layer in self.layers[1:]), self.arrays["hidden"]]
         for layer, reads in zip(self.layers, above, strict=True):
             layer.next(count, reads)
-        return hidden
+        return self.hidden[: few_sizes(count)]
 
 
 class _Layer(_Carried):

@@ -86,7 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("timenet", "optimizers", "threads"),
     },
     "steps": {"strokes", "inputs", "mdn", "network"},
-    "draw_step": {"strokes", "kernels", "mdn", "network"},
+    "draw_step": {"strokes", "kernels", "mdn", "network", "inputs", "lstm_step"},
     "stepper": {
         *("strokes", "products", "inputs", "mdn", "network", "steps", "draw_step"),
         *("lstm", "lstm_cpu", "lstm_step", "lstm_trace", "threads"),

@@ -9,9 +9,10 @@ import torch
 from doodlelib import mdn, stepper
 from doodlelib.batches import StrokeBatch
 from doodlelib.config import VAEConfig, read_config
+from doodlelib.inputs import INPUTS, inputs, origin
 from doodlelib.network import SketchNet
 from doodlelib.sampling import rows, sample, start
-from doodlelib.steps import Steps
+from doodlelib.steps import START, Steps
 from doodlelib.strokes import DT, END, LIFTED, PEN_COLUMNS, Scale
 
 SCALE = Scale(xy=30.0, segment_mean=4.5, segment_std=0.9, pause_mean=6.0, pause_std=0.8)
@@ -157,6 +158,22 @@ def test_in_less_precision_the_first_rows_are_near(half: bool) -> None:
             _, new = next(rows(start(net, z, words, compiled=compiled), **options))
         first.append(new)
     np.testing.assert_allclose(*first, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_row_that_was_drawn_is_read_next(half: bool) -> None:
+    net, generator = make_net(num_lstm_layers=2, max_seq_len=4), torch.Generator().manual_seed(3)
+    net.head.bias.data[END] = -100  # none ends by itself
+    options = {"temperature": 1.0, "time_temperature": 1.0, "generator": generator}
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        steps = start_some(net, generator, compiled=True)
+        drawn = [torch.from_numpy(new) for _, new in rows(steps, **options)]
+    drawn = torch.stack([START.expand(N, 6), *drawn], dim=1)
+    see_time = torch.ones(N, dtype=torch.bool)
+    wanted, _ = inputs(drawn, see_time=see_time, place=origin(drawn), xy=SCALE.xy)
+    read = steps.layers[0].read[:N, :INPUTS]
+    assert read.dtype == (torch.bfloat16 if half else torch.float32)
+    torch.testing.assert_close(read, wanted[:, -1].to(read.dtype))
 
 
 def test_rows_come_as_they_are_drawn() -> None:
