@@ -111,7 +111,7 @@ def trained(
             valid_batches=lambda: batches(valid, 0),
             folder=Path(folder),
             seed=seed,
-            precision="bfloat16",
+            precision="auto",
         )
         for row in rows:
             print("   ", train.log_line(row, epochs=epochs), flush=True)

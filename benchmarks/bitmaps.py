@@ -55,7 +55,7 @@ def trained_on(images: np.ndarray, labels: np.ndarray, words: tuple[str, ...], e
             ).load(),
             valid_batches=lambda: ImageBatches(images[held], labels[held], config=config).load(),
             folder=Path(folder),
-            precision="bfloat16",
+            precision="auto",
         ):
             print(train.log_line(row, epochs=epochs), flush=True)
         return checkpoint.load_cnn(Path(folder) / "DoodleCNN_best.pt")

@@ -72,7 +72,7 @@ def train_ours(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dic
         folder=options.folder,
         seed=options.seed,
         checkpoint_every=1000,
-        precision="bfloat16",
+        precision="auto",
     )
     for row in rows:
         print(train.log_line(row, epochs=config.num_epochs), flush=True)
@@ -95,9 +95,10 @@ def train_ours(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dic
 
 
 def train_original(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """As `train_ours`; its arithmetic in bfloat16 too, since in its own float32 it takes hours."""
+    """As `train_ours`; its arithmetic in bfloat16 where ours is, since float32 takes hours."""
     data = pictures(options.store, read_config(CNNConfig))
     device = options.device
+    half = train.chosen_precision("auto", device) == "bfloat16"
     images = {part: torch.from_numpy(x).float().to(device) / 255 for part, (x, _) in data.items()}
     labels = {
         part: torch.from_numpy(y.astype(np.int64)).to(device) for part, (_, y) in data.items()
@@ -110,14 +111,15 @@ def train_original(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray,
     @torch.no_grad()
     def logits(part: str) -> Tensor:
         network.eval()
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=half):
             return torch.cat([network(some) for some in images[part].split(256)]).float()
 
     best, weights, waited = float("inf"), {}, 0
     for epoch in range(options.epochs):
         network.train()
         for chosen in torch.randperm(len(labels["train"])).split(BATCH):
-            original_step(network, optimizer, images["train"][chosen], labels["train"][chosen])
+            some = images["train"][chosen], labels["train"][chosen]
+            original_step(network, optimizer, *some, half=half)
         loss = F.cross_entropy(found := logits("valid"), labels["valid"]).item()
         right = (found.argmax(1) == labels["valid"]).float().mean().item()
         print(f"epoch {epoch + 1} valid_loss {loss:.4f} valid_accuracy {right:.4f}", flush=True)
@@ -210,6 +212,8 @@ def speed(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     split, config = load_split(options.store, "train"), read_config(CNNConfig)
     images, labels = images_of(split, config), np.asarray(split.words)
+    precision = train.chosen_precision("auto", "cpu")
+    half = precision == "bfloat16"
     cnn = DoodleCNN(config, split.classes)
     optimizer = cnn.make_optimizer()
     epoch = ImageBatches(images, labels, config=config, epoch=1)
@@ -220,7 +224,7 @@ def speed(options: argparse.Namespace) -> None:
         cnn.train()
         for index in range(4):
             batch = epoch[index]
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
                 loss, _ = cnn.loss(batch, step=0)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -228,20 +232,20 @@ def speed(options: argparse.Namespace) -> None:
             optimizer.step()
             yield batch.size
 
-    def original(half: bool) -> Iterator[int]:
-        network = networks[half]
-        original_step(network, adams[half], scaled, truth, half=half)
+    def original(tuned: bool) -> Iterator[int]:
+        original_step(networks[tuned], adams[tuned], scaled, truth, half=tuned and half)
         yield len(truth)
 
     networks = [Original(len(split.classes)) for _ in range(2)]
     networks[1] = networks[1].to(memory_format=torch.channels_last)
     adams = [
-        torch.optim.Adam(one.parameters(), lr=1e-3, fused=half) for half, one in enumerate(networks)
+        torch.optim.Adam(one.parameters(), lr=1e-3, fused=tuned)
+        for tuned, one in enumerate(networks)
     ]
     works = {
-        "ours, bfloat16, augmented": ours,
+        f"ours, {precision}, augmented": ours,
         "the original, float32, as published": lambda: original(False),
-        "the original, bfloat16, fused, channels last": lambda: original(True),
+        f"the original, {precision}, fused, channels last": lambda: original(True),
         "answers, batches of 256": lambda: iter([len(cnn.predict(images[:256]))]),
         "answers, one at a time": lambda: iter([len(cnn.predict(images[:1]))]),
     }

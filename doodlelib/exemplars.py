@@ -46,8 +46,8 @@ class Exemplars(nn.Module):
         place = (self.count[own] + nth) % KEPT
         # of several for one place the last counts; nothing here may depend on how many there are
         order = order[number + (met[own] - 1 - nth) // KEPT * KEPT]
-        self.mean[own, place] = mean[order].half()
-        self.std[own, place] = log_std[order].exp().half()
+        self.mean[own, place] = mean[order].to(self.mean.dtype)
+        self.std[own, place] = log_std[order].exp().to(self.std.dtype)
         self.count += met
 
     @torch.no_grad()

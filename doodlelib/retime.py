@@ -14,6 +14,7 @@ Lakshminarayanan et al. 2017 (arXiv 1612.01474), sec. 2.4; the rest is new here.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,11 @@ from doodlelib.strokes import (
     to_stroke4,
     without_time,
 )
-from doodlelib.threads import in_one_thread
+from doodlelib.threads import in_one_thread, with_gradients
 from doodlelib.timenet import Mixture, TimeNet
 
 SPREADS = 0.5, 2.0  # between which `calibrate` looks
+KINDS = "segment_time", "pause_time"  # as `step_nats` gives them
 
 
 class Retimer(nn.Module):
@@ -121,16 +123,18 @@ class Retimer(nn.Module):
         Returns:
             The loss, and for each figure of interest its sum over the batch and the count.
         """
-        nats, is_segment, is_pause = self.step_nats(batch)
-        sums = {
-            "segment_time": (-nats.where(is_segment, 0).sum(), is_segment.sum()),
-            "pause_time": (-nats.where(is_pause, 0).sum(), is_pause.sum()),
-        }
-        pauses = self.config.pause_weight * torch.stack(sums["pause_time"])
-        total, count = torch.stack(sums["segment_time"]) + pauses
-        loss = total / count.clamp(min=1)
-        sums["loss"] = (total, count)
-        return loss, {name: (part[0].detach(), part[1].detach()) for name, part in sums.items()}
+        judge, weights = partial(self._judge, batch), list(self.parameters())
+        nats, counts = (part.sum(0) for part in with_gradients(judge, batch.size, weights=weights))
+        kinds = dict(zip(KINDS, zip(-nats.detach(), counts, strict=True), strict=True))
+        weight = self.config.pause_weight
+        total, count = (segment + weight * pause for segment, pause in (-nats, counts))
+        return total / count.clamp(min=1), kinds | {"loss": (total.detach(), count)}
+
+    def _judge(self, batch: StrokeBatch, drawings: slice) -> tuple[Tensor, Tensor]:
+        """Of some `drawings`: nats of their segments' and pauses' times, and how many; (b, 2)."""
+        nats, *kinds = self.step_nats(batch.part(drawings))
+        total = torch.stack([nats.where(kind, 0).sum(1) for kind in kinds], dim=1)
+        return total, torch.stack([kind.sum(1) for kind in kinds], dim=1)
 
     def step_nats(
         self, batch: StrokeBatch
@@ -234,12 +238,7 @@ class Retimer(nn.Module):
         """Set the spread under which the pauses of `batches` are likeliest, and tell it.
 
         There are few pauses to learn from, and the networks become surer of them than they are
-        right.
-
-        Args:
-            batches: Of drawings held out from training.
-
-            Where none of them has a pause, nothing changes.
+        right. Without any in `batches`, of drawings held out from training, nothing changes.
 
         Source: Guo et al. 2017 (arXiv 1706.04599), sec. 4.2, for a scale instead of logits.
         """

@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 Work = Callable[[int], tuple[Tensor, ...]]  # on the part of a number
-LEAST = 24  # rows of a part: for fewer, a product reads its weights too often
+LEAST = 16  # rows of a part: for fewer, a product reads its weights too often
 _own = threading.local()
 
 

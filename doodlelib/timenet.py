@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from doodlelib import mdn
 from doodlelib.config import RetimeConfig
 from doodlelib.inputs import INPUTS
-from doodlelib.lstm import LSTM, BiLSTM, FusedLayer, State
+from doodlelib.lstm import LSTM, BiLSTM, Dropout, FusedLayer, State
 from doodlelib.strokes import DT, LIFTED, PEN_COLUMNS
 
 GEOMETRY = 3  # inputs beside those of `inputs`: direction of the move, log of its distance
@@ -37,7 +37,7 @@ class TimeNet(nn.Module):
         self.note = None
         if read:
             self.note = nn.Sequential(
-                nn.Dropout(config.dropout), nn.Linear(read, config.read_size), nn.Tanh()
+                Dropout(config.dropout), nn.Linear(read, config.read_size), nn.Tanh()
             )
         own = OWN + config.read_size * (read > 0)
         stack = {"layers": 1, "dropout": config.dropout, "layer": FusedLayer}

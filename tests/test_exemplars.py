@@ -1,5 +1,6 @@
 """Where z lay in training."""
 
+import pytest
 import torch
 
 from doodlelib.exemplars import KEPT, Exemplars
@@ -71,3 +72,12 @@ def test_of_a_large_batch_the_latest_are_kept() -> None:
     exemplars.follow(torch.zeros(3 * KEPT, dtype=torch.long), mean, torch.full_like(mean, FINE))
     assert sorted(exemplars.mean[0, :, 0].tolist()) == list(range(2 * KEPT, 3 * KEPT))
     assert exemplars.count.tolist() == [3 * KEPT]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_posteriors_of_any_type_are_kept(dtype: torch.dtype) -> None:
+    exemplars = Exemplars(1, 2).to(dtype)
+    mean = torch.tensor([[3.0, -2.0]], dtype=dtype)
+    exemplars.follow(torch.zeros(1, dtype=torch.long), mean, torch.full_like(mean, FINE))
+    drawn = exemplars.draw(torch.zeros(4, dtype=torch.long), generator=None)
+    torch.testing.assert_close(drawn, mean.float().expand(4, 2), rtol=0, atol=1e-2)

@@ -293,3 +293,20 @@ def test_a_reader_does_not_learn() -> None:
         if not torch.equal(value, before[name])
     }
     assert changed == {"members"}
+
+
+def test_parts_of_a_batch_learn_as_the_whole(two_parts: None) -> None:
+    config = read_config(RetimeConfig, hidden_size=8, num_modes=2, dropout=0.0)
+    known = {"words": ["cat"], "scale": SCALE, "simplification": {}, "reader": make_reader()}
+    net, found = Retimer(config, **known).train(), []
+    batch = batch_of([*DRAWINGS, without_time(DRAWINGS[1])])
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        loss, sums = net.loss(batch, step=0)
+        net.zero_grad()
+        loss.backward()
+        found.append([loss.detach(), *(value for pair in sums.values() for value in pair)])
+        found[-1] += [weight.grad.clone() for weight in net.members.parameters()]
+    for other in found[1:]:
+        for got, wanted in zip(other, found[0], strict=True):
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
