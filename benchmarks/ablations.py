@@ -177,6 +177,7 @@ def main() -> None:
     }
     if options.rdp_store:
         variants["rdp instead of timed"] = (scaled(*read(options.rdp_store)), {})
+    print(f"precision {train.chosen_precision('auto', options.device)}")
     table = {}
     for name, ((one, other), overrides) in variants.items():
         if options.only and name not in options.only:

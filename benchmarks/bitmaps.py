@@ -47,6 +47,7 @@ def trained_on(images: np.ndarray, labels: np.ndarray, words: tuple[str, ...], e
     held = np.arange(len(labels)) % 10 == 0
     torch.manual_seed(0)
     cnn = DoodleCNN(config, words)
+    print(f"precision {train.chosen_precision('auto', 'cpu')}")
     with tempfile.TemporaryDirectory() as folder:
         for row in train.fit(
             cnn,

@@ -59,6 +59,7 @@ def train_ours(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dic
     config = read_config(CNNConfig, **{name: json.loads(value) for name, value in options.p})
     data = pictures(options.store, config, per_word=options.per_word)
     words = load_split(options.store, "train").classes
+    precision = train.chosen_precision("auto", options.device)
     torch.manual_seed(options.seed)
     cnn = DoodleCNN(config, words).to(options.device)
 
@@ -72,7 +73,7 @@ def train_ours(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dic
         folder=options.folder,
         seed=options.seed,
         checkpoint_every=1000,
-        precision="auto",
+        precision=precision,
     )
     for row in rows:
         print(train.log_line(row, epochs=config.num_epochs), flush=True)
@@ -85,6 +86,7 @@ def train_ours(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dic
         labels,
         cnn.predict(images),
         {
+            "precision": precision,
             "parameters": sum(p.numel() for p in cnn.parameters()),
             "train_drawings": len(data["train"][1]),
             "train_drawings_of_a_word": len(data["train"][1]) / len(words),
@@ -98,7 +100,8 @@ def train_original(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray,
     """As `train_ours`; its arithmetic in bfloat16 where ours is, since float32 takes hours."""
     data = pictures(options.store, read_config(CNNConfig))
     device = options.device
-    half = train.chosen_precision("auto", device) == "bfloat16"
+    precision = train.chosen_precision("auto", device)
+    half = precision == "bfloat16"
     images = {part: torch.from_numpy(x).float().to(device) / 255 for part, (x, _) in data.items()}
     labels = {
         part: torch.from_numpy(y.astype(np.int64)).to(device) for part, (_, y) in data.items()
@@ -130,7 +133,8 @@ def train_original(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray,
             break
     network.load_state_dict(weights)
     size = sum(parameter.numel() for parameter in network.parameters())
-    return data["test"][1], logits("test").softmax(1).cpu().numpy(), {"parameters": size}
+    figures = {"precision": precision, "parameters": size}
+    return data["test"][1], logits("test").softmax(1).cpu().numpy(), figures
 
 
 def run(options: argparse.Namespace) -> None:

@@ -57,12 +57,15 @@ class StrokeBatch:
         return replace(self, rows=torch.cat([self.rows, behind], dim=1))
 
     def part(self, drawings: slice) -> "StrokeBatch":
-        """Some of the drawings, padded as they need it."""
+        """Some of the drawings, padded as they need it, to two points at least.
+
+        Some models have nothing to say of single points, and cannot be asked.
+        """
         if drawings == slice(0, self.size):
             return self  # does not wait for a GPU
         lengths = self.lengths[drawings]
         return StrokeBatch(
-            rows=self.rows[drawings, : int(lengths.max()) + 2],
+            rows=self.rows[drawings, : max(int(lengths.max()), 2) + 2],
             lengths=lengths,
             words=self.words[drawings],
             timed=self.timed[drawings],

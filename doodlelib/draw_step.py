@@ -40,7 +40,8 @@ def draw(
         which: (B) of the numbers each drawing takes.
         position: (B, 2) of the pen; moved along.
         begun: (B, 2) of the first point of its stroke; likewise.
-        read: (B, ≥ INPUTS) begins with what the decoder reads next, of the layer's products' type.
+        read: (B, ≥ INPUTS) of the layer's products' type; gets what the decoder reads next, but
+            for the flag between row and place, which stays.
         temperature: Of pen and position.
         time_temperature: Of the time.
         reg_covar: See `mdn.from_output`.

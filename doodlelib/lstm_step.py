@@ -204,7 +204,7 @@ def _read(source, wide, shared, out):
             out[k] = source[k]
 
 
-@_fast
+@_fast  # `draw_step.draw` has it compiled in, which Numba renews only when that file changes
 def write(source, wide, shared, out):
     """Copy a row the other way, rounded to the nearest bfloat16, ties to even."""
     if out.itemsize == 2:

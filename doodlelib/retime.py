@@ -124,14 +124,14 @@ class Retimer(nn.Module):
             The loss, and for each figure of interest its sum over the batch and the count.
         """
         judge, weights = partial(self._judge, batch), list(self.parameters())
-        nats, counts = (part.sum(0) for part in with_gradients(judge, batch.size, weights=weights))
-        kinds = dict(zip(KINDS, zip(-nats.detach(), counts, strict=True), strict=True))
+        nats, counts = (each.sum(0) for each in with_gradients(judge, batch.size, weights=weights))
         weight = self.config.pause_weight
-        total, count = (segment + weight * pause for segment, pause in (-nats, counts))
-        return total / count.clamp(min=1), kinds | {"loss": (total.detach(), count)}
+        total, count = -(nats[0] + weight * nats[1]), counts[0] + weight * counts[1]
+        sums = dict(zip(KINDS, zip(-nats.detach(), counts, strict=True), strict=True))
+        return total / count.clamp(min=1), sums | {"loss": (total.detach(), count)}
 
     def _judge(self, batch: StrokeBatch, drawings: slice) -> tuple[Tensor, Tensor]:
-        """Of some `drawings`: nats of their segments' and pauses' times, and how many; (b, 2)."""
+        """Of some `drawings`: nats of the times of both `KINDS`, and how many; each (b, 2)."""
         nats, *kinds = self.step_nats(batch.part(drawings))
         total = torch.stack([nats.where(kind, 0).sum(1) for kind in kinds], dim=1)
         return total, torch.stack([kind.sum(1) for kind in kinds], dim=1)

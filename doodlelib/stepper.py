@@ -67,7 +67,7 @@ class CompiledSteps(_Carried, Steps):
     """See `steps.Steps`. Under autocast the layers' matrix products are of its type."""
 
     at_once = 256  # more would gain nothing, and leave the processor's cache
-    hidden: Tensor  # of the last layer after `_pass`
+    hidden: Tensor  # room for `_pass`
     position: Tensor
     stroke_start: Tensor
 
@@ -171,7 +171,8 @@ class CompiledSteps(_Carried, Steps):
     def _pass(self, count: int) -> Float[Tensor, "b H"]:
         """The last layer's hidden states once the first `count` drawings' last rows are read.
 
-        Rows of the result behind these are void; what is carried of them stays.
+        Rows of the result behind these are void; what is carried of them stays. The next pass
+        writes over it.
         """
         above = [*(layer.arrays["read"] for layer in self.layers[1:]), self.arrays["hidden"]]
         for layer, reads in zip(self.layers, above, strict=True):
