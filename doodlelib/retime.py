@@ -43,7 +43,7 @@ from doodlelib.strokes import (
     to_stroke4,
     without_time,
 )
-from doodlelib.threads import in_one_thread, with_gradients
+from doodlelib.threads import in_one_thread, raise_if_given_up, with_gradients
 from doodlelib.timenet import Mixture, TimeNet
 
 SPREADS = 0.5, 2.0  # between which `calibrate` looks
@@ -206,6 +206,7 @@ class Retimer(nn.Module):
         states = [member.first_states(views) for member in self.members]
         views[..., DT] = 0
         for step in range(1, rows.shape[1]):
+            raise_if_given_up()
             now, past = slice(step, step + 1), self._past(views[:, :step])[:, -1:]
             mixtures = []
             for number, (member, seen) in enumerate(zip(self.members, looks, strict=True)):

@@ -10,7 +10,7 @@ from torch import Tensor
 from doodlelib.network import SketchNet
 from doodlelib.steps import START, Steps
 from doodlelib.strokes import END, PEN_COLUMNS
-from doodlelib.threads import in_parts
+from doodlelib.threads import in_parts, raise_if_given_up
 
 
 @torch.no_grad()
@@ -134,6 +134,7 @@ def _rows(
     while len(left):
         active = left[:at_once]
         row = number[active]
+        raise_if_given_up()
         new = steps.next(numbers, active * room + row, temperature, time_temperature)
         yield active, row, new
         number[active] += 1

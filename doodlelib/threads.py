@@ -8,7 +8,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from functools import lru_cache, partial, reduce, wraps
 from itertools import pairwise
 from typing import Any, ParamSpec, TypeVar, cast
@@ -108,6 +108,16 @@ def with_gradients(
 def generator() -> torch.Generator | None:
     """The source of random numbers in a part of `with_gradients`; elsewhere None, PyTorch's own."""
     return getattr(_own, "generator", None)
+
+
+def raise_if_given_up() -> None:
+    """For long loops in parts: ends them where another part failed or somebody pressed Ctrl-C.
+
+    Raises:
+        CancelledError: It is so; nobody waits for what the part gives.
+    """
+    if any(event.is_set() for event in getattr(_own, "given_up", ())):
+        raise CancelledError
 
 
 class _WithGradients(torch.autograd.Function):
@@ -222,15 +232,24 @@ def _submitted(
 ) -> list[Result]:
     """In a pool of `workers`, each with its `share` of all `threads`."""
     alone = _in_modes(gradients)
+    given_up = (*getattr(_own, "given_up", ()), threading.Event())  # of what this is a part of, too
+
+    def run(job: Callable[[], Result]) -> Result:
+        _own.given_up = given_up
+        return alone(job)
+
     try:
         pool = _pool(os.getpid(), threads, workers, share, len(jobs) == 1)
-        futures = [pool.submit(alone, jobs[0])]
+        futures = [pool.submit(run, jobs[0])]
     except RuntimeError:  # the main thread has ended, after which no pool takes work
         return [alone(job) for job in jobs]
-    futures += [pool.submit(alone, job) for job in jobs[1:]]
+    futures += [pool.submit(run, job) for job in jobs[1:]]
     try:
         return [future.result() for future in futures]
-    finally:  # even if one failed, or somebody pressed Ctrl-C, none writes on
+    except BaseException:  # one failed, or somebody pressed Ctrl-C
+        given_up[-1].set()
+        raise
+    finally:  # even then none writes on
         wait([future for future in futures if not future.cancel()])
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -33,9 +32,6 @@ WAIT = 300_000  # ms; on an idle machine nothing takes a tenth of it
 @contextmanager
 def serving(folder: Path) -> Generator[str]:
     """URL of a JupyterLab on the notebooks of `folder`, with settings of its own there."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     names = {
         "JUPYTER_CONFIG_DIR": "jupyter",
         "JUPYTER_DATA_DIR": "share",
@@ -55,16 +51,14 @@ def serving(folder: Path) -> Generator[str]:
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(values))
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
-    command += ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
+    command += ["--ip=127.0.0.1", "--port=0"]  # any that is free
     command += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder / 'notebooks'}"]
     command += ["--LabApp.expose_app_in_browser=True"]  # to change the theme
     command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(command, env={**os.environ, **places}, stdout=log, stderr=log)
-        url = f"http://127.0.0.1:{port}"
         try:
-            _wait_for(f"{url}/api/status?token={TOKEN}", process)
-            yield url
+            yield _url_of(process, folder / "runtime")
         finally:
             process.terminate()
             try:
@@ -74,15 +68,18 @@ def serving(folder: Path) -> Generator[str]:
                 process.wait()
 
 
-def _wait_for(url: str, process: subprocess.Popen) -> None:
+def _url_of(process: subprocess.Popen, runtime: Path) -> str:
+    """Of the server, once it answers; which tells its port in a file."""
+    told = runtime / f"jpserver-{process.pid}.json"
     for _ in range(300):
         try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
+            url = f"http://127.0.0.1:{json.loads(told.read_text())['port']}"
+            with urllib.request.urlopen(f"{url}/api/status?token={TOKEN}", timeout=2):
+                return url
+        except (OSError, ValueError):  # not there, half written, or not listening yet
             assert process.poll() is None, "the server ended"
             time.sleep(0.2)
-    raise TimeoutError(url)
+    raise TimeoutError(f"no answer from the server of {told}")
 
 
 class Lab:

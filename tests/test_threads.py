@@ -1,6 +1,7 @@
 """Parts of a batch side by side: all rows, the share of threads, errors, forks."""
 
 import multiprocessing
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from doodlelib.threads import LEAST, generator, in_one_thread, in_parts, with_gradients
+from doodlelib.threads import (
+    LEAST,
+    generator,
+    in_one_thread,
+    in_parts,
+    raise_if_given_up,
+    with_gradients,
+)
 
 pytestmark = pytest.mark.usefixtures("two_parts")
 WEIGHT = torch.ones(1, requires_grad=True)
@@ -138,6 +146,46 @@ def test_what_goes_wrong_in_a_part_is_raised_once_all_have_ended() -> None:
         in_parts(work, 2)
     assert ended == [1]
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_who_is_interrupted_waits_for_no_long_loop(failing: bool) -> None:
+    """Parts of what has one thread of its own end, too; another's failure is not theirs."""
+    ended, begun = [], threading.Barrier(3, timeout=20)
+
+    class Long:
+        device = torch.device("cpu")
+
+        @in_one_thread
+        def run(self) -> None:
+            in_parts(self.work, 2)
+
+        def work(self, part: slice) -> None:
+            begun.wait()
+            if failing and not part.start:
+                raise FloatingPointError("row 0")
+            try:
+                for _ in range(2000):
+                    raise_if_given_up()
+                    time.sleep(0.01)
+            finally:
+                ended.append(part.start)
+
+    def interrupt() -> None:
+        begun.wait()
+        if not failing:
+            signal.pthread_kill(main, signal.SIGINT)
+
+    main, begin = threading.get_ident(), time.monotonic()
+    other = threading.Thread(target=interrupt)
+    other.start()
+    with pytest.raises(FloatingPointError if failing else KeyboardInterrupt):
+        Long().run()
+    other.join()
+    assert sorted(ended) == ([1] if failing else [0, 1])
+    assert time.monotonic() - begin < 15
+    raise_if_given_up()
+    assert in_parts(lambda part: raise_if_given_up() or part.start, 2) == [0, 1]
 
 
 def judged(weights: list[torch.Tensor], most: int | None = None) -> list[torch.Tensor]:
