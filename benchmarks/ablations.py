@@ -23,13 +23,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from doodlelib import ladder, train
-from doodlelib.batches import StrokeBatches
+from doodlelib.analysis import baselines
 from doodlelib.config import VAEConfig, read_config
-from doodlelib.dataset import Split, load_split
-from doodlelib.spread import Spreads
+from doodlelib.data.dataset import Split, load_split
+from doodlelib.data.spread import Spreads
+from doodlelib.models.vae import SketchVAE
 from doodlelib.strokes import DT, MIN_DT
-from doodlelib.vae import SketchVAE
+from doodlelib.training import loop
+from doodlelib.training.batches import StrokeBatches
 
 SIZES = {
     "max_seq_len": 120,
@@ -105,7 +106,7 @@ def trained(
         ).load()
 
     with tempfile.TemporaryDirectory() as folder:
-        rows = train.fit(
+        rows = loop.fit(
             vae,
             train_batches=lambda epoch: batches(fitted, epoch),
             valid_batches=lambda: batches(valid, 0),
@@ -114,7 +115,7 @@ def trained(
             precision="auto",
         )
         for row in rows:
-            print("   ", train.log_line(row, epochs=epochs), flush=True)
+            print("   ", loop.log_line(row, epochs=epochs), flush=True)
     return vae
 
 
@@ -177,7 +178,7 @@ def main() -> None:
     }
     if options.rdp_store:
         variants["rdp instead of timed"] = (scaled(*read(options.rdp_store)), {})
-    print(f"precision {train.chosen_precision('auto', options.device)}")
+    print(f"precision {loop.chosen_precision('auto', options.device)}")
     table = {}
     for name, ((one, other), overrides) in variants.items():
         if options.only and name not in options.only:
@@ -192,7 +193,7 @@ def main() -> None:
         rows = [other[i] for i in range(len(other)) if other.timed[i]]
         if rows and name in ("as shipped", "rdp instead of timed"):
             fit = [one[i] for i in np.flatnonzero(one.timed & (one.lengths > 1))]
-            table[f"({name}: log-linear regression)"] = ladder.time_ladder(fit, rows).loc[
+            table[f"({name}: log-linear regression)"] = baselines.time_ladder(fit, rows).loc[
                 "log-linear regression"
             ]
         print(pd.DataFrame(table).T.round(3).to_string(), flush=True)

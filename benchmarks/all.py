@@ -15,10 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from doodlelib import sample
-from doodlelib.dataset import prepare
-from doodlelib.export import to_ndjson
-from doodlelib.quickdraw import BASE_URL_VARIABLE, words
+from doodlelib.data import sample
+from doodlelib.data.dataset import prepare
+from doodlelib.data.quickdraw import BASE_URL_VARIABLE, words
+from doodlelib.viz.export import to_ndjson
 
 HERE = Path(__file__).parent
 SAMPLES = 150  # drawings of each word

@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from doodlelib import checkpoint, plot, train
-from doodlelib.cnn import DoodleCNN
 from doodlelib.config import CNNConfig, read_config
-from doodlelib.formats import read_images
-from doodlelib.pictures import ImageBatches
-from doodlelib.quickdraw import read_drawings
+from doodlelib.data.formats import read_images
+from doodlelib.data.quickdraw import read_drawings
+from doodlelib.models import checkpoint
+from doodlelib.models.cnn import DoodleCNN
 from doodlelib.raster import rasterize_many
+from doodlelib.training import loop
+from doodlelib.training.image_batches import ImageBatches
+from doodlelib.viz import plots
 
 WORDS = ("apple", "bicycle", "bowtie", "cat", "diamond", "eye", "fish", "lollipop", "rainbow")
 ALIKE = 15.0  # grey levels (root mean square): below, two pictures are of one drawing
@@ -47,9 +49,9 @@ def trained_on(images: np.ndarray, labels: np.ndarray, words: tuple[str, ...], e
     held = np.arange(len(labels)) % 10 == 0
     torch.manual_seed(0)
     cnn = DoodleCNN(config, words)
-    print(f"precision {train.chosen_precision('auto', 'cpu')}")
+    print(f"precision {loop.chosen_precision('auto', 'cpu')}")
     with tempfile.TemporaryDirectory() as folder:
-        for row in train.fit(
+        for row in loop.fit(
             cnn,
             train_batches=lambda epoch: ImageBatches(
                 images[~held], labels[~held], config=config, epoch=epoch
@@ -58,7 +60,7 @@ def trained_on(images: np.ndarray, labels: np.ndarray, words: tuple[str, ...], e
             folder=Path(folder),
             precision="auto",
         ):
-            print(train.log_line(row, epochs=epochs), flush=True)
+            print(loop.log_line(row, epochs=epochs), flush=True)
         return checkpoint.load_cnn(Path(folder) / "DoodleCNN_best.pt")
 
 
@@ -98,7 +100,7 @@ def main() -> None:
         some = np.linspace(0, len(names) - 1, SHOWN).astype(int)
         rows = np.concatenate([ours[some], theirs[some]])
         titles = [f"{word}, {whose}" for whose in ("ours", "Google's") for word in names[some]]
-        plot.draw_images(rows, titles=titles, columns=SHOWN).savefig(options.figure, dpi=100)
+        plots.draw_images(rows, titles=titles, columns=SHOWN).savefig(options.figure, dpi=100)
     report("trained on ours", checkpoint.load_cnn(options.model), ours, theirs, names)
     images = np.concatenate([found[word][2][:TRAINED_ON] for word in WORDS])[:, None]
     labels = np.repeat(np.arange(len(WORDS)), TRAINED_ON)

@@ -29,11 +29,13 @@ import torch.nn.functional as F
 from original import BATCH, Original, original_step
 from torch import Tensor
 
-from doodlelib import checkpoint, metrics, train
-from doodlelib.cnn import DoodleCNN
+from doodlelib.analysis import metrics
 from doodlelib.config import CNNConfig, read_config
-from doodlelib.dataset import load_split
-from doodlelib.pictures import ImageBatches, images_of
+from doodlelib.data.dataset import load_split
+from doodlelib.models import checkpoint
+from doodlelib.models.cnn import DoodleCNN
+from doodlelib.training import loop
+from doodlelib.training.image_batches import ImageBatches, images_of
 
 PARTS = ("train", "valid", "test")
 ORIGINAL_PATIENCE = 2  # epochs
@@ -59,14 +61,14 @@ def train_ours(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dic
     config = read_config(CNNConfig, **{name: json.loads(value) for name, value in options.p})
     data = pictures(options.store, config, per_word=options.per_word)
     words = load_split(options.store, "train").classes
-    precision = train.chosen_precision("auto", options.device)
+    precision = loop.chosen_precision("auto", options.device)
     torch.manual_seed(options.seed)
     cnn = DoodleCNN(config, words).to(options.device)
 
     def batches(part: str, epoch: int | None) -> torch.utils.data.DataLoader:
         return ImageBatches(*data[part], config=config, seed=options.seed, epoch=epoch).load()
 
-    rows = train.fit(
+    rows = loop.fit(
         cnn,
         train_batches=lambda epoch: batches("train", epoch),
         valid_batches=lambda: batches("valid", None),
@@ -76,7 +78,7 @@ def train_ours(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dic
         precision=precision,
     )
     for row in rows:
-        print(train.log_line(row, epochs=config.num_epochs), flush=True)
+        print(loop.log_line(row, epochs=config.num_epochs), flush=True)
     cnn = checkpoint.load_cnn(options.folder / "DoodleCNN_best.pt").to(options.device)
     images, labels = data["test"]
     raw = cnn.predict(images)
@@ -100,7 +102,7 @@ def train_original(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray,
     """As `train_ours`; its arithmetic in bfloat16 where ours is, since float32 takes hours."""
     data = pictures(options.store, read_config(CNNConfig))
     device = options.device
-    precision = train.chosen_precision("auto", device)
+    precision = loop.chosen_precision("auto", device)
     half = precision == "bfloat16"
     images = {part: torch.from_numpy(x).float().to(device) / 255 for part, (x, _) in data.items()}
     labels = {
@@ -188,15 +190,15 @@ def curve(options: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
     import pandas as pd
 
-    from doodlelib import plot
+    from doodlelib.viz import plots
 
     texts = [(folder / "figures.json").read_text() for folder in options.folders]
     table = pd.DataFrame(map(json.loads, texts)).set_index("train_drawings_of_a_word").sort_index()
     print(table[["train_drawings", "test_drawings", "top_1", "top_3"]].to_string())
-    plot.use_style()
+    plots.use_style()
     figure, ax = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
     for name, label, color in zip(
-        ("top_3", "top_1"), ("top-3", "top-1"), plot.PALETTE, strict=False
+        ("top_3", "top_1"), ("top-3", "top-1"), plots.PALETTE, strict=False
     ):
         ax.plot(table.index, 100 * table[name], "o-", color=color, label=label)
         for x, y in table[name].items():
@@ -216,7 +218,7 @@ def speed(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     split, config = load_split(options.store, "train"), read_config(CNNConfig)
     images, labels = images_of(split, config), np.asarray(split.words)
-    precision = train.chosen_precision("auto", "cpu")
+    precision = loop.chosen_precision("auto", "cpu")
     half = precision == "bfloat16"
     cnn = DoodleCNN(config, split.classes)
     optimizer = cnn.make_optimizer()

@@ -23,9 +23,10 @@ from urllib.request import url2pathname
 
 import psutil
 
-from doodlelib import cluster, quickdraw, shards
-from doodlelib.dataset import prepare
-from doodlelib.nodes import connected
+from doodlelib.cluster import __main__
+from doodlelib.cluster.session import connected
+from doodlelib.data import quickdraw
+from doodlelib.data.dataset import prepare
 
 WORDS = quickdraw.words()[:10]
 FULL = 50e6  # drawings of the full data set
@@ -52,7 +53,7 @@ def main() -> None:
             with (folder / "full" / "raw" / f"{word}.ndjson").open("wb") as file:
                 file.writelines(islice(cycle(lines), number, count, len(WORDS)))
         size = sum(path.stat().st_size for path in folder.rglob("*.ndjson"))
-        shards.SPAN = size // 40
+        prepare.SPAN = size // 40
         print(f"{count} drawings, {size / 1e6:.0f} MB, {os.cpu_count()} cores", flush=True)
         for workers in options.workers:
             report(folder, workers, count=count, repeats=options.repeats)
@@ -72,7 +73,7 @@ def report(folder: Path, workers: int, *, count: int, repeats: int) -> None:
     plain, spread = [], []
     with connected(None):  # which is the one just made
         for repeat in range(repeats + 1):  # the first to warm up
-            measured = taken(folder, prepare), taken(folder, cluster.prepare)
+            measured = taken(folder, prepare), taken(folder, __main__.prepare)
             if repeat:
                 plain.append(measured[0])
                 spread.append(measured[1])

@@ -21,14 +21,15 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from doodlelib import checkpoint, ladder, metrics
-from doodlelib.batches import collate_drawings
-from doodlelib.dataset import Split, load_split
-from doodlelib.pictures import draw
-from doodlelib.retime import Retimer
+from doodlelib.analysis import baselines, metrics
+from doodlelib.data.dataset import Split, load_split
+from doodlelib.models import checkpoint
+from doodlelib.models.batch import collate_drawings
+from doodlelib.models.cnn import draw
+from doodlelib.models.retimer import Retimer
+from doodlelib.models.vae import SketchVAE
 from doodlelib.simplify import simplify
 from doodlelib.strokes import duration, from_stroke4, to_stroke4
-from doodlelib.vae import SketchVAE
 
 SAMPLES = 2000
 SHOWN = 10  # words of a classifier
@@ -71,7 +72,7 @@ def evaluate_vae(model: Path, store: Path, cnn: Path | None) -> dict[str, Any]:
     figures: dict[str, Any] = {"held_out_timed_drawings": len(timed)}
     for given in ("shape", "z", "prior"):
         figures[f"nats_per_event_given_{given}"] = nats_per_event(vae, drawings, words, given)
-    laws = ladder.time_ladder(timed_rows(train), timed_rows(held_out))
+    laws = baselines.time_ladder(timed_rows(train), timed_rows(held_out))
     figures["nats_per_event_simple_laws"] = laws.to_dict(orient="index")
 
     z = torch.cat([vae.encode(drawings[i : i + 100]) for i in range(0, len(drawings), 100)])
@@ -150,7 +151,7 @@ def evaluate_retimer(model: Path, store: Path) -> dict[str, Any]:
     retimer = checkpoint.load_retimer(model)
     train, held_out = load_split(store, "train"), load_split(store, "valid")
     rows, judged_rows = timed_rows(train), timed_rows(held_out)
-    laws = ladder.time_ladder(rows, judged_rows).to_dict("index")
+    laws = baselines.time_ladder(rows, judged_rows).to_dict("index")
     figures: dict[str, Any] = {"held_out_timed_drawings": len(judged_rows)}
     figures["nats_per_event"] = laws | {"retimer": retimer_nats(retimer, judged_rows)}
 
@@ -160,7 +161,10 @@ def evaluate_retimer(model: Path, store: Path) -> dict[str, Any]:
         for name, some in (("train", rows), ("held out", judged_rows))
     }
     real, rng = [from_stroke4(drawing) for drawing in shapes["held out"]], np.random.default_rng(0)
-    constant, regression = ladder.ConstantSpeed(shapes["train"]), ladder.LogLinear(shapes["train"])
+    constant, regression = (
+        baselines.ConstantSpeed(shapes["train"]),
+        baselines.LogLinear(shapes["train"]),
+    )
     timed = {
         "constant speed": [from_stroke4(constant.timed(one)) for one in shapes["held out"]],
         "log-linear regression": [

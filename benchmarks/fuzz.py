@@ -28,12 +28,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from doodlelib import checkpoint, dataset, export, formats, framing, raster, sample
+from doodlelib import raster
+from doodlelib.cli.parameters import read_parameters, read_yaml
 from doodlelib.config import VAEConfig, read_config
-from doodlelib.parameters import read_parameters, read_yaml
+from doodlelib.data import dataset, formats, photos, sample
+from doodlelib.models import checkpoint
+from doodlelib.models.vae import SketchVAE
 from doodlelib.paths import CONFIG, NOTEBOOKS
 from doodlelib.strokes import Scale, to_stroke4
-from doodlelib.vae import SketchVAE
+from doodlelib.viz import export
 
 PATIENCE = 20  # s of the processor for one file, the first of which may compile kernels
 MEMORY = 3 << 30  # bytes beside what is taken already
@@ -143,9 +146,7 @@ def make_readers(folder: Path) -> dict[str, Reader]:
         "npz, inside": Reader(
             npys, "cat.npz", read_drawings, wrap=lambda data: _zipped({"train.npy": data})
         ),
-        "picture": Reader(
-            images, "cat.png", lambda path: framing.to_frame(framing.read_image(path))
-        ),
+        "picture": Reader(images, "cat.png", lambda path: photos.to_frame(photos.read_image(path))),
         "checkpoint": Reader([model], "model.pt", read_checkpoint),
         "checkpoint, inside": Reader(
             [parts[pickled]],

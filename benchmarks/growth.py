@@ -24,10 +24,11 @@ from machine import describe, now
 from memory import forget_peak, mapped, peak_mb, repeat
 from train_step import AUGMENTATION, gradients_of, make_vae, step
 
-from doodlelib.batches import StrokeBatches, collate
-from doodlelib.dataset import Split, load_split, prepare
-from doodlelib.export import to_ndjson
+from doodlelib.data.dataset import Split, load_split, prepare
+from doodlelib.models.batch import collate
 from doodlelib.strokes import Record
+from doodlelib.training.batches import StrokeBatches
+from doodlelib.viz.export import to_ndjson
 
 AXES = {  # the others stay at the second value of each
     "length": (25, 50, 100, 200),

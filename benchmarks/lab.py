@@ -13,10 +13,10 @@ import time
 
 import orjson
 
-from doodlelib.checkpoint import load_vae
-from doodlelib.controls import Controls
-from doodlelib.player import Player
-from doodlelib.widgets import temperature_explorer
+from doodlelib.lab.controls import Controls
+from doodlelib.lab.explorers import temperature_explorer
+from doodlelib.lab.player import Player
+from doodlelib.models.checkpoint import load_vae
 
 
 def main() -> None:

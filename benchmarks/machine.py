@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from doodlelib.products import multiplies
+from doodlelib.fast.products import multiplies
 
 Name = TypeVar("Name", bound=Hashable)
 SIZES = {"cpu": 1536, "cuda": 8192}  # of a square product, large enough for the best rate

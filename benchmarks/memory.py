@@ -18,8 +18,8 @@ import numpy as np
 from machine import describe, precisions
 from train_step import AUGMENTATION, gradients_of, make_vae, step
 
-from doodlelib.batches import StrokeBatches
-from doodlelib.dataset import Split, load_split
+from doodlelib.data.dataset import Split, load_split
+from doodlelib.training.batches import StrokeBatches
 
 SIZES = {"layers": 2, "encoder": 256, "decoder": 512, "latent": 128}
 SMALL = {"layers": 1, "encoder": 32, "decoder": 32, "latent": 8}

@@ -22,10 +22,11 @@ from urllib.request import url2pathname
 import numpy as np
 import orjson
 
-from doodlelib import ndjson, quickdraw, strokes
-from doodlelib.dataset import load_split, prepare
+from doodlelib import strokes
+from doodlelib.data import ndjson, quickdraw
+from doodlelib.data.dataset import load_split, prepare
+from doodlelib.data.sources import BATCH
 from doodlelib.simplify import METHODS
-from doodlelib.sources import BATCH
 
 REPEATS = 7
 WORDS = quickdraw.words()[:10]

@@ -4,7 +4,8 @@ import statistics
 import sys
 import time
 
-from doodlelib import raster, sample, simplify
+from doodlelib import raster, simplify
+from doodlelib.data import sample
 
 REPEATS = 7
 

@@ -19,13 +19,13 @@ from functools import partial
 import torch
 from machine import describe, matmul, matmul_flop, medians, precisions
 
-from doodlelib.checkpoint import load_retimer, load_vae
 from doodlelib.config import VAEConfig, read_config
-from doodlelib.inputs import INPUTS
-from doodlelib.network import SketchNet
-from doodlelib.sampling import rows, sample, start
+from doodlelib.models.checkpoint import load_retimer, load_vae
+from doodlelib.models.inputs import INPUTS
+from doodlelib.models.network import SketchNet
+from doodlelib.models.sampling import rows, sample, start
+from doodlelib.models.vae import SketchVAE
 from doodlelib.strokes import Drawing, Scale
-from doodlelib.vae import SketchVAE
 
 PEN = (0.80, 0.18, 0.02)  # chances of a move drawn, a move lifted, the end
 ALONE = 10  # drawings, one at a time

@@ -16,7 +16,8 @@ import numpy as np
 from joblib import cpu_count
 from tqdm import tqdm
 
-from doodlelib import quickdraw, strokes
+from doodlelib import strokes
+from doodlelib.data import quickdraw
 from doodlelib.simplify import shape_error, simplify
 
 GRID = 10.0

@@ -14,7 +14,7 @@ STARTS = {
     "import doodlelib": ["-c", "import doodlelib"],
     "python -m doodlelib --help": ["-m", "doodlelib", "--help"],
     "import torch": ["-c", "import torch"],
-    "import doodlelib.checkpoint": ["-c", "import doodlelib.checkpoint"],
+    "import doodlelib.models.checkpoint": ["-c", "import doodlelib.models.checkpoint"],
 }
 
 

@@ -18,13 +18,14 @@ from pathlib import Path
 import torch
 from machine import describe, matmul, matmul_flop, medians, precisions
 
-from doodlelib.batches import StrokeBatch, StrokeBatches
 from doodlelib.config import VAEConfig, read_config
-from doodlelib.dataset import Split, load_split
-from doodlelib.gradients import Gradients
-from doodlelib.inputs import INPUTS
-from doodlelib.products import linear
-from doodlelib.vae import SketchVAE
+from doodlelib.data.dataset import Split, load_split
+from doodlelib.fast.cuda_graphs import Gradients
+from doodlelib.fast.products import linear
+from doodlelib.models.batch import StrokeBatch
+from doodlelib.models.inputs import INPUTS
+from doodlelib.models.vae import SketchVAE
+from doodlelib.training.batches import StrokeBatches
 
 AUGMENTATION = {"scale_factor": 0.15, "drop_prob": 0.1, "flip_prob": 0.3}
 

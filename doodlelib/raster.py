@@ -117,7 +117,7 @@ def default_line_width(size: int) -> float:
 
 @functools.cache
 def _painter() -> Callable[..., None]:
-    from doodlelib.kernels import kernel  # imports Numba, which takes a while
+    from doodlelib.jit import kernel  # imports Numba, which takes a while
 
     return kernel(inspect.unwrap(_paint))  # from what run-time type checks put around it
 

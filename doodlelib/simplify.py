@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool
 
-from doodlelib.chunks import Chunk, from_records
+from doodlelib.data.ragged import Chunk, from_records
 from doodlelib.strokes import BOX, Drawing, Record, as_drawing
 
 METHODS = ("timed", "rdp")
@@ -63,7 +63,7 @@ def simplify_chunk(
     engine: str = "fast",
 ) -> Chunk:
     """`simplify` for each drawing of `chunk`."""
-    from doodlelib import kernels
+    from doodlelib.data import kernels
 
     if method not in METHODS:
         raise ValueError(f"method {method!r} is not one of {METHODS}")

@@ -11,7 +11,7 @@ from urllib.request import url2pathname
 import pytest
 import torch
 
-from doodlelib import threads
+from doodlelib.fast import parallel
 from doodlelib.paths import ROOT
 
 if not torch.cuda.is_available():
@@ -75,6 +75,6 @@ def two_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Any two rows of a batch are worked on side by side, however many processors there are."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    monkeypatch.setattr(threads, "LEAST", 1)
+    monkeypatch.setattr(parallel, "LEAST", 1)
     yield
     torch.set_num_threads(before)

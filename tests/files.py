@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from doodlelib import formats
+from doodlelib.data import formats
 from doodlelib.strokes import Record
 
 LINE = {

@@ -22,7 +22,7 @@ def test_the_file_holds_every_key_and_no_other(kind: type, part: str) -> None:
 @pytest.mark.parametrize("kind", PARTS)
 def test_every_key_is_read_by_something(kind: type) -> None:
     texts = [
-        p.read_text() for p in (*(ROOT / "doodlelib").glob("*.py"), *NOTEBOOKS.glob("*.ipynb"))
+        p.read_text() for p in (*(ROOT / "doodlelib").rglob("*.py"), *NOTEBOOKS.glob("*.ipynb"))
     ]
     read = {name for text in texts for name in re.findall(r"config(?:\.|, \")(\w+)", text)}
     read.add("in_size")  # has one value; a file that was made for stroke-5 is refused by it

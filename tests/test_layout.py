@@ -1,151 +1,70 @@
-"""Which file may import which, and a few rules that hold for all of them."""
+"""Which room may import which, and a few rules that hold for all files."""
 
 import ast
+import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import doodlelib
 from doodlelib.paths import ROOT
 
 PACKAGE = ROOT / "doodlelib"
-FILES = sorted(PACKAGE.glob("*.py"))
-LONGEST = 300  # lines
+FILES = sorted(PACKAGE.rglob("*.py"))
 
-RAY = {"nodes", "together", "cluster"}
-WIDGETS = {"player", "controls", "pad", "latent_map", "widgets"}
-
-# Each line may import only what stands above it, so imports run one way.
+# Each line may import only what stands above it, so imports run one way; in a room likewise, by
+# the order in which its files import one another, which has no circle (below).
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "paths": set(),
-    "signals": set(),
-    "ranks": set(),
+    "interrupt": set(),
+    "jit": set(),
     "strokes": set(),
-    "kernels": set(),
-    "threads": set(),
-    "products": set(),
-    "words": set(),
-    "lstm_trace": set(),
-    "lstm_torch": {"lstm_trace"},
-    "lstm_step": {"kernels", "lstm_trace"},
-    "lstm_cpu": {"threads", "products", "lstm_trace", "lstm_step"},
-    "lstm_triton": {"lstm_trace"},
-    "recurrence": {"products", "lstm_trace", "lstm_torch", "lstm_cpu", "lstm_triton"},
-    "lstm": {"threads", "recurrence"},
-    "mdn": {"strokes"},
-    "parameters": set(),
     "config": {"paths"},
-    # files in and out
-    "transfer": {"paths"},
-    "chunks": {"strokes", "kernels"},
-    "ndjson": {"strokes", "kernels", "chunks"},
-    "binary": {"strokes", "ndjson"},
-    "npz": {"strokes", "ndjson"},
-    "frames": {"strokes"},
-    "svg": {"strokes", "frames"},
-    "formats": {"strokes", "ndjson", "binary", "npz", "svg"},
-    "gif": {"strokes", "frames"},
-    "export": {"paths", "strokes", "frames", "svg", "formats", "gif"},
-    # drawings, prepared
-    "quickdraw": {"paths", "strokes", "transfer", "ndjson"},
-    "sample_shapes": set(),
-    "sample": {"strokes", "sample_shapes"},
-    "sources": {"paths", "strokes", "chunks", "ndjson", "formats", "quickdraw", "sample"},
-    "simplify": {"strokes", "kernels", "chunks"},
-    "raster": {"strokes", "kernels"},
-    "framing": {"strokes", "raster"},
-    "spread": {"strokes"},
-    "store": {"paths", "strokes"},
-    "blocks": {"chunks", "simplify", "sources", "spread", "store"},
-    "dataset": {"paths", "blocks", "sources", "spread", "store"},
-    # models
-    "inputs": {"strokes"},
-    "exemplars": set(),
-    "nats": set(),
-    "optimizers": set(),
-    "batches": {"strokes", "kernels", "store", "dataset"},
-    "network": {
-        "ranks",
-        "threads",
-        "words",
-        "strokes",
-        "config",
-        "inputs",
-        "lstm",
-        "mdn",
-        "exemplars",
-        "nats",
-        "optimizers",
-        "batches",
+    "simplify": {"strokes", "jit"},
+    "raster": {"strokes", "jit"},
+    "fast": {"jit"},
+    "data": {"strokes", "simplify", "raster", "jit", "paths"},
+    "models": {"strokes", "simplify", "raster", "config", "paths", "fast"},
+    "training": {
+        *("strokes", "simplify", "config", "paths", "interrupt"),
+        *("fast", "data", "models"),
     },
-    "reader": {"strokes", "config", "inputs", "mdn", "network"},
-    "timenet": {"strokes", "config", "inputs", "lstm", "mdn"},
-    "retime": {
-        *("ranks", "strokes", "config", "inputs", "lstm", "mdn", "simplify", "batches", "reader"),
-        *("timenet", "optimizers", "threads"),
-    },
-    "steps": {"strokes", "inputs", "mdn", "network"},
-    "draw_step": {"strokes", "kernels", "mdn", "network", "inputs", "lstm_step"},
-    "stepper": {
-        *("strokes", "products", "inputs", "mdn", "network", "steps", "draw_step"),
-        *("lstm", "lstm_cpu", "lstm_step", "lstm_trace", "threads"),
-    },
-    "sampling": {"strokes", "threads", "network", "steps", "stepper"},
-    "vae": {
-        *("strokes", "config", "simplify", "batches", "nats", "network", "retime"),
-        *("steps", "sampling", "threads"),
-    },
-    "pictures": {"config", "raster", "store"},
-    "cnn": {"ranks", "config", "optimizers", "pictures"},
-    "archive": set(),
-    "checkpoint": {
-        *("paths", "strokes", "config", "simplify", "vae", "cnn", "reader", "retime", "archive"),
-    },
-    "progress": {"paths", "ranks", "checkpoint"},
-    "gradients": {"ranks"},
-    "train": {"signals", "ranks", "checkpoint", "products", "gradients", "progress"},
-    "measures": {"strokes"},
-    "metrics": {"measures"},
-    "ladder": {"strokes"},
-    "latent": {"vae"},
-    # what people see and call
-    "plot": {"strokes"},
-    "forecast": {"strokes", "mdn", "simplify", "vae"},
-    "charts": {"plot"},
-    # what lives in a notebook's page
-    "player": {"strokes", "frames", "svg"},
-    "controls": {"player"},
-    "pad": {"paths", "strokes", "svg", "formats", "export", "vae", "cnn", "player", "controls"},
-    "latent_map": {"strokes", "vae", "latent", "plot", "player", "controls"},
-    "widgets": {"vae", "player", "controls", "latent_map"},
-    # the command line
-    "page": {"paths"},
-    "run": {"paths", "signals", "parameters", "page"},
-    "commands": {"paths", "parameters", "formats", "export", "framing", "checkpoint", "run"},
-    "__main__": {"run", "commands"},
-    # on many machines
-    "shards": {"blocks", "quickdraw", "sources", "spread", "store"},
-    "recipe": {
-        "batches",
-        "checkpoint",
-        "config",
-        "dataset",
-        "exemplars",
-        "reader",
-        "retime",
-        "store",
-        "train",
-        "vae",
-    },
-    "trials": {"paths", "parameters", "charts", "run"},
-    "nodes": set(),
-    "together": {"config", "dataset", "nodes", "progress", "recipe", "shards", "train"},
+    "analysis": {"strokes", "simplify", "models"},
+    "viz": {"strokes", "paths"},
+    "lab": {"strokes", "paths", "models", "analysis", "viz"},
+    "cli": {"strokes", "config", "paths", "interrupt", "data", "models", "training", "viz"},
+    "__main__": {"cli"},
+    "run": {"cli"},
     "cluster": {
-        *("paths", "parameters", "quickdraw", "blocks", "dataset", "run"),
-        *("nodes", "shards", "together", "trials"),
+        *("strokes", "config", "paths", "interrupt", "data", "models", "fast", "training", "viz"),
+        *("analysis", "cli"),
     },
 }
+CORE = [
+    *("strokes.py", "simplify.py", "models/batch.py", "models/lstm.py", "models/mdn.py"),
+    *("models/network.py", "models/likelihood.py", "models/sampling.py"),
+]
+MOST_FILES, MOST_LINES, MOST_CORE_LINES, MOST_NAMES = 65, 10_500, 1_500, 12
+
+
+def room_of(path: Path) -> str:
+    first, *_ = path.relative_to(PACKAGE).with_suffix("").parts
+    return first
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path) for path in FILES}
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -155,14 +74,17 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are written in full"
-            if node.module == "doodlelib":
-                yield from (f"doodlelib.{alias.name}" for alias in node.names)
-            else:
-                yield str(node.module)
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in MODULES else str(node.module)
 
 
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+def lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def by_id(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
 
 
 def test_the_table_runs_one_way() -> None:
@@ -172,31 +94,94 @@ def test_the_table_runs_one_way() -> None:
         above.add(name)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=by_id)
 def test_imports_keep_to_the_table(path: Path) -> None:
     ours = {name.split(".")[1] for name in imports(parsed(path)) if name.startswith("doodlelib.")}
-    assert path.stem in MAY_IMPORT, "a new file wants its line in the table"
-    assert ours <= MAY_IMPORT[path.stem], ours - MAY_IMPORT[path.stem]
+    room = room_of(path)
+    assert room in MAY_IMPORT, "a new room wants its line in the table"
+    assert ours - {room} <= MAY_IMPORT[room], ours - {room} - MAY_IMPORT[room]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_files_stay_short(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
+def test_no_circle() -> None:
+    """Files in an order in which each imports only those before it; faces come after their room."""
+    needs = {
+        module_of(path): {n for n in imports(parsed(path)) if n in MODULES} - {module_of(path)}
+        for path in FILES
+    }
+    done: set[str] = set()
+    while ready := {name for name, wanted in needs.items() if wanted <= done} - done:
+        done |= ready
+    assert done == set(needs), f"files that import one another: {sorted(set(needs) - done)}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_only_widgets_know_of_widgets(path: Path) -> None:
+@pytest.mark.parametrize("path", FILES, ids=by_id)
+def test_no_file_reaches_for_what_another_keeps_to_itself(path: Path) -> None:
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("doodlelib"):
+            assert not [alias.name for alias in node.names if alias.name.startswith("_")]
+
+
+@pytest.mark.parametrize("room", [name for name in MAY_IMPORT if (PACKAGE / name).is_dir()])
+def test_a_room_has_a_face(room: str) -> None:
+    path = PACKAGE / room / "__init__.py"
+    tree = parsed(path)
+    assert (ast.get_docstring(tree) or "").strip()
+    assert len(getattr(importlib.import_module(f"doodlelib.{room}"), "__all__", [])) <= MOST_NAMES
+
+
+def test_the_library_is_small() -> None:
+    assert len(FILES) <= MOST_FILES
+    assert sum(map(lines, FILES)) <= MOST_LINES
+
+
+def test_the_core_can_be_read_in_an_afternoon() -> None:
+    assert sum(lines(PACKAGE / name) for name in CORE) <= MOST_CORE_LINES
+
+
+def test_what_the_core_imports() -> None:
+    """Itself, PyTorch, and what it is made faster by; nothing else of ours."""
+    core = {module_of(PACKAGE / name) for name in CORE}
+    also = {"doodlelib.config", "doodlelib.jit", "doodlelib.models.prior"}
+    for name in CORE:
+        for wanted in imports(parsed(PACKAGE / name)):
+            is_ours = wanted.startswith("doodlelib")
+            assert not is_ours or wanted in core | also or wanted.startswith("doodlelib.fast")
+
+
+def test_tests_mirror_the_rooms() -> None:
+    """`tests/<room>/test_<file>.py` is about `doodlelib/<room>/<file>.py`."""
+    for test in (ROOT / "tests").rglob("test_*.py"):
+        folder, name = test.parent.relative_to(ROOT / "tests"), test.stem.removeprefix("test_")
+        if folder.as_posix() in ("faults", "notebooks") or name in ("layout", "install"):
+            continue
+        assert (PACKAGE / folder / f"{name}.py").exists() or name in ("mirror", "browser"), test
+
+
+def test_old_names_lead_to_the_same_modules() -> None:
+    for old, new in doodlelib.MOVED.items():
+        module = importlib.import_module(f"doodlelib.{new}")
+        assert getattr(doodlelib, old) is module
+        assert importlib.import_module(f"doodlelib.{old}") is module
+
+
+@pytest.mark.parametrize("path", FILES, ids=by_id)
+def test_only_the_lab_knows_of_widgets(path: Path) -> None:
     libraries = {name.split(".")[0] for name in imports(parsed(path))}
-    assert path.stem in WIDGETS or not libraries & {"ipywidgets", "anywidget"}
+    assert room_of(path) == "lab" or not libraries & {"ipywidgets", "anywidget"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=by_id)
 def test_only_the_cluster_knows_of_ray(path: Path) -> None:
     libraries = {name.split(".")[0] for name in imports(parsed(path))}
-    assert path.stem in RAY or "ray" not in libraries
+    assert room_of(path) == "cluster" or "ray" not in libraries
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=by_id)
+def test_no_private_function_of_a_library(path: Path) -> None:
+    assert not re.search(r"torch\.ops\.|torch\._|np\._|numba\.core", path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=by_id)
 def test_nothing_unpickles_at_will(path: Path) -> None:
     for call in (node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)):
         name, keywords = (

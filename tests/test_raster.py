@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from doodlelib import framing, raster, sample
+from doodlelib import raster
+from doodlelib.data import photos, sample
 
 MARGIN = 28 * (1 - 255 / 304) / 2  # px beyond the line's middle, at 28 px
 
@@ -171,18 +172,18 @@ def photograph(ink):
 @pytest.mark.parametrize("ground", GROUNDS)
 def test_to_frame_brings_pictures_into_the_training_framing(drawings, ground):
     wanted = raster.rasterize_many(drawings)
-    got = np.stack([framing.to_frame(GROUNDS[ground](drawing)) for drawing in drawings])
+    got = np.stack([photos.to_frame(GROUNDS[ground](drawing)) for drawing in drawings])
     assert correlation(wanted, got) > 0.95
     assert got.mean() == pytest.approx(wanted.mean(), rel=0.08)
-    large = framing.to_frame(GROUNDS[ground](drawings[0]), 255)
+    large = photos.to_frame(GROUNDS[ground](drawings[0]), 255)
     assert large.shape == (255, 255) and large.max() == 255
 
 
 def test_to_frame_leaves_what_is_in_the_framing(drawings):
     for image in raster.rasterize_many(drawings):
-        np.testing.assert_array_equal(framing.to_frame(image), image)
-        np.testing.assert_array_equal(framing.to_frame(255 - image), image)
-        moved = framing.to_frame(np.roll(image, 1, axis=0)[:, 1:])
+        np.testing.assert_array_equal(photos.to_frame(image), image)
+        np.testing.assert_array_equal(photos.to_frame(255 - image), image)
+        moved = photos.to_frame(np.roll(image, 1, axis=0)[:, 1:])
         assert correlation(moved, image) > 0.8
 
 
@@ -197,20 +198,20 @@ def test_to_frame_leaves_what_is_in_the_framing(drawings):
 )
 def test_empty_picture_is_an_error(image):
     with pytest.raises(ValueError, match="shows no drawing"):
-        framing.to_frame(image)
+        photos.to_frame(image)
 
 
 @pytest.mark.parametrize("image", [np.zeros((9, 9)), np.zeros((3, 9, 9, 5), np.uint8)[0, ...]])
 def test_unknown_array_is_an_error(image):
     with pytest.raises(ValueError, match=r"uint8|channels"):
-        framing.to_frame(image)
+        photos.to_frame(image)
 
 
 @pytest.mark.parametrize("side", [3, 5, 2000])
 def test_extreme_pictures_have_a_frame(side):
     image = np.full((side, 60), 255, np.uint8)
     image[side // 2, 5:50] = 0
-    assert correlation(framing.to_frame(image), raster.rasterize([[[0, 1], [0, 0]]])) > 0.95
+    assert correlation(photos.to_frame(image), raster.rasterize([[[0, 1], [0, 0]]])) > 0.95
 
 
 @pytest.fixture(scope="module")
@@ -228,18 +229,18 @@ def test_read_image_knows_modes(tmp_path, drawings, picture, mode, suffix):
         Image.fromarray(np.asarray(picture).astype(np.uint16) * 257).save(path)
     else:
         picture.convert(mode).save(path)
-    framed = framing.to_frame(framing.read_image(path))
+    framed = photos.to_frame(photos.read_image(path))
     assert correlation(framed, raster.rasterize(drawings[0])) > 0.9
 
 
 def test_read_image_takes_the_first_frame_upright(tmp_path, picture):
     blank = Image.new("L", picture.size, 255)
     picture.save(tmp_path / "moving.gif", save_all=True, append_images=[blank])
-    assert framing.read_image(tmp_path / "moving.gif").min() < 50
+    assert photos.read_image(tmp_path / "moving.gif").min() < 50
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     picture.save(tmp_path / "turned.png", exif=exif)
-    turned = framing.read_image(tmp_path / "turned.png")[..., 0]
+    turned = photos.read_image(tmp_path / "turned.png")[..., 0]
     assert correlation(turned, np.rot90(np.asarray(picture), -1)) > 0.99
 
 
@@ -247,9 +248,9 @@ def test_read_image_shrinks_wide_ones(tmp_path):
     wide = np.full((300, 20_000), 255, np.uint8)
     cv2.circle(wide, (10_000, 150), 120, 0, 12)
     Image.fromarray(wide).save(tmp_path / "wide.png")
-    image = framing.read_image(tmp_path / "wide.png")
+    image = photos.read_image(tmp_path / "wide.png")
     assert image.shape == (15, 1024, 3)
-    assert framing.to_frame(image)[14, 14] == 0
+    assert photos.to_frame(image)[14, 14] == 0
 
 
 def test_read_image_names_what_it_cannot_read(tmp_path, picture, monkeypatch):
@@ -262,12 +263,12 @@ def test_read_image_names_what_it_cannot_read(tmp_path, picture, monkeypatch):
     }.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=f"{name} cannot be read"):
-            framing.read_image(tmp_path / name)
+            photos.read_image(tmp_path / name)
     with pytest.raises(FileNotFoundError):
-        framing.read_image(tmp_path / "absent.png")
+        photos.read_image(tmp_path / "absent.png")
 
     (tmp_path / "bomb.png").write_bytes(whole.getvalue())
     for limit in (picture.width * picture.height - 1, 100):  # Pillow warns, Pillow refuses
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(ValueError, match=r"bomb.png cannot be read.*exceeds limit"):
-            framing.read_image(tmp_path / "bomb.png")
+            photos.read_image(tmp_path / "bomb.png")

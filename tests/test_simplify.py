@@ -10,8 +10,9 @@ import rdp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from doodlelib import ndjson, quickdraw, strokes
-from doodlelib.chunks import from_records
+from doodlelib import strokes
+from doodlelib.data import ndjson, quickdraw
+from doodlelib.data.ragged import from_records
 from doodlelib.simplify import shape_error, simplify, simplify_chunk
 
 PAUSE = [[list(range(0, 256, 5)), [0] * 52, [5 * n + (1000 if n > 25 else 0) for n in range(52)]]]

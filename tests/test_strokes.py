@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doodlelib.quickdraw import read_drawings, words
+from doodlelib.data.quickdraw import read_drawings, words
 from doodlelib.strokes import (
     BOX,
     DT,

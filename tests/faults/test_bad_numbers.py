@@ -7,10 +7,12 @@ import pytest
 import torch
 import victims
 
-from doodlelib import checkpoint, dataset
-from doodlelib.batches import StrokeBatch, StrokeBatches
-from doodlelib.network import SketchNet
-from doodlelib.vae import SketchVAE
+from doodlelib.data import dataset
+from doodlelib.models import checkpoint
+from doodlelib.models.batch import StrokeBatch
+from doodlelib.models.network import SketchNet
+from doodlelib.models.vae import SketchVAE
+from doodlelib.training.batches import StrokeBatches
 
 LAST = "DoodleGenRNN_last.pt"
 STEPS = 4  # of an epoch

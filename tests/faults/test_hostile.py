@@ -13,10 +13,10 @@ import pytest
 import torch
 import victims
 
-from doodlelib import checkpoint
-from doodlelib.cnn import DoodleCNN
+from doodlelib.models import checkpoint
+from doodlelib.models.cnn import DoodleCNN
+from doodlelib.models.vae import SketchVAE
 from doodlelib.paths import NOTEBOOKS
-from doodlelib.vae import SketchVAE
 
 Contents = dict
 

@@ -11,8 +11,9 @@ import matplotlib as mpl
 import pytest
 from PIL import Image
 
-from doodlelib import commands, framing
 from doodlelib.__main__ import main
+from doodlelib.cli import commands
+from doodlelib.data import photos
 from doodlelib.paths import NOTEBOOKS, PROCESSED, RUNS, checked_name
 
 
@@ -51,15 +52,15 @@ def test_a_picture_that_means_harm(content: bytes, tmp_path: Path, tally: Counte
     path = tmp_path / "cat.png"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"cat\.png cannot be read as a picture"):
-        framing.read_image(path)
+        photos.read_image(path)
     tally["hostile pictures refused"] += 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 1), (1, 20_000), (20_000, 20)])
 def test_a_picture_of_an_odd_size(size: tuple[int, int], tmp_path: Path) -> None:
     Image.new("CMYK", size).save(tmp_path / "odd.jpg")
-    height, width, channels = framing.read_image(tmp_path / "odd.jpg").shape
-    assert max(height, width) <= framing.LARGEST
+    height, width, channels = photos.read_image(tmp_path / "odd.jpg").shape
+    assert max(height, width) <= photos.LARGEST
     assert channels == 3
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 import victims
 
-from doodlelib import checkpoint
-from doodlelib.cnn import DoodleCNN
+from doodlelib.models import checkpoint
+from doodlelib.models.cnn import DoodleCNN
+from doodlelib.models.vae import SketchVAE
 from doodlelib.paths import ROOT
-from doodlelib.progress import NAMES
-from doodlelib.vae import SketchVAE
+from doodlelib.training.run_state import NAMES
 
 KINDS = {"rnn": SketchVAE, "cnn": DoodleCNN}
 

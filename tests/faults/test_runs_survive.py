@@ -13,10 +13,11 @@ import pytest
 import torch
 import victims
 
-from doodlelib import checkpoint, train
-from doodlelib.cnn import DoodleCNN
-from doodlelib.progress import NAMES
-from doodlelib.vae import SketchVAE
+from doodlelib.models import checkpoint
+from doodlelib.models.cnn import DoodleCNN
+from doodlelib.models.vae import SketchVAE
+from doodlelib.training import loop
+from doodlelib.training.run_state import NAMES
 
 KINDS = {"rnn": SketchVAE, "cnn": DoodleCNN}
 KILLED = "trainings killed with SIGKILL"
@@ -53,7 +54,7 @@ class Unbroken:
         began = time.perf_counter()
         self.lines = self.count_lines(self.folder, victims.TRAINING)
         self.seconds = time.perf_counter() - began
-        self.loop_lines = self.count_lines(folder / "again", (train.__file__,))
+        self.loop_lines = self.count_lines(folder / "again", (loop.__file__,))
 
     def count_lines(self, folder: Path, modules: tuple) -> int:
         """Lines of `modules` that a run takes."""
@@ -134,7 +135,7 @@ def test_told_to_stop(unbroken: Unbroken, signum: int, tmp_path: Path, tally: Co
     within = 0
     for number in random.Random(signum).sample(range(40, unbroken.loop_lines - 20), 3):
         folder = tmp_path / str(number)
-        fault = functools.partial(victims.at_line, number, signum, (train.__file__,))
+        fault = functools.partial(victims.at_line, number, signum, (loop.__file__,))
         given = (unbroken.kind, unbroken.data, folder)
         assert victims.run(victims.train_to_the_end, *given, fault=fault) == victims.STOPPED
         within += "epoch" in read(unbroken.kind, folder)[1]

@@ -12,10 +12,10 @@ import pytest
 import victims
 from nbformat.v4 import new_code_cell, new_notebook
 
-from doodlelib import checkpoint
+from doodlelib.cli.notebooks import INTERRUPTED
+from doodlelib.models import checkpoint
+from doodlelib.models.vae import SketchVAE
 from doodlelib.paths import ROOT
-from doodlelib.run import INTERRUPTED
-from doodlelib.vae import SketchVAE
 
 EPOCHS = 100_000  # more than anybody would wait for
 CELLS = """\

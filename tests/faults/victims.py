@@ -18,17 +18,26 @@ from types import FrameType
 import numpy as np
 import torch
 
-from doodlelib import checkpoint, dataset, paths, progress, train, transfer
-from doodlelib.batches import StrokeBatches
-from doodlelib.cnn import DoodleCNN
+from doodlelib import paths
 from doodlelib.config import CNNConfig, VAEConfig, read_config
-from doodlelib.pictures import ImageBatches, images_of
-from doodlelib.vae import SketchVAE
+from doodlelib.data import dataset, download
+from doodlelib.models import checkpoint
+from doodlelib.models.cnn import DoodleCNN
+from doodlelib.models.vae import SketchVAE
+from doodlelib.training import loop, run_state
+from doodlelib.training.batches import StrokeBatches
+from doodlelib.training.image_batches import ImageBatches, images_of
 
 Fault = Callable[[], object] | None
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["doodlelib.cnn", "doodlelib.train", "doodlelib.dataset", "pytest", "torch._dynamo"]
+    [
+        "doodlelib.models.cnn",
+        "doodlelib.training.loop",
+        "doodlelib.data.dataset",
+        "pytest",
+        "torch._dynamo",
+    ]
 )
 
 PARTS = ("train", "valid")
@@ -49,7 +58,7 @@ VAE = {
     "augment_stroke_prob": 0.1,
 }
 CNN = {"num_epochs": EPOCHS, "batch_size": 16, "width": 2, "dropout": 0.2}
-TRAINING = tuple(module.__file__ for module in (train, progress, checkpoint, paths))
+TRAINING = tuple(module.__file__ for module in (loop, run_state, checkpoint, paths))
 MUTATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate"}
 
 
@@ -75,7 +84,7 @@ def _run(work: Callable[..., object], given: tuple, fault: Fault) -> None:
     work(*given)
 
 
-def training(kind: str, data: Path, folder: Path, num_workers: int = 0) -> Iterator[train.Row]:
+def training(kind: str, data: Path, folder: Path, num_workers: int = 0) -> Iterator[loop.Row]:
     """A tiny training of "rnn" or "cnn", which goes on from its last checkpoint if there is one."""
     splits = {part: dataset.load_split(data, part) for part in PARTS}
     torch.manual_seed(3)
@@ -108,8 +117,8 @@ def training(kind: str, data: Path, folder: Path, num_workers: int = 0) -> Itera
                 drop_prob=config.augment_stroke_prob * (epoch is not None),
             ).load(num_workers=num_workers)
 
-    last = folder / f"{progress.NAMES[kind]}_last.pt"
-    return train.fit(
+    last = folder / f"{run_state.NAMES[kind]}_last.pt"
+    return loop.fit(
         model,
         train_batches=lambda epoch: batches("train", epoch),
         valid_batches=lambda: batches("valid", None),
@@ -127,7 +136,7 @@ def train_to_the_end(kind: str, data: Path, folder: Path, num_workers: int = 0) 
         try:
             for _ in training(kind, data, folder, num_workers=num_workers):
                 noted.write(b".")
-        except train.Interrupted:
+        except loop.Interrupted:
             sys.exit(STOPPED)
 
 
@@ -154,8 +163,8 @@ def draw(data: Path) -> None:
 
 def fetch(url: str, cache: Path) -> None:
     """A whole file, in small requests."""
-    transfer.CHUNK = 5_000
-    with transfer.RemoteFile(url, cache, progress=False) as file:
+    download.CHUNK = 5_000
+    with download.RemoteFile(url, cache, progress=False) as file:
         file.readall()
 
 

@@ -1,0 +1,1 @@
+"""Prepare, train and sweep on a Ray cluster."""

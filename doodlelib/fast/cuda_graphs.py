@@ -1,0 +1,120 @@
+"""A batch's loss and gradients; on a GPU from CUDA graphs, so that launches are not the limit.
+
+A training step is some thousands of small kernels, which a processor starts more slowly than a GPU
+ends them. So each shape of batch is worked on as usual when it is met first, captured when it is
+met again, and replayed from then on; batches are padded a little, that there be few shapes.
+"""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple, Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from doodlelib.fast import distributed
+from doodlelib.fast.distributed import Sums
+
+Loss = Callable[..., tuple[Tensor, Sums]]
+
+
+@runtime_checkable
+class Batch(Protocol):
+    """What is asked of a batch: a dataclass of tensors."""
+
+    @property
+    def size(self) -> int: ...  # noqa: D102
+    def to(self, device: torch.device | str, /) -> Self: ...  # noqa: D102
+    def padded(self) -> Self:
+        """The same for the loss, in one of a few shapes."""
+        ...
+
+
+class Captured(NamedTuple):
+    """A graph, what it reads, and what it writes beside the gradients."""
+
+    graph: torch.cuda.CUDAGraph
+    batch: Batch
+    step: Tensor
+    loss: Tensor
+    figures: Sums
+
+
+class Gradients:
+    """Leaves the gradients of a batch in the weights' `grad`.
+
+    Args:
+        loss_of: See `ranks.parallel_loss`; of a model on `device`.
+        optimizer: Of that model.
+        device: Where it is.
+        half: Matrix products in bfloat16 (autocast); weights and likelihood stay in float32.
+    """
+
+    def __init__(
+        self, loss_of: Loss, optimizer: torch.optim.Optimizer, device: torch.device, *, half: bool
+    ) -> None:
+        self.loss_of, self.optimizer, self.device, self.half = loss_of, optimizer, device, half
+        self.capturing = device.type == "cuda" and distributed.count() == 1
+        self.captured: dict[tuple, Captured | None] = {}  # by shape, which are few; None: met once
+
+    def of(self, batch: Batch, *, step: int) -> tuple[Tensor, Sums]:
+        """The loss, without its graph, and its figures; both hold until the next call.
+
+        Args:
+            batch: On any device.
+            step: Of the optimiser; on a GPU the loss is given it as a tensor.
+        """
+        if self.capturing:
+            with torch.cuda.device(self.device):
+                return self._of_shape(batch.padded(), step)
+        self.optimizer.zero_grad(set_to_none=True)
+        return self._work(batch.to(self.device), step)
+
+    def _of_shape(self, batch: Batch, step: int) -> tuple[Tensor, Sums]:
+        shape = tuple(tuple(values.shape) for values in vars(batch).values())
+        if shape not in self.captured:
+            self.captured[shape] = None
+            self.optimizer.zero_grad(set_to_none=False)
+            return self._work(batch.to(self.device), torch.tensor(float(step)).to(self.device))
+        captured = self.captured[shape]
+        if captured is None:
+            captured = self.captured[shape] = self._capture(batch)
+        for into, values in zip(vars(captured.batch).values(), vars(batch).values(), strict=True):
+            into.copy_(values)
+        captured.step.fill_(step)
+        captured.graph.replay()
+        return captured.loss, captured.figures
+
+    def _work(self, batch: Batch, step: int | Tensor) -> tuple[Tensor, Sums]:
+        with _in_half() if self.half else nullcontext():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+                loss, figures = self.loss_of(batch, step=step)
+            loss.backward()
+        return loss.detach(), figures
+
+    def _capture(self, batch: Batch) -> Captured:
+        batch, step = batch.to(self.device), torch.zeros((), device=self.device)
+        graph = torch.cuda.CUDAGraph()
+        pool = next((one.graph.pool() for one in self.captured.values() if one), None)
+        try:
+            with torch.cuda.graph(graph, pool=pool):
+                # into the same gradients, whichever graph is replayed
+                self.optimizer.zero_grad(set_to_none=False)
+                loss, figures = self._work(batch, step)
+        except RuntimeError as error:
+            raise RuntimeError(
+                "a training step cannot be captured as a CUDA graph: something in the model's loss "
+                f"waits for the GPU (.item(), a boolean index, a check), see: {error}"
+            ) from error
+        return Captured(graph, batch, step, loss, figures)
+
+
+@contextmanager
+def _in_half() -> Generator[None]:
+    """Matrix products of float32 with bfloat16 inside, those that autocast leaves alone too."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

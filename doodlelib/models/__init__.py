@@ -1,0 +1,1 @@
+"""The three models: sketch VAE, retimer, classifier."""

@@ -1,0 +1,114 @@
+"""Drawings to padded batches: augmentation, length buckets, one flat pass and no loop over points.
+
+B drawing, T row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64
+from torch import Tensor
+
+from doodlelib.strokes import (
+    DRAWN,
+    DT,
+    END,
+    LIFTED,
+    PEN,
+    PEN_COLUMNS,
+    Scale,
+    standardise,
+)
+
+PADDED = 8  # steps
+
+
+@dataclass(frozen=True)
+class StrokeBatch:
+    """Padded stroke-6 of some drawings.
+
+    Attributes:
+        rows: Start row, the points, then end rows up to the longest. dt is 0 where it is unknown.
+        lengths: Points of each drawing.
+        words: Index of each drawing's word.
+        timed: Whether dt is known.
+    """
+
+    rows: Float32[Tensor, "B T 6"]
+    lengths: Int64[Tensor, " B"]
+    words: Int64[Tensor, " B"]
+    timed: Bool[Tensor, " B"]
+
+    @property
+    def size(self) -> int:
+        """Number of drawings."""
+        return len(self.lengths)
+
+    def padded(self) -> "StrokeBatch":
+        """With end rows up to a multiple of `PADDED` steps, so that there are few lengths."""
+        behind = self.rows.new_zeros(self.size, -(self.rows.shape[1] - 2) % PADDED, 6)
+        behind[..., PEN_COLUMNS.start + END] = 1
+        return replace(self, rows=torch.cat([self.rows, behind], dim=1))
+
+    def part(self, drawings: slice) -> "StrokeBatch":
+        """Some of the drawings, padded as they need it, to two points at least.
+
+        Some models have nothing to say of single points, and cannot be asked.
+        """
+        if drawings == slice(0, self.size):
+            return self  # does not wait for a GPU
+        lengths = self.lengths[drawings]
+        return StrokeBatch(
+            rows=self.rows[drawings, : max(int(lengths.max()), 2) + 2],
+            lengths=lengths,
+            words=self.words[drawings],
+            timed=self.timed[drawings],
+        )
+
+    def to(self, device: torch.device | str) -> "StrokeBatch":
+        """The batch on `device`."""
+        return StrokeBatch(
+            rows=self.rows.to(device),
+            lengths=self.lengths.to(device),
+            words=self.words.to(device),
+            timed=self.timed.to(device),
+        )
+
+
+def collate(
+    rows: np.ndarray, lengths: np.ndarray, *, words: np.ndarray, scale: Scale
+) -> StrokeBatch:
+    """Pad drawings that lie one behind the other.
+
+    Args:
+        rows: stroke-4 of all drawings, (sum of lengths, 4); NaN in dt where a drawing is untimed.
+        lengths: Points of each drawing, (B,).
+        words: Index of each drawing's word, (B,).
+        scale: The training split's.
+    """
+    starts = np.cumsum(lengths) - lengths
+    drawing = np.repeat(np.arange(len(lengths)), lengths)
+    step = np.arange(len(rows)) - starts[drawing] + 1  # row 0 of the batch is the start row
+    drawn = rows[:, PEN] > 0.5
+    padded = np.zeros((len(lengths), int(lengths.max()) + 2, 6), dtype=np.float32)
+    padded[..., PEN_COLUMNS.start + END] = 1
+    padded[:, 0, PEN_COLUMNS] = np.eye(3)[DRAWN]
+    padded[drawing, step, :3] = np.nan_to_num(standardise(rows, scale=scale), nan=0.0)
+    padded[:, 1, DT] = 0  # the first point has no time before it
+    padded[drawing, step, PEN_COLUMNS.start + DRAWN] = drawn
+    padded[drawing, step, PEN_COLUMNS.start + LIFTED] = ~drawn
+    padded[drawing, step, PEN_COLUMNS.start + END] = 0
+    return StrokeBatch(
+        rows=torch.from_numpy(padded),
+        lengths=torch.from_numpy(lengths.astype(np.int64)),
+        words=torch.from_numpy(words.astype(np.int64)),
+        timed=torch.from_numpy(~np.isnan(rows[starts, DT])),
+    )
+
+
+def collate_drawings(rows: Sequence[np.ndarray], *, words: np.ndarray, scale: Scale) -> StrokeBatch:
+    """`collate` for separate stroke-4 arrays."""
+    lengths = np.array([len(drawing) for drawing in rows])
+    return collate(np.concatenate(rows), lengths, words=words, scale=scale)

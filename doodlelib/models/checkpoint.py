@@ -1,0 +1,257 @@
+"""One file holds a model: configuration, weights, words, scale, and the state of its training."""
+
+import dataclasses
+import hashlib
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from doodlelib.config import CNNConfig, RetimeConfig, VAEConfig, make_config
+from doodlelib.models import archive
+from doodlelib.models.cnn import DoodleCNN
+from doodlelib.models.reader import Reader
+from doodlelib.models.retimer import Retimer
+from doodlelib.models.vae import SketchVAE
+from doodlelib.paths import TRAINED, atomic_write
+from doodlelib.simplify import simplify
+from doodlelib.strokes import Scale
+
+Model = TypeVar("Model", SketchVAE, DoodleCNN, Retimer)
+KINDS: dict[type, str] = {SketchVAE: "rnn", DoodleCNN: "cnn", Retimer: "retime"}
+FORMATS: dict[type, int] = {SketchVAE: 3, DoodleCNN: 3, Retimer: 4}  # version of each one's files
+CONFIGS: dict[type, Any] = {SketchVAE: VAEConfig, DoodleCNN: CNNConfig, Retimer: RetimeConfig}
+RETIMER = "DoodleRetime_best.pt"  # in the folder of a run
+
+
+def save(
+    path: str | Path,
+    model: SketchVAE | DoodleCNN | Retimer,
+    *,
+    training: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write `model` to one file, whole or not at all.
+
+    Args:
+        path: The file.
+        model: Any of the three; its kind is told by its class.
+        training: Step, epoch, optimiser state and the like; only plain values and tensors.
+
+    Raises:
+        FloatingPointError: A weight is not finite.
+        OSError: The file cannot be written. In both cases an older one stays as it was.
+    """
+    for name, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise FloatingPointError(f"{name} is not finite, so that {path} is not written")
+    contents: dict[str, Any] = {
+        "format_version": FORMATS[type(model)],
+        "kind": KINDS[type(model)],
+        "config": dataclasses.asdict(model.config),
+        "words": model.words,
+        "weights": model.state_dict(),
+        "training": dict(training or {}),
+    }
+    if not isinstance(model, DoodleCNN):
+        contents["scale"] = dataclasses.asdict(model.scale)
+        contents["simplification"] = model.simplification
+    if isinstance(model, Retimer) and model.reader:
+        contents["reader"] = dataclasses.asdict(model.reader.net.config)
+    buffer = io.BytesIO()  # torch would hide what goes wrong with a file
+    torch.save(contents, buffer)
+    with atomic_write(path) as file:
+        file.write(buffer.getbuffer())
+    return Path(path)
+
+
+def read(
+    path: str | Path, kind: type[Model], *, device: str | torch.device = "cpu"
+) -> tuple[Model, dict[str, Any]]:
+    """The model in a checkpoint, in evaluation mode, and the state of its training.
+
+    Args:
+        path: The file.
+        kind: What it must hold.
+        device: Where the weights go.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not a checkpoint of ours, of another version or kind, or incomplete.
+    """
+    path = Path(path)
+    contents = archive.load(path)
+    if not isinstance(contents, dict) or "format_version" not in contents:
+        raise ValueError(f"{path} is not a checkpoint of this project")
+    if contents.get("kind") != KINDS[kind]:
+        raise ValueError(f"{path} holds a model of kind {contents.get('kind')}, not {KINDS[kind]}")
+    if contents["format_version"] != FORMATS[kind]:
+        raise ValueError(
+            f"{path} has format {contents['format_version']}, this version reads {FORMATS[kind]}: "
+            "train it anew, or use the version of this project that wrote it"
+        )
+    try:
+        # takes no memory, whatever sizes the file asks for
+        with torch.device("meta"), _WithoutNormals():
+            model = _build(kind, contents)
+        types = {name: value.dtype for name, value in model.state_dict().items()}
+        model.load_state_dict(contents["weights"], assign=True)
+        for name, value in model.state_dict().items():
+            if value.dtype != types[name] or not value.isfinite().all():
+                raise ValueError(f"{name} is not {types[name]}, or not finite")
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        raise ValueError(
+            f"{path}: weights and configuration do not fit: {str(error)[:1000]}"
+        ) from None
+    return model.to(device).eval(), contents.get("training", {})
+
+
+class _WithoutNormals(TorchFunctionMode):
+    """Draws no normal numbers: for "meta" PyTorch loads its compiler to do so (2 s, 150 MB)."""
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, nn.init.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def load_vae(path: str | Path = "trained", *, device: str = "cpu") -> SketchVAE:
+    """The sketch VAE in a checkpoint, ready to draw.
+
+    The retimer of the same run comes with it, or else that of ``trained_models/``.
+
+    Args:
+        path: A checkpoint; ``"trained"`` is the chosen one of ``trained_models/``.
+        device: Where the weights go.
+
+    Raises:
+        FileNotFoundError, ValueError: See `read`.
+    """
+    chosen = _chosen(path, SketchVAE)
+    vae, _ = read(chosen, SketchVAE, device=device)
+    for retimer in (chosen.with_name(RETIMER), _chosen("trained", Retimer)):
+        if retimer.is_file():
+            vae.attach(load_retimer(retimer, device=device))
+            break
+    return vae
+
+
+def load_retimer(path: str | Path = "trained", *, device: str = "cpu") -> Retimer:
+    """The retimer in a checkpoint; arguments and errors as `load_vae`."""
+    return read(_chosen(path, Retimer), Retimer, device=device)[0]
+
+
+def load_cnn(path: str | Path = "trained", *, device: str = "cpu") -> DoodleCNN:
+    """The classifier in a checkpoint; arguments and errors as `load_vae`.
+
+    ``"trained"`` knows ten words, ``"trained_345"`` all.
+    """
+    return read(_chosen(path, DoodleCNN), DoodleCNN, device=device)[0]
+
+
+@torch.no_grad()
+def average(paths: Sequence[str | Path], kind: type[Model]) -> Model:
+    """The model whose weights are the mean of those of several checkpoints of one training.
+
+    What is no weight (running figures, exemplars) is that of the last.
+
+    Args:
+        paths: Checkpoints that lie near one another: epochs of one run, or of a run and of one
+            that started from it.
+        kind: What they must hold.
+
+    Raises:
+        FileNotFoundError, ValueError: See `read`; or there are none, or of different sizes.
+
+    Source: Izmailov et al. 2018 (arXiv 1803.05407).
+    """
+    if not paths:
+        raise ValueError("no checkpoints to average")
+    models = [read(path, kind)[0] for path in paths]
+    shapes = {tuple(weight.shape for weight in model.parameters()) for model in models}
+    if len(shapes) > 1:
+        raise ValueError(f"checkpoints of different sizes: {', '.join(map(str, paths))}")
+    if len({_digest(getattr(model, "reader", None)) for model in models}) > 1:
+        raise ValueError(f"retimers with different readers: {', '.join(map(str, paths))}")
+    for same in zip(*(model.parameters() for model in models), strict=True):
+        if same[-1].requires_grad:
+            same[-1].copy_(torch.stack(list(same)).mean(0))
+    return models[-1]
+
+
+def join(paths: Sequence[str | Path]) -> Retimer:
+    """The retimer whose members are those of several, trained apart.
+
+    Args:
+        paths: Checkpoints of retimers for the same words, scale and size.
+
+    Raises:
+        FileNotFoundError, ValueError: See `read`; or there are none, or they do not fit together.
+    """
+    if not paths:
+        raise ValueError("no checkpoints to join")
+    retimers = [read(path, Retimer)[0] for path in paths]
+    first = retimers[0]
+    known = {  # a scale that differs behind the sixth digit is of the same drawings
+        (
+            one.config.hidden_size,
+            one.config.num_modes,
+            one.config.read_size,
+            _digest(one.reader),
+            *one.words,
+            *(f"{value:.6g}" for value in vars(one.scale).values()),
+        )
+        for one in retimers
+    }
+    if len(known) > 1:
+        raise ValueError(f"retimers of different data or sizes: {', '.join(map(str, paths))}")
+    first.members.extend(member for one in retimers[1:] for member in one.members)
+    first.config = dataclasses.replace(first.config, members=len(first.members))
+    return first
+
+
+def _digest(model: torch.nn.Module | None) -> str:
+    """Of all weights; equal for equal ones."""
+    digest = hashlib.sha256()
+    for value in model.state_dict().values() if model else ():
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _build(kind: type[Model], contents: Mapping[str, Any]) -> Model:
+    words = contents["words"]
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"words are {str(words)[:60]}")
+    if kind is DoodleCNN:
+        return kind(make_config(CONFIGS[kind], contents["config"]), words=words)
+    simplify([[[0, 1], [0, 1]]], **contents["simplification"])  # fails now rather than later
+    scale, more = Scale(**contents["scale"]), {}
+    if "reader" in contents:
+        more["reader"] = Reader(make_config(VAEConfig, contents["reader"]), scale=scale)
+    return kind(
+        make_config(CONFIGS[kind], contents["config"]),
+        words=words,
+        scale=scale,
+        simplification=contents["simplification"],
+        **more,
+    )
+
+
+def _chosen(path: str | Path, kind: type) -> Path:
+    """``"trained"`` and ``"trained_NAME"`` stand for the files of ``trained_models/``."""
+    shipped = re.fullmatch(r"trained(_\w+)?", str(path))
+    return TRAINED / f"{KINDS[kind]}{shipped[1] or ''}.pt" if shipped else Path(path)

@@ -1,0 +1,1 @@
+"""Drawings as pictures, plots, animations and files."""

@@ -1,0 +1,145 @@
+"""The metrics tell real time from made-up time, which is what they are for."""
+
+import numpy as np
+import pytest
+
+from doodlelib.analysis import metrics
+from doodlelib.analysis.measures import measure
+from doodlelib.data.sample import make_drawings
+from doodlelib.simplify import simplify
+from doodlelib.strokes import Drawing, without_time
+
+
+def at_constant_speed(drawing: Drawing) -> Drawing:
+    """The same shape and total time, the pen at one speed on paper and in the air."""
+    points = np.concatenate([np.stack(stroke[:2], 1) for stroke in drawing])
+    way = np.concatenate([[0], np.hypot(*np.diff(points, axis=0).T).cumsum()])
+    times = way / way[-1] * drawing[-1][2][-1]
+    ends = np.cumsum([len(stroke[0]) for stroke in drawing])[:-1]
+    return [[x, y, t] for (x, y, *_), t in zip(drawing, np.split(times, ends), strict=True)]
+
+
+@pytest.fixture(scope="module")
+def drawings() -> list[Drawing]:
+    words = ("cat", "car", "house", "face", "tree")
+    return [simplify(r.drawing) for word in words for r in make_drawings(word, 60)]
+
+
+def test_jsd_of_known_distributions() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=50_000), rng.normal(size=50_000)
+    assert metrics.jsd(a, b) < 0.003
+    assert metrics.jsd(a, b + 100) == pytest.approx(1.0, abs=1e-6)
+    halves = metrics.jsd(np.repeat([0.0, 1.0], 500), np.zeros(1000))
+    assert halves == pytest.approx(0.3113, abs=1e-3)  # of (1/2, 1/2) and (1, 0), in bits
+
+
+def test_measures_of_a_drawing_by_hand() -> None:
+    drawing = [[[0, 30, 30], [0, 40, 50], [0, 100, 120]], [[0], [50], [620]]]
+    measures = measure([drawing])
+    assert measures.dx.tolist() == [30, 0, -30]
+    np.testing.assert_allclose(np.exp(measures.log_speed), [0.5, 0.5])
+    np.testing.assert_allclose(np.exp(measures.log_pause), [500])
+    np.testing.assert_allclose(np.exp(measures.log_duration), [620])
+    np.testing.assert_allclose(measures.pen_up_share, [500 / 620])
+
+
+def test_the_panel_sees_constant_speed_and_shuffled_time(drawings: list[Drawing]) -> None:
+    half, other = drawings[::2], drawings[1::2]
+    panel = metrics.time_panel(half, other)
+    constant = metrics.time_panel(half, [at_constant_speed(drawing) for drawing in other])
+    assert panel.loc["log_speed JSD", "generated"] < 0.03
+    assert constant.loc["log_speed JSD", "generated"] > 0.1
+    assert abs(panel.loc["length_time_correlation", "generated"]) < 0.6
+    assert constant.loc["length_time_correlation", "generated"] > 0.8
+    assert panel.loc["timing AUC", "generated"] < 0.65 < constant.loc["timing AUC", "generated"]
+    assert panel.loc["shape AUC"].equals(constant.loc["shape AUC"])
+    assert list(panel.columns) == ["real", "generated", "floor"]
+    assert not panel.isna().any().any()
+
+
+def test_distances_have_floors(drawings: list[Drawing]) -> None:
+    table = metrics.distances(drawings, drawings)
+    assert (table["jsd"] < 1e-9).all()
+    assert (table["jsd_floor"] > 0).all()
+    assert set(table.index) == set(metrics.MARGINALS)
+
+
+def test_untimed_drawings_cannot_be_measured() -> None:
+    with pytest.raises(ValueError, match="untimed"):
+        measure([without_time(make_drawings("star", 1)[0].drawing)])
+    with pytest.raises(ValueError, match="no drawings"):
+        measure([])
+
+
+def test_too_few_drawings_cannot_be_compared(drawings: list[Drawing]) -> None:
+    with pytest.raises(ValueError, match="9 real and 20 generated drawings are too few"):
+        metrics.time_panel(drawings[:9], drawings[:20])
+    assert not metrics.time_panel(drawings[:10], drawings[:10]).isna().all().any()
+
+
+def test_features_of_another_kind_are_refused(drawings: list[Drawing]) -> None:
+    with pytest.raises(ValueError, match="one of timing, shape, joint, not 'speed'"):
+        metrics.two_sample_auc(drawings[:10], drawings[10:20], kind="speed")
+
+
+def test_drawings_without_pauses_have_no_pause_figures() -> None:
+    single = [simplify(r.drawing)[:1] for r in make_drawings("star", 30)]
+    table = metrics.distances(single, single)
+    assert np.isnan(table.loc["log_pause", "jsd"])
+    assert table.loc["log_speed", "jsd"] == 0
+
+
+def test_classification_by_hand() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
+    report, confusion = metrics.classification(np.array([0, 1, 1, 1]), probabilities, ["a", "b"])
+    assert report.loc["accuracy", "precision"] == 0.75
+    assert report.loc["a", "precision"] == 0.5
+    assert report.loc["b", "recall"] == pytest.approx(2 / 3)
+    assert confusion.loc["b", "a"] == 1
+
+
+def test_the_three_likeliest_by_hand() -> None:
+    probabilities = np.array([[0.4, 0.3, 0.2, 0.1], [0.4, 0.3, 0.1, 0.2]])
+    report, _ = metrics.classification(np.array([2, 2]), probabilities, list("abcd"))
+    assert report.loc["top 3", "recall"] == 0.5 and report.loc["accuracy", "recall"] == 0
+
+
+def test_calibration_by_hand() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.05, 0.95], [0.6, 0.4], [1.0, 0.0]])
+    table = metrics.calibration(np.array([0, 0, 0, 0]), probabilities, bins=5)
+    assert table.index.tolist() == [0.6, 0.8]
+    assert table["count"].tolist() == [1, 3]
+    assert table["accuracy"].tolist() == [1, pytest.approx(2 / 3)]
+    error = (0.4 * 1 + abs(2.85 / 3 - 2 / 3) * 3) / 4
+    assert metrics.calibration_error(table) == pytest.approx(error)
+
+
+def test_honest_probabilities_are_calibrated() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(4), 20_000)
+    labels = (probabilities.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)
+    honest = metrics.calibration_error(metrics.calibration(labels, probabilities))
+    sharper = probabilities**2 / (probabilities**2).sum(axis=1, keepdims=True)
+    assert honest < 0.02
+    assert metrics.calibration_error(metrics.calibration(labels, sharper)) > 0.1
+
+
+def test_the_exponent_of_speed_and_curvature_is_found() -> None:
+    """A spiral passed at speed ~ curvature ** -0.4."""
+    angle = np.linspace(0.5, 12, 200)
+    x, y = 8 * angle * np.cos(angle), 8 * angle * np.sin(angle)
+    radius = 8 * (1 + angle**2) ** 1.5 / (2 + angle**2)  # of curvature
+    length = np.hypot(np.diff(x), np.diff(y))
+    speed = 0.1 * (radius[1:] + radius[:-1]) ** 0.4
+    t = np.concatenate([[0], np.cumsum(length / speed)])
+    (exponent,) = measure([[[x, y, t]]]).speed_curvature_exponent
+    assert exponent == pytest.approx(-0.4, abs=0.02)
+    assert len(measure([[[[0, 9], [0, 0], [0, 9]]]]).speed_curvature_exponent) == 0
+
+
+def test_frechet_distance_of_normals_whose_distance_is_known() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0, 1, (40_000, 3)), rng.normal(2, 3, (40_000, 3))
+    assert metrics.frechet_distance(a, b) == pytest.approx(3 * (2**2 + (3 - 1) ** 2), rel=0.03)
+    assert metrics.frechet_distance(a, a) == pytest.approx(0, abs=1e-6)

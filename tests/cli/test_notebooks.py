@@ -1,0 +1,263 @@
+"""Notebooks through papermill: what may be set, what is left behind, and how errors are told."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doodlelib.cli import notebooks
+from doodlelib.cli.notebooks import NotebookError, main, run_notebook
+from doodlelib.cli.parameters import (
+    check_parameters,
+    literal,
+    parse_values,
+    read_parameters,
+    read_yaml,
+)
+
+PARAMETERS = """\
+epochs: int | None = None  # a number = fewer
+rate: float = 0.1
+name: str = "demo"
+words: list[str] = [
+    "cat",  # and a comment
+    "dog",
+]
+source: str | list[str] = "sample"
+untyped = 3
+"""
+WORK = """\
+import os
+import sys
+print(f"epochs {epochs}, words {words}", flush=True)
+print("on stderr", file=sys.stderr)
+assert os.environ["OMP_WAIT_POLICY"] == "passive"
+"""
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Path:
+    return write_notebook(tmp_path / "01_small.ipynb", PARAMETERS, WORK)
+
+
+def write_notebook(path: Path, *sources: str, tag: str = "parameters") -> Path:
+    """A notebook of code cells, the first of which carries `tag`."""
+    cells = [
+        {
+            "cell_type": "code",
+            "id": f"cell{index}",
+            "metadata": {} if index else {"tags": [tag]},
+            "source": source,
+            "outputs": [],
+            "execution_count": None,
+        }
+        for index, source in enumerate(sources)
+    ]
+    metadata = {"kernelspec": {"name": "nowhere", "language": "python", "display_name": "?"}}
+    path.write_text(
+        json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+    )
+    return path
+
+
+def test_parameters_are_read_with_type_and_default(notebook: Path) -> None:
+    assert {name: tuple(found) for name, found in read_parameters(notebook).items()} == {
+        "epochs": ("int | None", None),
+        "rate": ("float", 0.1),
+        "name": ("str", "demo"),
+        "words": ("list[str]", ["cat", "dog"]),
+        "source": ("str | list[str]", "sample"),
+        "untyped": ("int", 3),
+    }
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"epochs": 3, "rate": 1, "name": "a", "words": [], "source": ["a"], "untyped": 0},
+        {"epochs": None, "rate": 0.001, "source": "raw"},
+    ],
+)
+def test_values_that_fit_pass(notebook: Path, values: dict[str, Any]) -> None:
+    check_parameters(notebook, values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"eopchs": 3}, "no parameter 'eopchs'; it has epochs"),
+        ({"zzz": 3}, "no parameter 'zzz'; it has epochs, name, rate, source, untyped, words"),
+        ({"epochs": "3"}, r"epochs must be int \| None.*, not '3'"),
+        ({"epochs": True}, "epochs must be"),
+        ({"rate": "1e-3"}, "rate must be float, not '1e-3'"),
+        ({"rate": None}, "rate must be float, not None"),
+        ({"name": 7}, "name must be str, not 7"),
+        ({"words": "cat"}, "words must be"),
+        ({"words": ["cat", 1]}, "words must be"),
+        ({"untyped": "x"}, "untyped must be int"),
+    ],
+)
+def test_what_does_not_fit_is_named(notebook: Path, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_parameters(notebook, values)
+
+
+@pytest.mark.parametrize("cell", ["a = 1 + n", "import os", "a: int", "a.b = 1", "a = b = 1"])
+def test_only_literals_are_parameters(tmp_path: Path, cell: str) -> None:
+    with pytest.raises(ValueError, match=r"bad\.ipynb"):
+        read_parameters(write_notebook(tmp_path / "bad.ipynb", cell))
+
+
+def test_one_cell_must_be_tagged(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="0 cells tagged 'parameters'"):
+        read_parameters(write_notebook(tmp_path / "none.ipynb", "a = 1", tag="other"))
+
+
+def test_text_becomes_what_the_parameter_is(notebook: Path) -> None:
+    pairs = [
+        ("epochs", "3"),
+        ("rate", "1e-3"),
+        ("name", "2026"),
+        ("words", "['The Eiffel Tower']"),
+        ("source", "raw"),
+        ("unknown", "3"),
+    ]
+    assert parse_values(notebook, pairs) == {
+        "epochs": 3,
+        "rate": 0.001,
+        "name": "2026",
+        "words": ["The Eiffel Tower"],
+        "source": "raw",
+        "unknown": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), ("[1, 'a']", [1, "a"]), ("raw", "raw"), ("1 +", "1 +"), ("{[]: 1}", "{[]: 1}")],
+)
+def test_text_that_is_no_literal_stays_text(text: str, value: object) -> None:
+    assert literal(text) == value
+
+
+def test_yaml_files_are_flat(tmp_path: Path) -> None:
+    path = tmp_path / "values.yaml"
+    path.write_text("epochs: 3\nwords: [cat, dog]\n")
+    assert read_yaml(path) == {"epochs": 3, "words": ["cat", "dog"]}
+    path.write_text("")
+    assert read_yaml(path) == {}
+    for text in ("- a\n- b\n", "a: [", "1: 2"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"values\.yaml"):
+            read_yaml(path)
+
+
+def test_a_run_leaves_the_executed_notebook_and_shows_what_is_printed(
+    notebook: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = notebook.parent / "deep" / "out.ipynb"
+    before = notebook.read_bytes()
+    assert run_notebook(notebook, output, {"epochs": 2, "words": ["a b"]}, live=True) == output
+    assert capsys.readouterr() == ("epochs 2, words ['a b']\n", "on stderr\n")
+    assert [path.name for path in output.parent.iterdir()] == ["out.ipynb"]
+    executed = json.loads(output.read_text())
+    assert executed["metadata"]["papermill"]["parameters"] == {"epochs": 2, "words": ["a b"]}
+    assert executed["cells"][-1]["execution_count"]
+    assert notebook.read_bytes() == before
+
+
+def test_a_failure_keeps_what_ran_and_tells_the_cells_error(tmp_path: Path) -> None:
+    notebook = write_notebook(
+        tmp_path / "02_bad.ipynb", "n = 1", "print('before')", "raise KeyError('cat')\n", "n"
+    )
+    output = tmp_path / "out.ipynb"
+    output.write_text("of an earlier run")
+    with pytest.raises(NotebookError, match=r"02_bad.*out\.failed\.ipynb.*\[3\]: KeyError: 'cat'$"):
+        run_notebook(notebook, output, {})
+    assert output.read_text() == "of an earlier run"
+    assert "before" in (tmp_path / "out.failed.ipynb").read_text()
+    assert not (tmp_path / "out.running.ipynb").exists()
+
+
+def test_a_notebook_is_not_replaced_by_its_copy(notebook: Path) -> None:
+    with pytest.raises(ValueError, match="is the notebook itself"):
+        run_notebook(notebook, notebook.parent / "." / notebook.name, {})
+
+
+def test_a_cell_may_not_run_for_ever(tmp_path: Path) -> None:
+    notebook = write_notebook(tmp_path / "03_slow.ipynb", "n = 1", "import time; time.sleep(60)")
+    with pytest.raises(NotebookError, match="longer than 1 s"):
+        run_notebook(notebook, tmp_path / "out.ipynb", {}, timeout=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-p", "eopchs", "3"], "has no parameter 'eopchs'; it has epochs"),
+        (["-p", "epochs", "many"], "epochs must be"),
+        (["-f", "no/such.yaml"], "no/such.yaml"),
+        (["--demo"], "alone"),
+    ],
+)
+def test_usage_errors_run_nothing(
+    notebook: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = notebook.parent / "out.ipynb"
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(notebook), str(output), *arguments])
+    assert exit_info.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not output.exists()
+
+
+def test_an_output_that_cannot_be_written_is_named(
+    notebook: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    below = notebook / "out" / "copy.ipynb"  # a file has nothing below it
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(notebook), str(below)])
+    assert exit_info.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("python -m doodlelib.run: error: ")
+    assert str(below.parent) in message
+
+
+def test_the_command_line_runs_a_notebook(notebook: Path) -> None:
+    values = notebook.with_name("values.yaml")
+    values.write_text("epochs: 1\nname: of the file\n")
+    command = [sys.executable, "-m", "doodlelib.run", notebook.name, "out.ipynb"]
+    command += ["-f", values.name, "-p", "epochs", "5"]
+    done = subprocess.run(command, cwd=notebook.parent, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "epochs 5" in done.stdout
+    executed = json.loads((notebook.parent / "out.ipynb").read_text())
+    parameters = executed["metadata"]["papermill"]["parameters"]
+    assert parameters == {"epochs": 5, "name": "of the file"}
+
+
+def test_a_series_runs_in_order_and_leaves_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parameters, plot = 'name: str = "demo"\nwords: list = []', "print(name, words)"
+    for title in ("01_first", "02_second"):
+        write_notebook(tmp_path / f"{title}.ipynb", parameters, plot)
+    (tmp_path / "few").mkdir()
+    for stem, word in (("02_more", "dog"), ("01", "cat"), ("02", "owl")):
+        (tmp_path / "few" / f"{stem}.yaml").write_text(f"name: some\nwords: [{word}]\n")
+    for place in ("CONFIG", "NOTEBOOKS", "ROOT"):
+        monkeypatch.setattr(notebooks, place, tmp_path)
+    monkeypatch.setattr(notebooks, "RUNS", tmp_path / "reports" / "runs")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebooks.run_series("few", html=True)
+    printed = capsys.readouterr().out
+    said = [printed.index(f"some ['{word}']") for word in ("cat", "owl", "dog")]
+    assert said == sorted(said)
+    for step, word in (("01_first", "cat"), ("02_second", "owl"), ("02_second_more", "dog")):
+        assert (tmp_path / f"reports/runs/some/{step}.ipynb").exists()
+        page = tmp_path / f"reports/html/{step}.html"
+        assert word in page.read_text()
+        assert f"reports/html/{step}.html" in printed

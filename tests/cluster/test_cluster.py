@@ -1,0 +1,364 @@
+"""On a real Ray cluster of several nodes, what comes out is what one machine makes."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import torch
+from fileserver import serving
+
+from doodlelib.cluster import __main__, prepare, train
+from doodlelib.config import VAEConfig, read_config
+from doodlelib.data import dataset, sample
+from doodlelib.models.vae import SketchVAE
+from doodlelib.paths import ROOT
+from doodlelib.training import setup
+from doodlelib.training.loop import fit
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.filterwarnings(
+        "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+    ),
+]
+WORDS = ["star", "apple", "cat", "dog"]
+NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
+PATIENCE = {  # of a busy machine
+    "RAY_agent_register_timeout_ms": "120000",
+    "RAY_worker_niceness": "0",  # of its own accord it gives its workers little
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+}
+
+
+def add_node(running: Any) -> None:
+    """Ray gives a node half a minute to start; a busy machine may need to try again."""
+    for last in (False, False, True):
+        try:
+            running.add_node(**NODE)
+        except Exception as error:
+            if last or "timed out during startup" not in str(error):
+                raise
+        else:
+            return
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Generator[Any]:
+    """A cluster of three nodes: the head, which does no work, and two that do one task each."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0"} | PATIENCE
+    import ray
+    from ray.cluster_utils import Cluster
+
+    head = NODE | {"num_cpus": 0, "include_dashboard": False}
+    running = Cluster(initialize_head=True, head_node_args=head)
+    for _ in range(2):
+        add_node(running)
+    ray.init(running.address, log_to_driver=False, logging_level="ERROR")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield running
+    ray.shutdown()
+    running.shutdown()
+
+
+def mirror(words: list[str] = WORDS, *, count: int = 120) -> dict[str, bytes]:
+    """Files of made drawings, some lines of them bad."""
+    files = {}
+    for word in words:
+        rows = [orjson.dumps(record.to_json()) for record in sample.make_drawings(word, n=count)]
+        rows[7::30] = [b'{"broken'] * len(rows[7::30])
+        files[f"full/raw/{word}.ndjson"] = b"\n".join(rows)
+    return files
+
+
+def write(top: Path, files: dict[str, bytes]) -> str:
+    for name, content in files.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_bytes(content)
+    return top.as_uri()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("limit", [None, 50])
+def test_the_store_is_the_same_to_the_byte(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None
+) -> None:
+    own = {f"{word}/1.ndjson": b'{"drawing": [[[0, 9, 4], [1, 5, 2]]]}' for word in WORDS}
+    write(tmp_path / "own", own)
+    options: dict[str, Any] = {
+        "words": WORDS,
+        "source": ["raw", tmp_path / "own"],
+        "samples_per_class": limit,
+        "base_url": write(tmp_path / "mirror", mirror()),
+        "progress": False,
+    }
+    monkeypatch.setattr(prepare, "SPAN", 50_000)  # a handful of tasks a file
+    expected = pytest.warns(match="good drawings") if limit else nullcontext()
+    with expected:  # of one's own there are too few
+        alone = dataset.prepare(tmp_path / "alone", **options)
+        spread = __main__.prepare(tmp_path / "spread", **options)
+    assert contents(spread) == contents(alone)
+    assert {path.name for path in tmp_path.iterdir()} == {"own", "mirror", "alone", "spread"}
+
+
+def test_an_error_of_a_worker_is_that_of_one_machine(nodes: Any, tmp_path: Path) -> None:
+    url = write(tmp_path / "mirror", mirror(["cat"], count=10))
+    with pytest.raises(FileNotFoundError, match=r"dog.ndjson: this mirror has no such file"):
+        __main__.prepare(tmp_path / "s", words=["cat", "dog"], source="raw", base_url=url)
+    assert [path.name for path in tmp_path.iterdir()] == ["mirror"]
+
+
+class Gated(dict):
+    """Files that nobody gets before `opened` is set."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        super().__init__(files)
+        self.opened = threading.Event()
+
+    def get(self, name: str) -> bytes | None:
+        self.opened.wait()
+        return super().get(name)
+
+
+def test_a_node_that_dies_under_way_changes_nothing(nodes: Any, tmp_path: Path) -> None:
+    files = Gated(mirror(count=40))
+    options: dict[str, Any] = {
+        "words": WORDS,
+        "source": "raw",
+        "samples_per_class": 30,
+        "progress": False,
+    }
+    with serving(files) as server:
+
+        def kill() -> None:
+            while len(server.asked) < 2:  # both nodes are at work on a word, and wait
+                threading.Event().wait(0.01)
+            nodes.remove_node(max(nodes.worker_nodes, key=id), allow_graceful=False)
+            files.opened.set()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        options["base_url"] = server.url
+        spread = __main__.prepare(tmp_path / "spread", cache=tmp_path / "cache", **options)
+        killer.join()
+        assert len(nodes.worker_nodes) == 1, "a node was lost while its word was fetched"
+        assert len({name for name, _ in server.asked}) == len(WORDS)
+        alone = dataset.prepare(tmp_path / "alone", cache=tmp_path / "cache", **options)
+    add_node(nodes)
+    assert contents(spread) == contents(alone)
+
+
+SMALL: dict[str, Any] = {
+    "latent_size": 4,
+    "enc_hidden_size": 8,
+    "dec_hidden_size": 12,
+    "num_gmm_modes": 2,
+    "batch_size": 16,
+    "num_workers": 0,
+    "use_layer_norm": False,
+    "recurrent_dropout": 0.0,
+    "hide_time_prob": 0.0,
+    "hide_word_prob": 0.0,
+    "learning_rate": 0.003,
+}
+
+
+def begin(store: Path, folder: Path) -> Path:
+    """A training of one epoch, of a model without noise: its posteriors are as good as points."""
+    config = read_config(VAEConfig, **SMALL, num_epochs=1)
+    splits = {part: dataset.load_split(store, part) for part in ("train", "valid")}
+    settings = dataset.read_store(store)["settings"]
+    torch.manual_seed(0)
+    vae = SketchVAE(
+        config,
+        words=splits["train"].classes,
+        scale=splits["train"].scale,
+        simplification={key: settings[key] for key in ("method", "epsilon", "epsilon_time")},
+    )
+    with torch.no_grad():
+        vae.to_log_std.bias.fill_(-30)
+    for _ in fit(
+        vae,
+        train_batches=lambda epoch: setup.batches(splits["train"], config, seed=0, epoch=epoch),
+        valid_batches=lambda: setup.batches(splits["valid"], config, seed=0, epoch=None),
+        folder=folder,
+    ):
+        pass
+    return folder / "DoodleGenRNN_last.pt"
+
+
+def falls_over(job: dict[str, Any]) -> Exception | None:
+    """What a worker does, but that the second one is killed after its first epoch, once."""
+    import ray.train
+
+    marker, report = job["store"].parent / "killed", ray.train.report
+
+    def report_and_die(*arguments: Any, **options: Any) -> None:
+        report(*arguments, **options)
+        if ray.train.get_context().get_world_rank() == 1 and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ray.train.report = report_and_die
+    return train._work(job)
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    with (folder / "DoodleGenRNN_metrics.csv").open() as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_two_workers_one_of_them_killed_train_as_one_process(
+    nodes: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = dataset.prepare(
+        tmp_path / "store", words=["star", "apple"], samples_per_class=40, progress=False
+    )
+    last = begin(store, tmp_path / "begun")
+    config = read_config(VAEConfig, **SMALL, num_epochs=4)
+    list(setup.train_on(store, config=config, folder=tmp_path / "alone", resume=last))
+
+    monkeypatch.setattr(train, "_work", falls_over)
+    options: dict[str, Any] = SMALL | {"show": False}
+    __main__.train(store, tmp_path / "both", workers=2, resume=last, num_epochs=3, **options)
+    assert (tmp_path / "killed").exists()
+    last = tmp_path / "both" / "DoodleGenRNN_last.pt"
+    options["show"] = True
+    __main__.train(store, tmp_path / "on", workers=1, resume=last, num_epochs=4, **options)
+    assert "epoch 4/4 train_loss" in capsys.readouterr().out
+    for row, expected in zip(rows(tmp_path / "on"), rows(tmp_path / "alone"), strict=True):
+        for name in row.keys() - {"seconds"}:
+            assert row[name] == pytest.approx(expected[name], rel=1e-4), name
+    assert {path.name for path in (tmp_path / "on").iterdir()} == {
+        *("DoodleGenRNN_best.pt", "DoodleGenRNN_last.pt", "DoodleGenRNN_metrics.csv")
+    }
+    with pytest.raises(ValueError, match="latent_size 4 -> 5"):
+        __main__.train(store, tmp_path / "x", resume=last, **(options | {"latent_size": 5}))
+
+
+NOTEBOOK = """\
+import json, pathlib
+top = pathlib.Path(folder)
+with (top / "runs.txt").open("a") as log:
+    log.write(name + "\\n")
+if rate == 0.3 and not (top / "mended").exists():
+    raise ArithmeticError("this one fails")
+(top / name).mkdir()
+(top / name / "Toy_metrics.csv").write_text(f"epoch,valid_loss\\n1,9\\n2,{rate + size}\\n3,8\\n")
+"""
+
+
+def test_a_sweep_goes_on_where_it_was(
+    nodes: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = ['folder: str = ""\nname: str = "one"\nrate: float = 0.1\nsize: int = 1', NOTEBOOK]
+    notebook = tmp_path / "toy.ipynb"
+    notebook.write_text(
+        json.dumps(
+            {
+                "cells": [
+                    {
+                        "cell_type": "code",
+                        "id": f"cell{number}",
+                        "metadata": {} if number else {"tags": ["parameters"]},
+                        "source": source,
+                        "outputs": [],
+                        "execution_count": None,
+                    }
+                    for number, source in enumerate(cells)
+                ],
+                "metadata": {},
+                "nbformat": 4,
+                "nbformat_minor": 5,
+            }
+        )
+    )
+    out = tmp_path / "sweep"
+    options: dict[str, Any] = {
+        "grid": {"rate": [0.1, 0.3], "size": [1, 2]},
+        "fixed": {"folder": str(tmp_path)},
+        "folder": out,
+        "runs": tmp_path,
+    }
+    table = __main__.sweep(notebook, **options)
+    with table.open() as file:
+        found = list(csv.DictReader(file))
+    assert [(row["rate"], row["size"], row["Toy.valid_loss"]) for row in found[:2]] == [
+        *(("0.1", "1", "1.1"), ("0.1", "2", "2.1"))
+    ]
+    assert ["this one fails" in row["error"] for row in found] == [False, False, True, True]
+    assert {path.name for path in out.iterdir()} >= {
+        *("results.csv", "results.png", "rate-0.1_size-1.ipynb", "rate-0.3_size-1.failed.ipynb")
+    }
+    (tmp_path / "mended").touch()
+    __main__.sweep(notebook, **options)
+    assert "4 trials, 2 of them done before" in capsys.readouterr().out
+    runs = (tmp_path / "runs.txt").read_text().split()
+    assert sorted(runs.count(name) for name in set(runs)) == [1, 1, 2, 2]
+    with table.open() as file:
+        assert [row["error"] for row in csv.DictReader(file)] == [""] * 4
+
+
+def test_without_ray_it_is_said_how_to_install_it_and_all_else_works(tmp_path: Path) -> None:
+    code = (
+        "import importlib, pathlib, sys; sys.modules['ray'] = None\n"
+        "for path in pathlib.Path('doodlelib').glob('[a-z]*.py'):\n"
+        "    importlib.import_module(f'doodlelib.{path.stem}')\n"
+        "from doodlelib import cluster\n"
+        f"cluster.main(['prepare', {str(tmp_path / 's')!r}, '--source', 'sample'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert "error: Ray is not installed: pip install -e '.[cluster]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("count", ["x", "0", "-1", "2.5"])
+def test_how_many_drawings_is_a_number_or_all(
+    count: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        __main__.main(["prepare", "nowhere", f"--samples_per_class={count}"])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.endswith(f"'{count}' is not a whole number above 0, or all")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweep", "notebooks/03_train_vae.ipynb", "-g", "latnt_size=3"], "no parameter"),
+        (["sweep", "notebooks/03_train_vae.ipynb", "-g", "latent_size=a,b"], "must be int"),
+        (["sweep", "notebooks/03_train_vae.ipynb", "-g", "seed=1,2", "--draws", "3"], "3 draws"),
+        (["sweep", "nowhere.ipynb", "-g", "seed=1"], "nowhere.ipynb"),
+        (["train", "nowhere", "run"], "no whole store"),
+        (["train", "nowhere", "run", "-p", "latent_size", "0"], "latent_size"),
+        (["train", "nowhere", "run", "--workers", "0"], "workers is 0"),
+        (["train", "nowhere", "run", "--kind", "cnn"], "rnn, retime"),
+        (["train", "nowhere", "run", "-p", "seed", "3"], "use --seed"),
+        (["train", "nowhere", "run", "-p", "folder", "x"], "use FOLDER"),
+    ],
+)
+def test_errors_are_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        __main__.main(arguments)
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("python -m doodlelib.cluster: error: ")
+    assert message in error

@@ -1,0 +1,274 @@
+"""Every reader: known files read right, hostile files refused, mutated files never worse."""
+
+import io
+import json
+import zipfile
+from collections import Counter
+
+import numpy as np
+import pytest
+from files import LINE, MOVES, as_bin, points, read_one, write_svg
+
+from doodlelib.data import binary, formats, ndjson
+from doodlelib.data.formats import geometry_id
+from doodlelib.strokes import from_stroke4, to_stroke4
+
+
+def test_ndjson(tmp_path):
+    path = tmp_path / "dog.ndjson"
+    path.write_bytes(json.dumps(LINE).encode() + b"\n")
+    record = read_one(path)
+    assert (record.word, record.key_id, record.recognized) == ("cat", "123", True)
+    assert points(record.drawing) == [[[1, 3, 0], [2.5, 4, 20]], [[5, 6, 90]]]
+    assert read_one(path, word="lion").word == "lion"
+
+
+def test_ndjson_that_names_no_word_is_named_by_its_file(tmp_path):
+    path = tmp_path / "house boat.test.ndjson"
+    nameless = {"drawing": LINE["drawing"]}
+    lines = [nameless, nameless | {"word": None}, LINE, nameless | {"word": 7}]
+    path.write_text("\n".join(json.dumps(line, separators=(",", ":")) for line in lines))
+    dropped = Counter()
+    records = list(formats.read_file(path, dropped=dropped))
+    assert [record.word for record in records] == ["house boat", "house boat", "cat"]
+    assert dropped == {ndjson.MALFORMED: 1}
+    assert [record.word for record in formats.read_file(path, word="ark")] == ["ark"] * 3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda strokes: strokes,
+        lambda strokes: tuple(tuple(map(tuple, stroke)) for stroke in strokes),
+        lambda strokes: [np.array(stroke) for stroke in strokes],
+        lambda strokes: from_stroke4(to_stroke4(strokes)),
+        lambda strokes: {"drawing": strokes},
+        lambda strokes: LINE | {"drawing": [list(np.array(stroke)) for stroke in strokes]},
+    ],
+)
+@pytest.mark.parametrize("rows", [2, 3])
+def test_a_drawing_in_memory_is_read_like_a_file(make, rows):
+    strokes = [[[0, 1.5], [0, -4], [0, 20]], [[4], [6], [90]]]
+    made = make([stroke[:rows] for stroke in strokes])
+    (record,) = formats.read(made, strict=True)
+    expected = [np.column_stack(stroke[:rows]).tolist() for stroke in strokes]
+    assert points(record.drawing) == expected
+    assert record.word == (made.get("word", "") if isinstance(made, dict) else "")
+    assert record.key_id == (made.get("key_id") if len(made) > 2 else geometry_id(record.drawing))
+    assert next(formats.read(made, word="dog")).word == "dog"
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        ([], ndjson.EMPTY),
+        ([[[1], [2], [0]]], ndjson.EMPTY),
+        ([[[1, 2], [3]]], ndjson.LENGTHS),
+        ([[[1, 2], [3, np.nan]]], ndjson.MALFORMED),
+        ([[[1, 2], [3, 1e300]]], ndjson.TOO_LARGE),
+        ([[[1, 2], [3, 4], [9, 0]]], ndjson.CLOCK),
+        ({"word": "cat"}, ndjson.MALFORMED),
+        (LINE | {"recognized": False}, ndjson.UNRECOGNIZED),
+    ],
+)
+def test_a_bad_drawing_in_memory_is_dropped_or_an_error(made, reason):
+    dropped = Counter()
+    assert list(formats.read(made, dropped=dropped)) == []
+    assert dropped == {reason: 1}
+    if reason != ndjson.UNRECOGNIZED:
+        with pytest.raises(ValueError, match="drawing in memory"):
+            list(formats.read(made, strict=True))
+    with pytest.raises(ValueError, match="no drawing"):
+        formats.read([[[1, object()], [3, 4]]])
+
+
+def test_one_function_reads_files_and_folders(tmp_path):
+    path = write_svg(tmp_path / "cat.svg", "<path d='M0 0L1 1'/>")
+    (tmp_path / "dog.ndjson").write_text(json.dumps(LINE))
+    assert [record.word for record in formats.read(path)] == ["cat"]
+    assert [record.word for record in formats.read(str(tmp_path))] == ["cat", "dog"]
+    assert [record.word for record in formats.read(tmp_path, word="dog")] == ["dog"]
+
+
+def test_ndjson_bad_lines_are_counted_or_named(tmp_path):
+    path = tmp_path / "cat.ndjson"
+    good = json.dumps(LINE).encode()
+    path.write_bytes(good + b"\n" + good[:50] + b"\n" + good.replace(b"20", b"NaN") + b"\n" + good)
+    dropped = Counter()
+    assert len(list(formats.read_file(path, dropped=dropped))) == 2
+    assert dropped.total() == 2
+    with pytest.raises(ValueError, match=r"cat\.ndjson, line 2"):
+        list(formats.read_file(path, strict=True))
+
+
+def test_mirror_raw_and_simplified(mirror_folder):
+    (raw, *_) = formats.read_file(mirror_folder / "full/raw/cat.ndjson")
+    (plain, *_) = formats.read_file(mirror_folder / "full/simplified/cat.ndjson")
+    assert (len(raw.drawing[0]), len(plain.drawing[0])) == (3, 2)
+    images = formats.read_images(mirror_folder / "full/numpy_bitmap/cat.npy")
+    assert images.shape == (3000, 28, 28)
+    assert 20 < images[:100].mean() < 90
+
+
+def test_bin(tmp_path):
+    path = tmp_path / "cat.bin"
+    path.write_bytes(as_bin() + as_bin(recognized=0) + as_bin(strokes=()) + as_bin())
+    dropped = Counter()
+    first, last = formats.read_file(path, dropped=dropped)
+    assert points(first.drawing) == [[[1, 3], [2, 4]], [[9, 8]]]
+    assert (first.word, first.key_id, first.countrycode) == ("cat", str(2**63), "DE")
+    assert first.timestamp == "2017-03-20 08:53:20 UTC"
+    assert points(last.drawing) == points(first.drawing)
+    assert dropped == {ndjson.UNRECOGNIZED: 1, ndjson.EMPTY: 1}
+    assert len(list(formats.read_file(path, recognized=False))) == 3
+
+
+def test_bin_truncated(tmp_path):
+    path = tmp_path / "cat.bin"
+    for cut in range(1, len(as_bin())):
+        path.write_bytes(as_bin() + as_bin()[:cut])
+        dropped = Counter()
+        assert len(list(formats.read_file(path, dropped=dropped))) == 1
+        assert dropped == {binary.TRUNCATED: 1}
+        with pytest.raises(ValueError, match="drawing 2: file ends"):
+            list(formats.read_file(path, strict=True))
+
+
+def test_npy_stroke4(tmp_path):
+    rows = to_stroke4(LINE["drawing"])
+    np.save(tmp_path / "cat.npy", rows)
+    record = read_one(tmp_path / "cat.npy")
+    assert np.array_equal(to_stroke4(record.drawing), rows)
+    rows[:, 2] = np.nan
+    np.save(tmp_path / "cat.npy", rows)
+    assert len(read_one(tmp_path / "cat.npy").drawing[0]) == 2
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((3, 784), np.uint8), np.zeros((3, 4), int), np.zeros((0, 4)), MOVES],
+)
+def test_npy_of_something_else(tmp_path, array):
+    np.save(tmp_path / "cat.npy", array, allow_pickle=True)
+    with pytest.raises(ValueError, match=r"cat\.npy"):
+        list(formats.read_file(tmp_path / "cat.npy"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_npy_numbers_out_of_range(tmp_path, value):
+    rows = to_stroke4(LINE["drawing"])
+    rows[1, 0] = value
+    np.save(tmp_path / "cat.npy", rows)
+    dropped = Counter()
+    assert list(formats.read_file(tmp_path / "cat.npy", dropped=dropped)) == []
+    assert dropped == {ndjson.TOO_LARGE: 1}
+
+
+def as_npz(path, rows):
+    file = io.BytesIO()
+    moves = np.empty(1, dtype=object)
+    moves[0] = rows
+    np.save(file, moves, allow_pickle=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train.npy", file.getvalue())
+
+
+LONG = np.tile([[1.0, 1.0, 0.0, 1.0], [-1.0, 1.0, 0.0, 1.0]], (50_000, 1))  # stroke-4
+
+
+@pytest.mark.parametrize(
+    ("suffix", "write", "reason"),
+    [
+        (".npy", lambda path: np.save(path, LONG), ndjson.TOO_LONG),
+        (".npz", lambda path: as_npz(path, LONG[:, [0, 1, 2]]), ndjson.MALFORMED),
+        (
+            ".bin",
+            lambda path: path.write_bytes(as_bin(strokes=(([7] * 50_000,) * 2,) * 2)),
+            ndjson.TOO_LONG,
+        ),
+        (
+            ".ndjson",
+            lambda path: path.write_text(json.dumps({"drawing": [LONG[:, :2].T.tolist()]})),
+            ndjson.TOO_LONG,
+        ),
+        (
+            ".svg",
+            lambda path: write_svg(path, f"<path d='M0 0L{'1 1 2 2 ' * 6_000}'/>"),
+            ndjson.TOO_LONG,
+        ),
+    ],
+)
+def test_a_drawing_of_too_many_points_is_dropped_from_any_file(tmp_path, suffix, write, reason):
+    path = tmp_path / f"cat{suffix}"
+    write(path)
+    dropped = Counter()
+    assert list(formats.read_file(path, dropped=dropped)) == []
+    assert dropped == {reason: 1}
+    with pytest.raises(ValueError, match=f"cat{suffix}"):
+        list(formats.read_file(path, strict=True))
+
+
+def test_images(tmp_path):
+    images = np.arange(2 * 784, dtype=np.uint8).reshape(2, 784)
+    np.save(tmp_path / "cat.npy", images)
+    assert np.array_equal(formats.read_images(tmp_path / "cat.npy"), images.reshape(2, 28, 28))
+    for wrong in (images[:, 1:], images.astype(float), images[0]):
+        np.save(tmp_path / "cat.npy", wrong)
+        with pytest.raises(ValueError, match=r"cat\.npy"):
+            formats.read_images(tmp_path / "cat.npy")
+
+
+def test_unknown_suffix(tmp_path):
+    with pytest.raises(ValueError, match=r"no reader for '\.gif'; known: \.ndjson"):
+        formats.read_file(tmp_path / "cat.gif")
+
+
+def test_folder(tmp_path):
+    folder = tmp_path / "mine"
+    (folder / "house boat").mkdir(parents=True)
+    (folder / "dog.ndjson").write_text(json.dumps(LINE))
+    write_svg(folder / "cat.svg", "<path d='M0 0L1 1'/>")
+    write_svg(folder / "house boat" / "a.svg", "<path d='M0 0L1 2'/>")
+    write_svg(folder / "house boat" / "b.svg", "<path d='M0 0L1 3'/>")
+    write_svg(folder / "house boat" / ".hidden.svg", "nothing")
+    (folder / "README.md").write_text("about these drawings")
+    words = [record.word for record in formats.read_folder(folder, strict=True)]
+    assert words == ["cat", "dog", "house boat", "house boat"]
+    (only,) = formats.read_folder(folder, word="dog")
+    assert only.word == "dog"
+    with pytest.raises(ValueError, match="no files named by word for 'pig'"):
+        list(formats.read_folder(folder, word="pig"))
+    with pytest.raises(ValueError, match="no folder"):
+        list(formats.read_folder(folder / "absent"))
+
+
+def test_folder_is_never_left(tmp_path):
+    folder, outside = tmp_path / "mine", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    write_svg(outside / "secret.svg", "<path d='M0 0L1 1'/>")
+    write_svg(folder / "dog.svg", "<path d='M0 0L1 1'/>")
+    (folder / "cat.svg").symlink_to(outside / "secret.svg")
+    (folder / "pig").symlink_to(outside)
+    (folder / "loop").symlink_to(folder)
+    dropped = Counter()
+    words = [record.word for record in formats.read_folder(folder, dropped=dropped)]
+    assert words == ["dog", "loop"]
+    assert dropped == {formats.UNREADABLE: 3}  # cat.svg, loop/cat.svg, pig/secret.svg
+    with pytest.raises(ValueError, match="leads out of"):
+        list(formats.read_folder(folder, strict=True))
+
+
+def test_folder_goes_on_after_an_unreadable_file(tmp_path):
+    (tmp_path / "cat.svg").write_text("not XML")
+    (tmp_path / "ant.npz").write_text("not zip")
+    write_svg(tmp_path / "dog.svg", "<path d='M0 0L1 1'/>")
+    dropped = Counter()
+    assert [r.word for r in formats.read_folder(tmp_path, dropped=dropped)] == ["dog"]
+    assert dropped == {formats.UNREADABLE: 2}
+
+
+def test_geometry_id_is_that_of_the_line():
+    line = json.dumps(LINE | {"key_id": None}).encode()
+    (record,) = ndjson.parse_records([line], dropped=Counter(), source="test")
+    assert formats.geometry_id(record.drawing) == record.key_id

@@ -1,0 +1,252 @@
+"""The model for people: drawings in, drawings out."""
+
+import numpy as np
+import pytest
+import torch
+
+from doodlelib.config import RetimeConfig, VAEConfig, read_config
+from doodlelib.data.sample import make_drawings
+from doodlelib.fast import decoder
+from doodlelib.fast.decoder import CompiledSteps
+from doodlelib.models import vae as vae_module
+from doodlelib.models.batch import collate_drawings
+from doodlelib.models.retimer import Retimer
+from doodlelib.models.sampling import sample, start
+from doodlelib.models.vae import SketchVAE
+from doodlelib.simplify import simplify
+from doodlelib.strokes import Drawing, Scale, duration, is_timed, to_stroke4, without_time
+
+SIMPLIFICATION = {"method": "timed", "epsilon": 2.0, "epsilon_time": 8.0}
+STAR = make_drawings("star", 1)[0].drawing
+CAT = make_drawings("cat", 1)[0].drawing
+
+
+def make_vae(max_seq_len: int = 30) -> SketchVAE:
+    torch.manual_seed(0)
+    config = read_config(
+        VAEConfig, latent_size=6, enc_hidden_size=12, dec_hidden_size=16, max_seq_len=max_seq_len
+    )
+    scale = Scale(xy=32.0, segment_mean=4.4, segment_std=0.8, pause_mean=6.0, pause_std=0.8)
+    return SketchVAE(config, words=["star", "cat"], scale=scale, simplification=SIMPLIFICATION)
+
+
+@pytest.fixture(scope="module")
+def vae() -> SketchVAE:
+    return make_vae()
+
+
+def same(one: list[Drawing], other: list[Drawing]) -> bool:
+    return all(
+        np.array_equal(to_stroke4(a), to_stroke4(b)) for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_generated_drawings_are_timed_and_seeded(vae: SketchVAE) -> None:
+    doodles = vae.generate(5, word="cat", seed=1)
+    assert len(doodles) == 5
+    for doodle in doodles:
+        assert is_timed(doodle)
+        rows = to_stroke4(doodle)  # raises if the clock ran back
+        assert (rows[1:, 2] > 0).all()
+        assert duration(doodle) == pytest.approx(rows[:, 2].sum())
+    assert same(doodles, vae.generate(5, word="cat", seed=1))
+    assert not same(doodles, vae.generate(5, word="cat", seed=2))
+    assert not same(doodles, vae.generate(5, word="star", seed=1))
+    assert len(vae.generate(2, word=["cat", "star"])) == len(vae.generate(2)) == 2
+
+
+def test_time_temperature_leaves_the_first_move_alone(vae: SketchVAE) -> None:
+    slow, still = (vae.generate(20, seed=4, time_temperature=t) for t in (1.0, 0.0))
+    moved = [i for i in range(20) if len(to_stroke4(slow[i])) > 1]
+    a, b = (np.array([to_stroke4(doodles[i])[1] for i in moved]) for doodles in (slow, still))
+    np.testing.assert_allclose(a[:, :2], b[:, :2], atol=1e-3)
+    assert (a[:, 2] != b[:, 2]).all()
+
+
+def test_encode_decode_reconstruct(vae: SketchVAE) -> None:
+    z = vae.encode([STAR, CAT])
+    assert z.shape == (2, 6)
+    torch.testing.assert_close(vae.encode([CAT])[0], z[1], atol=1e-5, rtol=1e-4)
+    assert same(
+        vae.decode(z, word=["star", "cat"], seed=3),
+        vae.reconstruct([STAR, CAT], word=["star", "cat"], seed=3),
+    )
+
+
+@pytest.mark.parametrize("wake", [0, 1 << 20])
+def test_few_small_drawings_wait_for_no_other_thread(
+    vae: SketchVAE, monkeypatch: pytest.MonkeyPatch, wake: int
+) -> None:
+    """One of PyTorch's threads for what is few and small, all for steps that are not."""
+    seen, before = set(), torch.get_num_threads()
+    step, choose = CompiledSteps._pass, vae.exemplars.draw
+
+    def counted(steps: CompiledSteps, count: int) -> torch.Tensor:
+        seen.add(("step", torch.get_num_threads()))
+        return step(steps, count)
+
+    def chosen(*args: object, **kwargs: object) -> torch.Tensor:
+        seen.add(("z", torch.get_num_threads()))
+        return choose(*args, **kwargs)
+
+    monkeypatch.setattr(decoder, "WAKE", wake)
+    monkeypatch.setattr(CompiledSteps, "_pass", counted)
+    monkeypatch.setattr(vae.exemplars, "draw", chosen)
+    torch.set_num_threads(3)
+    for draw in (
+        lambda: vae.generate(2),
+        lambda: vae.complete(STAR, n=2),
+        lambda: vae.beginnings(STAR, 2, None, None),
+    ):
+        seen.clear()
+        draw()
+        assert seen == {("z", 1), ("step", 1 if wake else 3)}
+    seen.clear()
+    vae.decode(torch.zeros(2, 6))
+    assert seen == {("step", 1 if wake else 3)}
+    torch.set_num_threads(before)
+
+
+def test_completions_begin_as_the_drawing_did(vae: SketchVAE) -> None:
+    begun = CAT[:1]
+    start = to_stroke4(simplify(begun, **SIMPLIFICATION))
+    endings = vae.complete(begun, n=4, word="cat", seed=0)
+    assert len(endings) == 4
+    for ending in endings:
+        np.testing.assert_allclose(to_stroke4(ending)[: len(start)], start, rtol=1e-4, atol=1e-3)
+    assert same(endings, vae.complete(begun, n=4, word="cat", seed=0))
+    assert len({sum(len(stroke[0]) for stroke in ending) for ending in endings}) > 1
+    assert len(vae.complete([[[7.0], [7.0], [0.0]]], n=3, word="cat", seed=0)) == 3
+
+
+@torch.no_grad()
+def test_endings_are_of_latents_that_make_the_beginning_likely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Against all candidates told the whole beginning; many are given up on the way."""
+    vae, many, followed = make_vae(max_seq_len=60).eval(), vae_module.CANDIDATES, []
+    for part in (vae.decoder, vae.head, vae.to_state):
+        for weight in part.parameters():
+            weight.add_(0.5 * torch.randn_like(weight))
+    generator = torch.Generator().manual_seed(1)
+    words = vae.word_indices("star", many)
+    z = vae.exemplars.draw(words, generator=generator)
+    batch = vae.to_batch(many * [STAR], words=words)
+    nats = vae.step_nats(batch, z)
+    likelihood = nats.pen[:, :-1].sum(1)  # not that it ends there
+    likelihood += (nats.position + nats.segment_time + nats.pause_time).sum(1)
+    chosen = torch.multinomial(likelihood.softmax(0), 20, replacement=True, generator=generator)
+    assert len(chosen.unique()) > 1
+    slow = start(vae, z[chosen], words[chosen], compiled=False)
+    slow.follow(batch.rows[0, 2:-1])
+
+    follow = CompiledSteps.follow
+    monkeypatch.setattr(
+        CompiledSteps, "follow", lambda *args: followed.append(args[0].size) or follow(*args)
+    )
+    monkeypatch.setattr(vae_module, "FAR", 15.0)
+    fast = vae.beginnings(STAR, 20, "star", generator.manual_seed(1))
+    assert followed[0] == many > followed[-1] + 20
+    options = {"temperature": 0.0, "time_temperature": 0.0, "generator": None}
+    endings = [sample(steps, **options) for steps in (fast, slow)]
+    for one, other in zip(*endings, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_an_untimed_beginning_is_given_a_time(vae: SketchVAE) -> None:
+    begun = without_time(CAT[:1])
+    with pytest.raises(ValueError, match="no retimer"):
+        vae.complete(begun, word="cat", seed=0)
+    config = read_config(RetimeConfig, hidden_size=8, num_modes=2)
+    known = {"words": vae.words, "scale": vae.scale, "simplification": vae.simplification}
+    vae.attach(Retimer(config, **known))
+    try:
+        endings = vae.complete(begun, n=2, word="cat", seed=0)
+        timed = vae.retime(begun, seed=0)
+    finally:
+        vae.attach(None)
+    start = to_stroke4(timed)
+    assert np.unique(start[1:, 2]).size > 1
+    for ending in endings:
+        np.testing.assert_allclose(to_stroke4(ending)[: len(start)], start, rtol=1e-3, atol=1e-3)
+
+
+def test_z_and_the_strokes_from_it_share_no_random_numbers(vae: SketchVAE) -> None:
+    """A first pen event is chosen by the first uniform number of its stream."""
+    seen = []
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        z = vae.exemplars.draw(vae.word_indices("cat", 1), generator=generator)
+        after = torch.Generator().manual_seed(vae_module._another(generator))
+        seen.append([float(z[0, :2].square().sum()), float(torch.rand(1, generator=after))])
+    radius, uniform = np.array(seen).T
+    assert abs(np.corrcoef(radius, -2 * np.log(1 - uniform))[0, 1]) < 0.25
+
+
+def test_likelihood_counts_events_and_hides_what_it_says(vae: SketchVAE) -> None:
+    rows = to_stroke4(simplify(CAT, **SIMPLIFICATION))
+    (nats,) = vae.log_likelihood([CAT])
+    assert nats.pen_count == len(rows)
+    assert nats.position_count == len(rows) - 1
+    assert nats.pause_time_count == (rows[1:, 3] == 0).sum()
+    assert nats.segment_time_count == (rows[1:, 3] == 1).sum()
+    assert nats.pen < 0
+
+    untimed = vae.log_likelihood([without_time(CAT)], "shape")[0]
+    assert untimed.segment_time_count == untimed.pause_time_count == 0
+    assert untimed.segment_time == untimed.pause_time == 0
+
+    by_given = {g: vae.log_likelihood([CAT], g)[0].position for g in ("z", "shape", "prior")}
+    assert len(set(by_given.values())) == 3
+    with pytest.raises(ValueError, match="given must be"):
+        vae.log_likelihood([CAT], "time")  # ty: ignore[invalid-argument-type]
+
+
+def test_times_judged_given_the_shape_do_not_reach_z(vae: SketchVAE) -> None:
+    """Position and pen of the first move come before any time, so hidden time leaves them alone."""
+    simple = simplify(STAR, **SIMPLIFICATION)
+    slower = [[x, y, 3 * t] for x, y, t in simple]
+    torch.testing.assert_close(
+        vae.encode([simple], see_time=False), vae.encode([slower], see_time=False)
+    )
+    assert not torch.allclose(vae.encode([simple]), vae.encode([slower]))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda vae: vae.generate(0), "n must be at least 1"),
+        (lambda vae: vae.generate(1, word="dog"), "does not know 'dog'"),
+        (lambda vae: vae.generate(2, word=["cat"]), "1 words for 2"),
+        (lambda vae: vae.generate(1, temperature=-1.0), "temperatures"),
+        (lambda vae: vae.decode(torch.zeros(1, 5)), "z has shape"),
+        (lambda vae: vae.encode([]), "no drawings"),
+        (lambda vae: vae.encode([[]]), "no strokes"),
+        (lambda vae: vae.complete(CAT, n=0), "n must be at least 1"),
+    ],
+)
+def test_bad_requests_are_named(vae: SketchVAE, call: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(vae)
+
+
+def test_without_class_conditioning_there_are_no_words_to_ask_for(vae: SketchVAE) -> None:
+    config = read_config(
+        VAEConfig, latent_size=6, enc_hidden_size=8, dec_hidden_size=8, class_conditioning=False
+    )
+    plain = SketchVAE(config, words=vae.words, scale=vae.scale, simplification=SIMPLIFICATION)
+    assert len(plain.generate(2, seed=0)) == 2
+    with pytest.raises(ValueError, match="without words"):
+        plain.generate(1, word="cat")
+
+
+def test_times_that_the_model_drew_are_uniform_in_its_own_forecast(vae: SketchVAE) -> None:
+    """The probability integral transform, on doodles whose z is known."""
+    z = torch.zeros(300, vae.config.latent_size)
+    doodles = vae.decode(z, temperature=1.0, seed=3)
+    words = np.full(len(doodles), vae.unknown_word)
+    rows = [to_stroke4(doodle) for doodle in doodles]
+    with torch.no_grad():
+        cdf, _ = vae.time_cdf(collate_drawings(rows, words=words, scale=vae.scale), z)
+    deciles = np.histogram(cdf.numpy(), bins=5, range=(0, 1))[0] / len(cdf)
+    assert np.abs(deciles - 0.2).max() < 0.05

@@ -1,0 +1,148 @@
+"""The notebooks as files: their shape, their parameters, and nothing in them that was run."""
+
+import ast
+import dataclasses
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doodlelib.cli.notebooks import STEPS
+from doodlelib.cli.parameters import check_parameters, read_parameters, read_yaml
+from doodlelib.config import CNNConfig, Config, VAEConfig, read_config
+from doodlelib.paths import CONFIG, NOTEBOOKS
+
+CELL_LINES = 25
+FORBIDDEN = r"^\s*[%!]|sys\.path|os\.chdir|CUDA_VISIBLE_DEVICES|\binteract\b"
+WIDGETS = {f"doodlelib.{name}" for name in ("widgets", "player", "pad", "latent_map", "controls")}
+
+Notebook = dict[str, Any]
+
+
+@pytest.fixture(params=STEPS)
+def step(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def notebook(step: str) -> Notebook:
+    return json.loads((NOTEBOOKS / f"{step}.ipynb").read_text(encoding="utf-8"))
+
+
+def source(cell: dict[str, Any]) -> str:
+    return "".join(cell["source"])
+
+
+def tags(cell: dict[str, Any]) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def code_cells(notebook: Notebook) -> list[dict[str, Any]]:
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def test_there_are_no_other_notebooks() -> None:
+    assert tuple(sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))) == STEPS
+
+
+def test_it_starts_with_its_question(notebook: Notebook, step: str) -> None:
+    first = notebook["cells"][0]
+    lines = source(first).splitlines()
+    assert first["cell_type"] == "markdown"
+    assert re.fullmatch(rf"# {step[:2]} · \S.*", lines[0])
+    assert "?" in source(first)
+    assert re.findall(r"\*\*(In|Out|Runs)\b", source(first)) == ["In", "Out", "Runs"]
+
+
+def test_its_kernel_is_python3(notebook: Notebook) -> None:
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert "widgets" not in notebook["metadata"]
+    assert "papermill" not in notebook["metadata"]
+
+
+def test_it_holds_no_outputs(notebook: Notebook) -> None:
+    for cell in code_cells(notebook):
+        assert not cell["outputs"]
+        assert cell["execution_count"] is None
+    assert "base64" not in json.dumps(notebook)
+
+
+def test_its_cells_are_short_and_told_about(notebook: Notebook) -> None:
+    code = code_cells(notebook)
+    for cell in code:
+        if "parameters" not in tags(cell):  # one a line, and the models have many
+            assert len(source(cell).splitlines()) <= CELL_LINES, source(cell)
+    markdown = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+    assert len(markdown) / len(code) >= 0.6
+    assert any(source(cell).startswith("## Result") for cell in markdown)
+    assert "assert " in source(code[-1])
+
+
+def test_it_leaves_work_to_the_package(notebook: Notebook) -> None:
+    for cell in code_cells(notebook):
+        assert not re.search(FORBIDDEN, source(cell), re.MULTILINE), source(cell)
+        assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(ast.parse(source(cell))))
+
+
+def test_parameters_come_first_among_the_code(notebook: Notebook, step: str) -> None:
+    assert tags(code_cells(notebook)[0]) == ["parameters"]
+    assert read_parameters(NOTEBOOKS / f"{step}.ipynb")
+
+
+@pytest.mark.filterwarnings("ignore")  # papermill's own
+def test_papermill_sees_the_same_parameters(step: str) -> None:
+    import papermill
+
+    path = NOTEBOOKS / f"{step}.ipynb"
+    assert list(papermill.inspect_notebook(path)) == list(read_parameters(path))
+
+
+def test_defaults_and_smoke_values_are_of_the_declared_types(step: str) -> None:
+    path = NOTEBOOKS / f"{step}.ipynb"
+    check_parameters(path, {name: found.default for name, found in read_parameters(path).items()})
+    check_parameters(path, read_yaml(CONFIG / "smoke" / f"{step[:2]}.yaml"))
+
+
+def test_every_parameter_is_read(notebook: Notebook, step: str) -> None:
+    code = "\n".join(source(cell) for cell in code_cells(notebook)[1:])
+    read = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+    assert set(read_parameters(NOTEBOOKS / f"{step}.ipynb")) <= read
+
+
+@pytest.mark.parametrize(("step", "kind"), [(STEPS[2], VAEConfig), (STEPS[3], CNNConfig)])
+def test_hyper_parameters_are_those_of_the_configuration(step: str, kind: type[Config]) -> None:
+    """None stands for the value of the parameter file; what is not listed goes into overrides."""
+    declared = read_parameters(NOTEBOOKS / f"{step}.ipynb")
+    keys = {"epochs" if f.name == "num_epochs" else f.name for f in dataclasses.fields(kind)}
+    assert {name for name, found in declared.items() if found.default is None} == keys & {*declared}
+    assert declared["overrides"].default == {}
+    assert {"epochs", "batch_size", "learning_rate"} <= keys & {*declared}
+    read_config(kind, **read_yaml(CONFIG / "smoke" / f"{step[:2]}.yaml").get("overrides", {}))
+
+
+def test_widgets_have_a_static_twin(notebook: Notebook) -> None:
+    """A cell that makes a widget is one line, tagged skip-execution, after one that is executed."""
+    code, names = code_cells(notebook), set()
+    for cell in code:
+        for node in ast.walk(ast.parse(source(cell))):
+            if isinstance(node, ast.ImportFrom) and node.module in WIDGETS:
+                names |= {alias.asname or alias.name for alias in node.names}
+            if isinstance(node, ast.ImportFrom) and node.module == "doodlelib":
+                found = {alias.asname or alias.name: alias.name for alias in node.names}
+                names |= {own for own, name in found.items() if f"doodlelib.{name}" in WIDGETS}
+    for before, cell in itertools.pairwise(code):
+        calls = [node for node in ast.walk(ast.parse(source(cell))) if isinstance(node, ast.Call)]
+        makes_widget = any(ast.unparse(call.func).split(".")[0] in names for call in calls)
+        assert makes_widget == ("skip-execution" in tags(cell)), source(cell)
+        if makes_widget:
+            assert len(source(cell).splitlines()) == 1
+            assert "skip-execution" not in tags(before)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG.glob("*/*.yaml")), ids=lambda path: str(path)[-20:])
+def test_every_file_of_parameters_fits_its_notebook(path: Path) -> None:
+    number = re.search(r"(?<!\d)\d\d(?!\d)", path.stem)[0]
+    check_parameters(next(NOTEBOOKS.glob(f"{number}_*.ipynb")), read_yaml(path))

@@ -1,0 +1,146 @@
+"""Notebooks 01 to 05, executed in order in a copy of the repository, as `make run` does it."""
+
+import csv
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageSequence
+
+from doodlelib.cli.notebooks import STEPS
+from doodlelib.cli.parameters import read_yaml
+from doodlelib.data.sample import make_drawings
+from doodlelib.data.store import load_split
+from doodlelib.models.checkpoint import load_cnn, load_vae
+from doodlelib.paths import CONFIG
+from doodlelib.viz.export import to_ndjson, to_svg
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+def execute(repository: Path, *arguments: str, cwd: Path | None = None) -> str:
+    """What ``python -m …`` prints, with the package of the copy."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=cwd or repository,
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        timeout=1400,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def demo(repository: Path) -> str:
+    """The demo has been run; what it printed."""
+    return execute(repository, "doodlelib.run", "--demo")
+
+
+@pytest.mark.usefixtures("demo")
+def test_every_cell_was_executed_but_those_of_widgets(repository: Path) -> None:
+    for step in STEPS:
+        executed = json.loads((repository / f"reports/runs/demo/{step}.ipynb").read_text())
+        for cell in executed["cells"]:
+            if cell["cell_type"] == "code":
+                skipped = "skip-execution" in cell["metadata"].get("tags", [])
+                assert (cell["execution_count"] is None) == skipped
+                assert not any(output["output_type"] == "error" for output in cell["outputs"])
+
+
+@pytest.mark.usefixtures("demo")
+@pytest.mark.parametrize(
+    ("step", "model", "load"), [("03", "DoodleGenRNN", load_vae), ("04", "DoodleCNN", load_cnn)]
+)
+def test_training_left_its_artefacts(
+    repository: Path, step: str, model: str, load: Callable
+) -> None:
+    folder = repository / "reports" / "runs" / "demo"
+    for kind in ("best", "last"):
+        assert load(folder / f"{model}_{kind}.pt").words
+    with (folder / f"{model}_metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert 1 <= len(rows) <= read_yaml(CONFIG / "smoke" / f"{step}.yaml")["epochs"]
+    assert all(float(row["train_loss"]) < 1e6 for row in rows)
+    assert list(folder.glob(f"{step}_*.png"))
+
+
+@pytest.mark.usefixtures("demo")
+def test_a_doodle_was_made_that_plays_for_the_sum_of_its_times(repository: Path) -> None:
+    folder = repository / "reports" / "runs" / "demo"
+    told = re.search(r"03_doodle\.gif: ([\d.]+) s", (folder / "03_train_vae.ipynb").read_text())
+    with Image.open(folder / "03_doodle.gif") as image:
+        delays = [frame.info["duration"] for frame in ImageSequence.Iterator(image)]
+    assert sum(delays) == pytest.approx(1000 * float(told[1]), abs=11)  # both are rounded to 10 ms
+    assert sum(delays) > 500
+
+
+def test_the_demo_says_where_everything_lies(demo: str, repository: Path) -> None:
+    listed = [line.strip() for line in demo.split("All done in")[1].splitlines()[1:]]
+    paths = [line for line in listed if "." in line]
+    assert all((repository / path).is_file() for path in paths)
+    for step in STEPS:
+        assert f"reports/runs/demo/{step}.ipynb" in paths
+        assert f"== {step}: " in demo
+    for suffix in (".pt", ".csv", ".gif", ".png"):
+        assert any(path.endswith(suffix) for path in paths)
+
+
+@pytest.mark.usefixtures("demo")
+def test_plain_papermill_goes_on_from_given_weights_from_the_folder_of_the_notebooks(
+    repository: Path,
+) -> None:
+    values = read_yaml(CONFIG / "smoke" / "03.yaml")
+    flags = [f for name, value in values.items() for f in ("-y", json.dumps({name: value}))]
+    arguments = ["papermill", "03_train_vae.ipynb", "out.ipynb", *flags, "-p", "epochs", "1"]
+    arguments += ["-p", "name", "plain", "-p", "start", "reports/runs/demo/DoodleGenRNN_best.pt"]
+    execute(repository, *arguments, cwd=repository / "notebooks")
+    losses = {}
+    for run in ("demo", "plain"):
+        assert (repository / "reports" / "runs" / run / "DoodleGenRNN_best.pt").is_file()
+        with (repository / "reports" / "runs" / run / "DoodleGenRNN_metrics.csv").open() as file:
+            losses[run] = float(next(csv.DictReader(file))["valid_loss"])  # of the first epoch
+    assert losses["plain"] < losses["demo"] - 0.1
+    assert not (repository / "notebooks" / "reports").exists()
+
+
+def test_the_whole_way_on_published_drawings(repository: Path, mirror: str) -> None:
+    """Raw drawings of a mirror through the command line, and doodles of the model that came out."""
+    small = "-p latent_size 8 -p enc_hidden_size 16 -p dec_hidden_size 32 -p epochs 1"
+    command = f"doodlelib -m train -dm full -mt rnn -nspc 10 --words cat car sun eye {small}"
+    execute(repository, *shlex.split(command))
+    (folder,) = (repository / "reports" / "runs").glob("rnn_*")
+    model = folder / "DoodleGenRNN_best.pt"
+    assert load_vae(model).words == ["cat", "car", "sun", "eye"]
+    command = f"doodlelib -m generate -ng 1 --word sun -mp '{model}'"
+    printed = execute(repository, *shlex.split(command))
+    assert Path(printed.splitlines()[1]).name == "sun_01.gif"
+
+
+def test_the_whole_way_on_one_s_own_drawings(repository: Path) -> None:
+    """A folder of ndjson, with time, and SVG, without, named by word."""
+    mine = repository / "data" / "raw" / "mine"
+    to_ndjson(make_drawings("star", 40), mine / "star.ndjson")
+    for record in make_drawings("fish", 40):
+        to_svg(record.drawing, mine / "fish" / f"{record.key_id}.svg")
+    small = "-p name mine -p latent_size 8 -p enc_hidden_size 16 -p dec_hidden_size 32 -p epochs 1"
+    execute(
+        repository,
+        *shlex.split("doodlelib.run notebooks/02_preprocess.ipynb 02.ipynb -p name mine"),
+        *shlex.split("-p source data/raw/mine"),
+    )
+    train = load_split(repository / "data" / "processed" / "mine", "train")
+    by_word = {name: train.timed[train.words == i] for i, name in enumerate(train.classes)}
+    assert set(by_word) == {"star", "fish"}
+    assert by_word["star"].all() and not by_word["fish"].any()
+    command = f"doodlelib.run notebooks/03_train_vae.ipynb 03.ipynb -p data mine {small}"
+    execute(repository, *shlex.split(command))
+    model = load_vae(repository / "reports" / "runs" / "mine" / "DoodleGenRNN_best.pt")
+    assert set(model.words) == {"star", "fish"}

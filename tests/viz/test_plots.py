@@ -1,0 +1,225 @@
+"""What `plot` draws: lines, colours and scales, not pixels."""
+
+import os
+from collections.abc import Iterator
+from itertools import combinations, islice
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import to_hex, to_rgba
+from matplotlib.figure import Figure
+from nbclient import NotebookClient
+
+from doodlelib.data import quickdraw
+from doodlelib.paths import ROOT
+from doodlelib.strokes import duration, without_time
+from doodlelib.viz import plots
+
+CORNER = [[[0, 100, 100], [0, 0, 50], [0, 400, 600]], [[20, 30], [10, 10], [1600, 2000]]]
+DOTTED = [*CORNER, [[50], [50], [4000]]]
+
+
+@pytest.fixture(autouse=True)
+def no_window_and_no_leak() -> Iterator[None]:
+    matplotlib.use("Agg")
+    yield
+    plt.close("all")
+
+
+def lines_of(ax: Axes) -> Any:
+    """The collection of strokes; that of pauses comes after it."""
+    return next(c for c in ax.collections if isinstance(c, LineCollection))
+
+
+def dots_of(ax: Axes) -> Any:
+    return next(c for c in ax.collections if isinstance(c, PathCollection))
+
+
+def test_strokes_are_drawn_where_they_are_and_y_runs_down() -> None:
+    ax = plots.draw_drawing(CORNER)
+    expected = [[[0, 0], [100, 0]], [[100, 0], [100, 50]], [[20, 10], [30, 10]]]
+    np.testing.assert_array_equal(lines_of(ax).get_segments(), expected)
+    assert ax.yaxis_inverted() and ax.get_aspect() == 1 and not ax.axison
+    assert len(dots_of(ax).get_offsets()) == 0
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    assert left <= 0 and right >= 100 and bottom >= 50 and top <= 0
+    plots.draw_drawing(CORNER, ax=ax)
+    assert ax.yaxis_inverted()  # the second drawing does not turn the first one over
+
+
+def test_color_is_the_time_in_the_middle_of_each_line() -> None:
+    ax = plots.draw_drawing(CORNER)
+    expected = plots.TIME_COLORS(np.array([200, 500, 1800]) / 2000)
+    np.testing.assert_allclose(lines_of(ax).get_colors(), expected)
+    ax = plots.draw_drawing(CORNER, seconds=10.0)
+    expected = plots.TIME_COLORS(np.array([200, 500, 1800]) / 10_000)
+    np.testing.assert_allclose(lines_of(ax).get_colors(), expected)
+
+
+def test_time_starts_with_the_first_touch() -> None:
+    late = [[x, y, np.array(t) + 700] for x, y, t in CORNER]
+    early, later = (lines_of(plots.draw_drawing(d)).get_colors() for d in (CORNER, late))
+    np.testing.assert_allclose(early, later)
+
+
+def test_colors_of_strokes_of_ink_and_of_untimed_drawings() -> None:
+    by_stroke = lines_of(plots.draw_drawing(CORNER, color_by="stroke")).get_colors()
+    expected = [to_rgba(plots.PALETTE[stroke]) for stroke in (0, 0, 1)]
+    np.testing.assert_allclose(by_stroke, expected)
+    for drawing, color_by in ((CORNER, None), (without_time(CORNER), "time")):
+        colors = lines_of(plots.draw_drawing(drawing, color_by=color_by)).get_colors()
+        np.testing.assert_allclose(colors, [to_rgba(plots.INK)] * 3)
+
+
+def test_a_stroke_without_extent_is_a_dot() -> None:
+    twice = [*CORNER, [[50, 50], [50, 50], [4000, 4010]]]
+    for drawing in (DOTTED, twice):
+        dots = dots_of(plots.draw_drawing(drawing))
+        np.testing.assert_array_equal(dots.get_offsets(), [[50, 50]])
+        np.testing.assert_allclose(dots.get_facecolors()[0], plots.TIME_COLORS(1.0), atol=0.02)
+    alone = plots.draw_drawing([[[5], [5], [0]]])
+    assert len(dots_of(alone).get_offsets()) == 1
+
+
+def test_a_rest_within_a_stroke_is_no_dot() -> None:
+    resting = [[[0, 50, 50, 90], [0, 0, 0, 0], [0, 100, 600, 700]]]
+    assert len(dots_of(plots.draw_drawing(resting)).get_offsets()) == 0
+
+
+def test_pauses_join_the_strokes() -> None:
+    ax = plots.draw_drawing(DOTTED, pauses=True)
+    pauses: Any = ax.collections[-1]
+    expected = [[[100, 50], [20, 10]], [[30, 10], [50, 50]]]
+    np.testing.assert_array_equal(pauses.get_segments(), expected)
+    assert pauses.get_linestyles()[0][1] is not None  # not solid
+
+
+def test_axes_given_are_used_and_returned() -> None:
+    ax = Figure().subplots()
+    assert plots.draw_drawing(CORNER, ax=ax) is ax
+    assert plots.plot_speed(CORNER, ax=ax) is ax
+    assert plt.get_fignums() == []
+    assert plots.draw_drawing(CORNER) is not ax
+    assert len(plt.get_fignums()) == 1
+
+
+def test_faults_are_named() -> None:
+    with pytest.raises((ValueError, TypeError), match="speed"):
+        plots.draw_drawing(CORNER, color_by="speed")  # ty: ignore[invalid-argument-type]
+    with pytest.raises(ValueError, match="no strokes"):
+        plots.draw_drawing([])
+    with pytest.raises(ValueError, match="untimed"):
+        plots.plot_speed(without_time(CORNER))
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plots.draw_grid([])
+    with pytest.raises(ValueError, match="1 titles for 2"):
+        plots.draw_grid([CORNER, CORNER], titles=["cat"])
+    assert plt.get_fignums() == []
+
+
+def test_grid_has_one_scale_of_time() -> None:
+    figure = plots.draw_grid([CORNER, DOTTED, CORNER], titles=["a", "b", "c"], columns=2)
+    cells: list[Any] = figure.axes[:-1]
+    bar = figure.axes[-1]
+    assert [ax.get_title() for ax in cells] == ["a", "b", "c"]
+    assert bar.get_ylabel() == "time (s)" and bar.get_ylim() == (0, 4)
+    expected = plots.TIME_COLORS(np.array([200, 500, 1800]) / 4000)
+    np.testing.assert_allclose(lines_of(cells[0]).get_colors(), expected)
+    places = [ax.get_subplotspec().get_topmost_subplotspec() for ax in cells]
+    assert [(p.rowspan.start, p.colspan.start) for p in places] == [(0, 0), (0, 1), (1, 0)]
+    assert plots.draw_grid([CORNER], seconds=9.0).axes[-1].get_ylim() == (0, 9)
+    assert plt.get_fignums() == []
+
+
+def test_grid_without_times_has_no_scale() -> None:
+    shapes = [without_time(CORNER)] * 2
+    assert len(plots.draw_grid(shapes).axes) == 2
+    assert len(plots.draw_grid([CORNER], color_by="stroke").axes) == 1
+    mixed = plots.draw_grid([CORNER, shapes[0]])
+    assert mixed.axes[-1].get_ylim() == (0, 2)
+
+
+def test_images_are_ink_on_paper() -> None:
+    images = np.zeros((3, 28, 28), dtype=np.uint8)
+    images[1, 3, 4] = 255
+    figure = plots.draw_images(images, titles=["a", "b", "c"])
+    assert [ax.get_title() for ax in figure.axes] == ["a", "b", "c"]
+    shown = figure.axes[1].images[0]
+    np.testing.assert_array_equal(shown.get_array(), images[1])
+    assert shown.to_rgba(np.array([[255, 0]]))[0].tolist() == [[0, 0, 0, 1], [1, 1, 1, 1]]
+    assert plt.get_fignums() == []
+
+
+def test_speed_is_px_per_second_with_pauses_shaded() -> None:
+    ax: Any = plots.plot_speed(CORNER)
+    first, second = ax.lines
+    np.testing.assert_allclose(first.get_xydata(), [[0.2, 250], [0.5, 250]])
+    np.testing.assert_allclose(second.get_xydata(), [[1.8, 25]])
+    (pause,) = ax.patches
+    assert (pause.get_x(), pause.get_width()) == pytest.approx((0.6, 1.0))
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("time (s)", "speed (px/s)")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["pen up"]
+
+
+def test_two_points_of_one_instant_have_no_speed() -> None:
+    ax: Any = plots.plot_speed([[[0, 5, 10], [0, 0, 0], [0, 0, 100]]])
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[0.05, 50]])
+    assert ax.get_legend() is None
+
+
+def test_time_colors_can_be_told_apart_and_seen_on_white() -> None:
+    red, green, blue, _ = plots.TIME_COLORS(np.linspace(0, 1, 9)).T
+    luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+    assert (np.diff(luminance) > 0).all()  # so that no colour vision is needed
+    assert luminance[-1] < 0.6
+
+
+def test_style_keeps_to_the_palette() -> None:
+    with matplotlib.rc_context():
+        plots.use_style()
+        cycle = [to_hex(color) for color in plt.rcParams["axes.prop_cycle"].by_key()["color"]]
+    assert cycle[:8] == list(plots.PALETTE)
+
+
+def test_names_are_kept_apart() -> None:
+    spots = np.array([[0.0, 5.0], [10.0, 5.0], [4.0, 9.0], [200.0, 5.0]])
+    moved = plots.keep_apart(spots, ["apple"] * 4, height=10)
+    assert (moved[:, 0] == spots[:, 0]).all() and (moved[3] == spots[3]).all()
+    for one, other in combinations(moved[:3], 2):  # names of 30 by 10
+        assert abs(one[1] - other[1]) >= 10
+    assert sorted(moved[:3, 1]) == [5, 15, 25]
+    assert (plots.keep_apart(moved, ["apple"] * 4, height=10) == moved).all()
+
+
+def test_real_drawings(mirror: str) -> None:
+    records = islice(quickdraw.read_drawings("cat", base_url=mirror, progress=False), 12)
+    drawings = [record.drawing for record in records]
+    figure = plots.draw_grid(drawings, pauses=True)
+    figure.draw_without_rendering()
+    longest = max(duration(drawing) for drawing in drawings) / 1000
+    assert figure.axes[-1].get_ylim() == pytest.approx((0, longest))
+    for ax, drawing in zip(figure.axes[:-1], drawings, strict=True):
+        points = sum(len(stroke[0]) for stroke in drawing)
+        singles = sum(len(stroke[0]) == 1 for stroke in drawing)
+        assert len(lines_of(ax).get_segments()) == points - len(drawing) + singles
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_each_figure_once() -> None:
+    cells = [
+        f"from doodlelib import plot; corner = {CORNER}",
+        "plot.draw_grid([corner])",
+        "ax = plot.draw_drawing(corner)",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    client = NotebookClient(notebook, kernel_name="python3", timeout=120)
+    client.execute(env=environment)
+    shown = [["image/png" in output.data for output in cell.outputs] for cell in notebook.cells]
+    assert shown == [[], [True], [True]]
