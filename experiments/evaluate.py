@@ -1,8 +1,8 @@
 """The figures on the cards of trained_models/: a VAE or a classifier on drawings it never saw.
 
-    python benchmarks/evaluate.py rnn MODEL.pt STORE [--cnn CNN.pt] [--figures OUT.json]
-    python benchmarks/evaluate.py retime MODEL.pt STORE [--figures OUT.json]
-    python benchmarks/evaluate.py cnn MODEL.pt STORE [--figures OUT.json]
+    python experiments/evaluate.py rnn MODEL.pt STORE [--cnn CNN.pt] [--figures OUT.json]
+    python experiments/evaluate.py retime MODEL.pt STORE [--figures OUT.json]
+    python experiments/evaluate.py cnn MODEL.pt STORE [--figures OUT.json]
 
 STORE is what notebook 02 prepared and the model was trained on; a VAE and a retimer are judged on
 its valid split, of which training only chose the epoch, a classifier on its test split, once.

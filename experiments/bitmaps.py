@@ -1,6 +1,6 @@
 """Are our 28x28 pictures as good as the published bitmaps, for a classifier?
 
-    python benchmarks/bitmaps.py MIRROR [--model CNN.pt] [--epochs 5] [--figure OUT.png]
+    python experiments/bitmaps.py MIRROR [--model CNN.pt] [--epochs 5] [--figure OUT.png]
 
 MIRROR is a folder in the published layout. Drawings of which it has both strokes and bitmap are
 found by likeness. A model trained on our pictures is asked for the bitmaps of these drawings, and

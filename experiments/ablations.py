@@ -1,8 +1,8 @@
 """What each decision brings: short trainings that differ in one thing, judged on the same drawings.
 
-    python benchmarks/ablations.py STORE [--untimed 6000] [--epochs 3] [--only NAME ...]
+    python experiments/ablations.py STORE [--untimed 6000] [--epochs 3] [--only NAME ...]
         [--seed 0] [--device cpu] [--out TABLE.csv]
-    python benchmarks/ablations.py --mean TABLE.csv TABLE.csv ...
+    python experiments/ablations.py --mean TABLE.csv TABLE.csv ...
 
 STORE is prepared from raw and simplified files, as by config/shipped/rnn_02.yaml; --rdp-store names
 one that differs in ``method: rdp`` alone. Every variant sees all timed drawings and as many untimed

@@ -1,6 +1,6 @@
 """What simplification keeps, over the raw drawings of a mirror: points, shape and speed.
 
-    DOODLELIB_QUICKDRAW_URL=file:///path/to/mirror python benchmarks/simplify.py [--every N]
+    DOODLELIB_QUICKDRAW_URL=file:///path/to/mirror python experiments/simplify.py [--every N]
 
 Shape error of a stroke: the largest distance, in the 255 box, of a raw point from the simplified
 stroke. Speed correlation of a drawing: Pearson's, between raw and simplified speed in steps of

@@ -1,11 +1,11 @@
 """The classifier beside the original's network, on drawings neither saw: accuracy and speed.
 
-    python benchmarks/classifier.py train STORE FOLDER [--seed 0] [--per-word 20] [-p width 32 ...]
+    python experiments/classifier.py train STORE FOLDER [--seed 0] [--per-word 20] [-p width 32 ...]
         [--device cpu]
-    python benchmarks/classifier.py original STORE FOLDER [--seed 0] [--epochs 10] [--device cpu]
-    python benchmarks/classifier.py speed STORE
-    python benchmarks/classifier.py compare FOLDER,FOLDER,... FOLDER,FOLDER,...
-    python benchmarks/classifier.py curve OUT.png FOLDER FOLDER ...
+    python experiments/classifier.py original STORE FOLDER [--seed 0] [--epochs 10] [--device cpu]
+    python experiments/classifier.py speed STORE
+    python experiments/classifier.py compare FOLDER,FOLDER,... FOLDER,FOLDER,...
+    python experiments/classifier.py curve OUT.png FOLDER FOLDER ...
 
 "train" and "original" put into FOLDER the weights of the epoch with the least validation loss, the
 probabilities of the test drawings and figures.json. "compare" sets two groups of such runs (seeds)
