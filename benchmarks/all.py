@@ -28,7 +28,6 @@ RUNS = (  # a script, and what makes it small
     ("preprocess",),
     ("raster", "300"),
     ("train_step", STORE, "--repeats", "1", "--batches", "1"),
-    ("classifier", "speed", STORE, "--repeats", "1"),
     ("sampling", "--repeats", "1", "--batches", "256"),
     ("lab", "--rounds", "5"),
     ("memory", STORE, "--drawings", "10000", "100000"),
