@@ -13,11 +13,13 @@ start row comes first and an end row last, dx and dy are divided by the scale, a
 standardised log of the time, segments (drawn) and pauses (lifted) apart.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 from jaxtyping import Float, Float64
 
 Drawing = list[list[np.ndarray]]
@@ -87,6 +89,12 @@ class Record:
                 for stroke in self.drawing
             ],
         }
+
+
+def geometry_id(drawing: Drawing) -> str:
+    """A key_id for a drawing that came without one: a digest of its points in the raw schema."""
+    points = Record("", "", None, drawing).to_json()["drawing"]
+    return f"geom-{hashlib.sha1(orjson.dumps(points)).hexdigest()[:16]}"
 
 
 def as_drawing(drawing: Sequence) -> Drawing:

@@ -17,8 +17,7 @@ import orjson
 from jaxtyping import UInt8
 
 from doodlelib.data import binary, ndjson, sketchrnn_npz, svg_reader
-from doodlelib.data.ndjson import geometry_id
-from doodlelib.strokes import Drawing, Record, from_stroke4
+from doodlelib.strokes import Drawing, Record, from_stroke4, geometry_id
 
 MAX_LINE = 2**24  # bytes; a drawing of MAX_POINTS takes a tenth of a MiB
 UNREADABLE = "unreadable file, or link out of the folder"

@@ -5,7 +5,6 @@ Python objects cost more than the numbers in them, so some hundred drawings at a
 on whole chunks. `parse_records` gives single drawings from the same chunks.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ import orjson
 from jaxtyping import Float64, UInt8
 
 from doodlelib.data.ragged import Chunk, concatenate, join, to_offsets
-from doodlelib.strokes import Drawing, Record
+from doodlelib.strokes import Record, geometry_id
 
 MAX_POINTS = 10_000  # the longest real drawing has a fifth of it
 MAX_MAGNITUDE = 1e6  # px and ms: far over any screen; 17 minutes, where the game stops after 20 s
@@ -82,7 +81,7 @@ def parse_chunk(
     (a truncated line is none) or has other types than the schema's, x, y and t differ in length, a
     stroke is empty, it has under 2 or over `MAX_POINTS` points, a number is not finite or over
     `MAX_MAGNITUDE`, or its clock runs backwards (6 of 9,165 real ones; nothing is repaired).
-    Where there is no key_id, one is made from the drawing (see `geometry_id`).
+    Where there is no key_id, one is made from the drawing (see `strokes.geometry_id`).
 
     Args:
         lines: ndjson in the official schema, raw or simplified; blank lines are passed over.
@@ -113,12 +112,6 @@ def parse_chunk(
         for head, record in zip(chunk.heads, chunk.records(), strict=True):
             head["key_id"] = head["key_id"] or geometry_id(record.drawing)
     return replace(chunk, dropped=dropped)
-
-
-def geometry_id(drawing: Drawing) -> str:
-    """A key_id for a drawing that came without one: the digest of its official JSON."""
-    points = Record("", "", None, drawing).to_json()["drawing"]
-    return f"geom-{hashlib.sha1(orjson.dumps(points)).hexdigest()[:16]}"
 
 
 class _Fault(Exception):

@@ -7,13 +7,12 @@ from pathlib import Path
 import ipywidgets
 import traitlets
 
-from doodlelib.data.formats import geometry_id
 from doodlelib.lab.controls import Controls, Message, text
 from doodlelib.lab.player import STATIC, Pictured, Player, Stage
 from doodlelib.models.cnn import DoodleCNN
 from doodlelib.models.vae import SketchVAE
 from doodlelib.paths import RAW, RUNS, checked_name
-from doodlelib.strokes import Drawing, as_drawing
+from doodlelib.strokes import Drawing, as_drawing, geometry_id
 from doodlelib.viz.export import to_gif, to_ndjson, to_svg
 from doodlelib.viz.svg import to_markup
 

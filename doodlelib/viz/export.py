@@ -16,9 +16,8 @@ import orjson
 from PIL import Image
 
 from doodlelib import strokes
-from doodlelib.data.formats import geometry_id
 from doodlelib.paths import atomic_write
-from doodlelib.strokes import Record, as_drawing
+from doodlelib.strokes import Record, as_drawing, geometry_id
 from doodlelib.viz import animation, frames, svg
 
 

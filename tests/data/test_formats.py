@@ -10,8 +10,7 @@ import pytest
 from files import LINE, MOVES, as_bin, points, read_one, write_svg
 
 from doodlelib.data import binary, formats, ndjson
-from doodlelib.data.formats import geometry_id
-from doodlelib.strokes import from_stroke4, to_stroke4
+from doodlelib.strokes import from_stroke4, geometry_id, to_stroke4
 
 
 def test_ndjson(tmp_path):
@@ -271,4 +270,4 @@ def test_folder_goes_on_after_an_unreadable_file(tmp_path):
 def test_geometry_id_is_that_of_the_line():
     line = json.dumps(LINE | {"key_id": None}).encode()
     (record,) = ndjson.parse_records([line], dropped=Counter(), source="test")
-    assert formats.geometry_id(record.drawing) == record.key_id
+    assert geometry_id(record.drawing) == record.key_id

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from doodlelib.data import kernels, ndjson, quickdraw, strokes
+from doodlelib import jit, strokes
+from doodlelib.data import kernels, ndjson, quickdraw
 from doodlelib.data.ragged import from_records
 
 TIMED = [[[0, 3, 7.5], [1, -2, 4], [0, 16, 33]], [[5, 5], [6, 9.25], [400, 431]]]
