@@ -181,7 +181,6 @@ def test_kernels_work_where_nothing_can_be_cached():
     exec(compile(code, "<nowhere>", "exec"), names)
     with pytest.raises(RuntimeError):
         numba.njit(cache=True)(names["double"])
-    from doodlelib import jit
 
     assert jit.kernel(names["double"])(4) == 8
 
