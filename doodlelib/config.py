@@ -1,4 +1,4 @@
-"""What can be set, what is allowed, and where the defaults stand: config/model_params.json."""
+"""Hyper-parameters of the models and their training, checked; defaults: model_params.json."""
 
 import json
 from pathlib import Path
@@ -14,45 +14,50 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Decay = Annotated[float, Field(gt=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Degrees = Annotated[float, Field(ge=0, le=180)]
+Points = Annotated[int, Field(ge=2, le=10_000)]
+Workers = Annotated[int, Field(ge=0)]
 
 _strict = ConfigDict(strict=True, extra="forbid")
 
 
 @dataclass(frozen=True, kw_only=True, config=_strict)
 class VAEConfig:
-    """Hyper-parameters of the sketch VAE and its training. Every key must be given.
+    """Hyper-parameters of the sketch VAE and its training.
 
     Attributes:
         in_size: Columns of stroke-6.
-        max_seq_len: Points a drawing may have; longer ones are left out of training (and counted),
+        max_seq_len: Most points of a drawing: longer ones are left out of training (and counted),
             and generation stops there.
-        class_conditioning: Tell the decoder the word.
-        decoder_act: What shapes the decoder's first state out of z.
-        use_layer_norm, recurrent_dropout: Of the decoder; either one switches from the fused LSTM
-            to our own. The encoder is always the fused one, as in magenta's default.
-        dropout: On the outputs of the LSTM layers.
+        class_conditioning: The decoder is conditioned on the word.
+        decoder_act: Activation of the layer from z to the decoder's first state.
+        use_layer_norm, recurrent_dropout: Of the decoder; the encoder has neither, as in magenta.
+        dropout: On the LSTM layers' outputs.
         num_gmm_modes: Mixture components, each for pen down and as many for pen up.
-        hide_time_prob: Share of training drawings whose time the encoder does not see, so that z
-            can be had from the shape alone.
-        hide_word_prob: Share of training drawings whose word the decoder is not told, so that it
-            can also draw without one.
-        lr_decay: Learning rate at step s: (learning_rate - lr_min) * lr_decay**s + lr_min.
+        hide_time_prob, hide_word_prob, hide_z_prob: Share of training drawings whose time is masked
+            for the encoder (so that z can be had from the geometry alone), whose word, or whose z,
+            is masked for the decoder (so that it can do without).
+        learning_rate, lr_min, lr_decay, lr_cooldown: At step s, after a share p of the epochs:
+            lr_min + (learning_rate - lr_min) * lr_decay**s * min(1, (1 - p) / lr_cooldown), which
+            falls in a line over the last `lr_cooldown` of them (0: no such fall). A training of
+            open length can be stopped, and resumed for few more epochs with a cooldown.
         kl_weight, kl_weight_start, kl_decay_rate: Weight of the KL term at step s:
             kl_weight * (1 - (1 - kl_weight_start) * kl_decay_rate**s).
-        kl_tolerance: Nats a latent dimension, below which the mean KL costs nothing.
+        kl_tolerance: The mean KL per latent dimension costs nothing below this, nats.
         reg_covar: Least variance of dx, of dy and of log time in a mixture component, in squared
             model units.
         grad_clip: Largest norm of the gradient.
-        flip_prob: Augmentation: chance that a drawing is mirrored left to right. Timed drawings are
-            few, and their times overfit first.
-        random_scale_factor: Augmentation: x and y scaled apart by up to this share.
-        augment_stroke_prob: Augmentation: chance that a point is dropped (merged into the next).
+        flip_prob, random_scale_factor, rotate, shear, augment_stroke_prob: Augmentation, see
+            `training.batches.augment`. Timed drawings are few, and their times overfit first.
+        balance: A word with n drawings is trained on in proportion to n**balance.
+        num_workers: Processes that load batches, beside the training one.
     """
 
     in_size: Literal[6]
     num_epochs: Count
     batch_size: Count
-    max_seq_len: Annotated[int, Field(ge=2, le=10_000)]
+    max_seq_len: Points
     class_conditioning: bool
     latent_size: Count
     enc_hidden_size: Count
@@ -63,41 +68,44 @@ class VAEConfig:
     dropout: Share
     decoder_act: Literal["tanh", "relu", "gelu", "none"]
     num_gmm_modes: Count
-    hide_time_prob: Annotated[float, Field(ge=0, le=1)]
-    hide_word_prob: Annotated[float, Field(ge=0, le=1)]
+    hide_time_prob: Probability
+    hide_word_prob: Probability
+    hide_z_prob: Probability = 0.0
     learning_rate: Positive
     lr_min: NonNegative
     lr_decay: Decay
+    lr_cooldown: Probability = 0.0
     kl_weight: NonNegative
-    kl_weight_start: Annotated[float, Field(ge=0, le=1)]
+    kl_weight_start: Probability
     kl_tolerance: NonNegative
     kl_decay_rate: Decay
     reg_covar: NonNegative
     grad_clip: Positive
-    flip_prob: Annotated[float, Field(ge=0, le=1)]
+    flip_prob: Probability
     random_scale_factor: Share
+    rotate: Degrees = 0.0
+    shear: Share = 0.0
     augment_stroke_prob: Share
-    num_workers: Annotated[int, Field(ge=0)]
+    balance: Probability = 1.0
+    num_workers: Workers
 
 
 @dataclass(frozen=True, kw_only=True, config=_strict)
 class CNNConfig:
-    """Hyper-parameters of the classifier and its training. Every key must be given.
+    """Hyper-parameters of the classifier and its training; see `VAEConfig` for those it shares.
 
     Attributes:
         image_size: Side of the input, px.
         channels: "ink", or "timed": ink, draw time and pause, which needs timed drawings.
         width: Channels of the stem; each of the two pairs of blocks doubles them.
-        warmup: Share of training in which the learning rate rises to its height.
-        lr_min: Where it begins, and where its cosine ends.
-        grad_clip: Largest norm of the gradient.
+        learning_rate, warmup, lr_min: A line from lr_min up to learning_rate over the share
+            `warmup` of training, then a cosine down to lr_min.
         patience: Epochs without a better validation loss before training stops.
         label_smoothing: Share of the target spread over all words.
         shift, rotate, zoom: Augmentation: at most this share of the side, degrees, share of size.
-        flip_prob: Augmentation: chance that an image is mirrored left to right; people draw nearly
-            every word either way round.
-        line_width: Augmentation: lines thickened or thinned by up to this share of the way to what
-            the neighbouring pixels have.
+        flip_prob: Augmentation: chance that an image is mirrored left to right.
+        line_width: Augmentation: lines thickened or thinned by up to this share of the difference
+            to the darkest or palest neighbouring pixel.
     """
 
     image_size: Literal[28, 255]
@@ -114,36 +122,34 @@ class CNNConfig:
     label_smoothing: Share
     patience: Count
     shift: Share
-    rotate: Annotated[float, Field(ge=0, le=180)]
+    rotate: Degrees
     zoom: Share
-    flip_prob: Annotated[float, Field(ge=0, le=1)]
+    flip_prob: Probability
     line_width: Share
-    num_workers: Annotated[int, Field(ge=0)]
+    num_workers: Workers
 
 
 @dataclass(frozen=True, kw_only=True, config=_strict)
 class RetimeConfig:
-    """Hyper-parameters of the retimer and its training, on timed drawings. Every key must be given.
+    """Hyper-parameters of the retimer and its training; see `VAEConfig` for those it shares.
 
     Attributes:
-        max_seq_len: Points a drawing may have; longer ones are left out of training.
-        members: Networks that learn apart and predict together; each costs as much as one.
+        members: Networks of the ensemble; each costs as much as one.
         hidden_size: Of each of a network's three LSTMs.
-        read_size: Numbers a row that it makes of what a reader sees, where there is one.
-        num_modes: Log-normals for drawn moves, and as many for lifted ones.
-        dropout: On the outputs of the LSTMs, and on what a reader sees.
+        read_size: Numbers per row that a network makes of a VAE's features of the geometry, where
+            it has them.
+        num_modes: Log-normals for pen-down moves, and as many for pen-up ones.
+        dropout: On the outputs of the LSTMs, and on the VAE's features.
         lr_min: Where the cosine schedule ends.
-        grad_clip: Largest norm of the gradient.
         patience: Epochs without a better validation loss before training stops.
-        pause_weight: What a pause counts in the loss, against a segment.
-        flip_prob, random_scale_factor: Augmentation: see `VAEConfig`.
-        rdp_prob: Augmentation: chance that a drawing keeps only the points of its shape, as the
-            published simplified drawings do.
+        pause_weight: Weight of a pause in the loss, against a segment's 1.
+        rdp_prob: Augmentation: chance that a drawing keeps only the points that its geometry needs,
+            as the published simplified drawings do.
     """
 
     num_epochs: Count
     batch_size: Count
-    max_seq_len: Annotated[int, Field(ge=2, le=10_000)]
+    max_seq_len: Points
     members: Count
     hidden_size: Count
     read_size: Count
@@ -154,10 +160,10 @@ class RetimeConfig:
     grad_clip: Positive
     patience: Count
     pause_weight: Positive
-    flip_prob: Annotated[float, Field(ge=0, le=1)]
+    flip_prob: Probability
     random_scale_factor: Share
-    rdp_prob: Annotated[float, Field(ge=0, le=1)]
-    num_workers: Annotated[int, Field(ge=0)]
+    rdp_prob: Probability
+    num_workers: Workers
 
 
 Config = TypeVar("Config", VAEConfig, CNNConfig, RetimeConfig)
@@ -165,7 +171,7 @@ PARTS: dict[type, str] = {VAEConfig: "rnn", CNNConfig: "cnn", RetimeConfig: "ret
 
 
 def make_config(kind: type[Config], values: dict[str, Any]) -> Config:
-    """The checked configuration that `values` describe.
+    """A configuration of the class `kind` from `values`, checked.
 
     Raises:
         ValueError: A key is unknown, missing, of a wrong type or out of range; it is named.
@@ -185,7 +191,7 @@ def make_config(kind: type[Config], values: dict[str, Any]) -> Config:
 def read_config(
     kind: type[Config], path: str | Path = CONFIG / "model_params.json", **overrides: Any
 ) -> Config:
-    """The configuration that a parameter file holds, changed by every override that is not None.
+    """A configuration from a parameter file, changed by every override that is not None.
 
     Args:
         kind: `VAEConfig` (the file's part "rnn"), `CNNConfig` ("cnn") or `RetimeConfig` ("retime").

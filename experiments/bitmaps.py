@@ -21,7 +21,7 @@ from doodlelib.models import checkpoint
 from doodlelib.models.cnn import DoodleCNN
 from doodlelib.raster import rasterize_many
 from doodlelib.training import loop
-from doodlelib.training.image_batches import ImageBatches
+from doodlelib.training.batches import ImageBatches
 from doodlelib.viz import plots
 
 WORDS = ("apple", "bicycle", "bowtie", "cat", "diamond", "eye", "fish", "lollipop", "rainbow")

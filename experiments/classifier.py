@@ -35,7 +35,7 @@ from doodlelib.data.dataset import load_split
 from doodlelib.models import checkpoint
 from doodlelib.models.cnn import DoodleCNN
 from doodlelib.training import loop
-from doodlelib.training.image_batches import ImageBatches, images_of
+from doodlelib.training.batches import ImageBatches, images_of
 
 PARTS = ("train", "valid", "test")
 ORIGINAL_PATIENCE = 2  # epochs

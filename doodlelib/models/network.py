@@ -285,9 +285,12 @@ class SketchNet(nn.Module):
         return Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
 
     def learning_rate(self, step: int, *, progress: float) -> float:
-        """At optimiser step `step`, however far training is: falls from learning_rate to lr_min."""
+        """At optimiser step `step` and a share `progress` of training; see `VAEConfig`."""
         config = self.config
-        return (config.learning_rate - config.lr_min) * config.lr_decay**step + config.lr_min
+        height = (config.learning_rate - config.lr_min) * config.lr_decay**step
+        if config.lr_cooldown:
+            height *= min(1.0, (1 - progress) / config.lr_cooldown)
+        return config.lr_min + height
 
     def kl_weight(self, step: int | Tensor | None) -> float | Tensor:
         """Weight of the KL term at optimiser step `step`; None: where it ends.

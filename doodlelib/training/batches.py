@@ -1,48 +1,159 @@
-"""Epochs of padded batches: augmentation, and drawings of like length together.
+"""Epochs of batches: strokes for the VAE and the retimer, images for the classifier.
 
-B drawing, T row.
+N drawing of a split, B drawing of a batch, T row, C channel, S side of an image.
 """
 
 import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
+from doodlelib.config import CNNConfig
 from doodlelib.data.store import Split
 from doodlelib.models.batch import StrokeBatch, collate
+from doodlelib.models.cnn import ImageBatch, draw
 from doodlelib.strokes import DT, PEN
 
 RDP_EPSILON = 2.0  # px, as that of the published simplified drawings
+BATCHES_PER_BUCKET = 100  # the drawings of so many batches, shuffled, are sorted by length
 
 
-BUCKET = 100  # batches: within so many, shuffled, drawings are sorted by length
+class _Epoch(Dataset):
+    """The batches of one epoch; each is a function of (seed, epoch, its index) alone.
+
+    So any number of loader processes gives the same batches, and a resumed training sees those
+    that an unbroken one would have seen.
+
+    Attributes:
+        batches: Indices of the drawings of each batch.
+        num_workers: Loader processes, unless `load` is given another number.
+    """
+
+    batches: list[np.ndarray]
+    num_workers = 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def load(self, *, num_workers: int | None = None) -> DataLoader:
+        """All batches in order; 0 workers: made in this process."""
+        workers = self.num_workers if num_workers is None else num_workers
+        return DataLoader(self, batch_size=None, num_workers=workers)
+
+
+class StrokeBatches(_Epoch):
+    """One epoch of padded stroke batches; the drawings of a batch are of like length."""
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        max_seq_len: int,
+        seed: int,
+        epoch: int = 0,
+        timed_only: bool = False,
+        balance: float = 1.0,
+        **augmentation: float,
+    ) -> None:
+        """Choose and shuffle this epoch's drawings.
+
+        Args:
+            split: Of a prepared store.
+            batch_size: Drawings in a batch; the last of an epoch may have fewer.
+            max_seq_len: Drawings with more points are left out (`left_out` counts them).
+            seed: With the epoch decides order and augmentation.
+            epoch: Number of the pass.
+            timed_only: Leave out drawings without time.
+            balance: A word with n usable drawings is drawn in proportion to n**balance, while the
+                epoch stays about as long: 1 takes each drawing once; 0 takes all words equally
+                often, repeating drawings of rare words and leaving out some of common ones.
+            **augmentation: Options of `augment`; without them drawings stay as they are.
+
+        Raises:
+            ValueError: No drawing is short enough, or timed.
+        """
+        self.split, self.seed, self.epoch, self.augmentation = split, seed, epoch, augmentation
+        lengths = np.diff(split.offsets).astype(np.int32)  # millions of them: half the memory
+        allowed = split.timed if timed_only else np.ones(len(split), dtype=bool)
+        usable = np.flatnonzero(allowed & (lengths <= max_seq_len)).astype(np.int32)
+        if not len(usable):
+            raise ValueError(
+                f"none of the {allowed.sum()} {'timed ' * timed_only}drawings has at most "
+                f"{max_seq_len} points (max_seq_len); prepare more drawings, or allow longer ones"
+            )
+        self.left_out = int(allowed.sum()) - len(usable)
+        rng = np.random.default_rng((seed, epoch))
+        if balance < 1:
+            usable = _balanced(usable, split.words[usable].astype(int), balance, rng=rng)
+        usable = rng.permutation(usable)
+        bucket = batch_size * BATCHES_PER_BUCKET
+        buckets = np.array_split(usable, np.arange(0, len(usable), bucket)[1:])
+        by_length = np.concatenate([b[np.argsort(lengths[b], kind="stable")] for b in buckets])
+        batches = np.array_split(by_length, np.arange(0, len(usable), batch_size)[1:])
+        self.batches = [batches[number] for number in rng.permutation(len(batches))]
+
+    def __getitem__(self, index: int) -> StrokeBatch:
+        chosen = self.batches[index]
+        words = self.split.words[chosen]
+        rows, lengths = self.split.take(chosen)
+        if any(self.augmentation.values()):
+            rng = np.random.default_rng((self.seed, self.epoch, index))
+            rows, lengths = augment(rows, lengths, rng=rng, **self.augmentation)
+        return collate(rows, lengths, words=words, scale=self.split.scale)
+
+
+def _balanced(
+    drawings: Int[np.ndarray, " N"],
+    words: Int[np.ndarray, " N"],
+    balance: float,
+    *,
+    rng: np.random.Generator,
+) -> Int[np.ndarray, " M"]:
+    """About as many drawings, each word's share of them in proportion to its count**balance.
+
+    Each drawing is repeated alike, by a number whose fraction is rounded up or down at random.
+    """
+    counts = np.bincount(words)
+    wanted = counts**balance * (counts > 0)
+    copies = (wanted * len(drawings) / wanted.sum() / np.maximum(counts, 1))[words]
+    return np.repeat(drawings, (copies + rng.random(len(drawings))).astype(int))
 
 
 def augment(
-    rows: np.ndarray,
-    lengths: np.ndarray,
+    rows: Float[np.ndarray, "T 4"],
+    lengths: Int[np.ndarray, " B"],
     *,
-    scale_factor: float,
-    drop_prob: float,
-    flip_prob: float,
-    rdp_prob: float = 0.0,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Stretch each drawing a little, mirror some, and drop some points.
+    scale_factor: float = 0.0,
+    flip_prob: float = 0.0,
+    shear: float = 0.0,
+    rotate: float = 0.0,
+    drop_prob: float = 0.0,
+    rdp_prob: float = 0.0,
+) -> tuple[Float[np.ndarray, "t 4"], Int[np.ndarray, " B"]]:
+    """Change each drawing's form at random, by little, and drop some of its points.
 
     A dropped point's dx, dy and dt go into the next row, so that the rest of the drawing stays
     where and when it was. Only points within a stroke are dropped, never its first or last.
 
     Args:
-        rows: stroke-4 of drawings one behind the other.
-        lengths: Points of each.
-        scale_factor: dx and dy are multiplied apart by 1 - scale_factor to 1 + scale_factor.
-        drop_prob: Chance of each point within a stroke. Drawings of one length lose about as many
-            points, so that a batch of them is padded little.
-        flip_prob: Chance of each drawing to be mirrored left to right.
-        rdp_prob: Chance of each drawing to keep of its points only those that its shape needs:
-            what the time-keeping simplification keeps besides tells where the pen slowed down.
+        rows: stroke-4 of the drawings, concatenated.
+        lengths: Rows of each drawing.
         rng: Source of randomness.
+        scale_factor: dx and dy are each multiplied by a factor of 1 - scale_factor to
+            1 + scale_factor.
+        flip_prob: Chance of each drawing to be mirrored left to right.
+        shear: dx grows by -shear to shear times dy; after scaling and mirroring.
+        rotate: Turned by -rotate to rotate degrees; last.
+        drop_prob: Chance of each point within a stroke. Drawings of one length lose about as many
+            points, so that a batch of them needs little padding.
+        rdp_prob: Chance of each drawing to be simplified by its geometry alone: the points that the
+            time-keeping simplification keeps besides tell where the pen slowed down.
 
     Returns:
         New rows and lengths.
@@ -70,115 +181,121 @@ def augment(
         needed = kernels.keep(cumulative.T.copy(), bounds, RDP_EPSILON, math.inf)
         kept &= needed | (rng.random(len(lengths)) >= rdp_prob)[drawing]
     moves = np.diff(cumulative[kept], axis=0, prepend=cumulative[:1])
+    angle = np.deg2rad(rotate) * rng.uniform(-1, 1, size=len(lengths))
+    slant = rng.uniform(-shear, shear, size=len(lengths))
+    cos, sin = np.cos(angle), np.sin(angle)
+    matrix = np.empty((len(lengths), 2, 2))  # of each drawing, applied to row vectors (dx, dy)
+    matrix[:, 0] = np.stack([cos, sin], axis=1) * stretch[:, :1]
+    matrix[:, 1] = np.stack([slant * cos - sin, slant * sin + cos], axis=1) * stretch[:, 1:]
     new = np.empty((int(kept.sum()), 4), dtype=rows.dtype)
-    new[:, :DT] = moves[:, :DT] * stretch[drawing[kept]]
+    new[:, :DT] = np.einsum("ni,nij->nj", moves[:, :DT], matrix[drawing[kept]])
     new[:, DT] = np.where(untimed[kept], np.nan, moves[:, DT])
     new[:, PEN] = rows[kept, PEN]
     return new, np.bincount(drawing[kept], minlength=len(lengths))
 
 
 def _some(
-    among: np.ndarray,
-    drawing: np.ndarray,
-    first: np.ndarray,
+    allowed: Bool[np.ndarray, " T"],
+    drawing: Int[np.ndarray, " T"],
+    first: Int[np.ndarray, " B"],
     *,
     share: float,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Choose a `share` of each drawing's points `among` which one may; counts round at random.
+) -> Bool[np.ndarray, " T"]:
+    """Choose a `share` of each drawing's `allowed` rows; the number is rounded at random.
 
     Args:
-        among: Of all points, (n,) bool.
-        drawing: Each point's, (n,), in order.
-        first: Each drawing's first point.
-        share: Chance of each point.
+        allowed: Rows that may be chosen.
+        drawing: Index of each row's drawing, ascending.
+        first: Each drawing's first row.
+        share: Chance of each allowed row.
         rng: Source of randomness.
-
-    Returns:
-        (n,) bool.
     """
-    may = np.bincount(drawing[among], minlength=len(first))
-    count = (share * may + rng.random(len(first))).astype(np.int64)
-    # within each drawing at random, those among which one may choose before the others
-    order = np.argsort(drawing + (rng.random(len(among)) + ~among) / 2)
-    chosen = np.empty_like(among)
-    chosen[order] = np.arange(len(among)) - first[drawing] < count[drawing]
+    candidates = np.bincount(drawing[allowed], minlength=len(first))
+    count = (share * candidates + rng.random(len(first))).astype(np.int64)
+    # each drawing's rows in random order, allowed ones before the others
+    order = np.argsort(drawing + (rng.random(len(allowed)) + ~allowed) / 2)
+    chosen = np.empty_like(allowed)
+    chosen[order] = np.arange(len(allowed)) - first[drawing] < count[drawing]
     return chosen
 
 
-class StrokeBatches(torch.utils.data.Dataset):
-    """One epoch of padded batches of drawings of like length.
-
-    A batch is a function of (seed, epoch, its number) alone, so that any number of loader workers
-    gives the same, and a resumed run sees what the unbroken one would have.
-    """
+class ImageBatches(_Epoch):
+    """One epoch of image batches."""
 
     def __init__(
         self,
-        split: Split,
+        images: UInt8[np.ndarray, "N C S S"],
+        labels: Shaped[np.ndarray, " N"],
         *,
-        batch_size: int,
-        max_seq_len: int,
-        seed: int,
-        epoch: int = 0,
-        scale_factor: float = 0.0,
-        drop_prob: float = 0.0,
-        flip_prob: float = 0.0,
-        rdp_prob: float = 0.0,
-        timed_only: bool = False,
+        config: CNNConfig,
+        seed: int = 0,
+        epoch: int | None = None,
     ) -> None:
-        """Choose this epoch's batches.
+        """Shuffle this epoch's images.
 
         Args:
-            split: Of a prepared store.
-            batch_size: Drawings in a batch; the last of an epoch may have fewer.
-            max_seq_len: Longer drawings are left out.
+            images: See `images_of`.
+            labels: Index of each image's word.
+            config: Of the batches and the augmentation.
             seed: With the epoch decides order and augmentation.
-            epoch: Number of the pass.
-            scale_factor: See `augment`; 0 leaves sizes as they are.
-            drop_prob: See `augment`; 0 leaves all points.
-            flip_prob: See `augment`; 0 mirrors none.
-            rdp_prob: See `augment`; 0 leaves all points.
-            timed_only: Leave out drawings without time.
+            epoch: Number of the pass; None: in the order given, without augmentation.
 
         Raises:
-            ValueError: No drawing is short enough, or timed.
+            ValueError: There are no images.
         """
-        self.split, self.seed, self.epoch = split, seed, epoch
-        self.augmentation = {
-            "scale_factor": scale_factor,
-            "drop_prob": drop_prob,
-            "flip_prob": flip_prob,
-            "rdp_prob": rdp_prob,
-        }
-        lengths = np.diff(split.offsets).astype(np.int32)  # millions of them: half the memory
-        among = split.timed if timed_only else np.ones(len(split), dtype=bool)
-        usable = np.flatnonzero(among & (lengths <= max_seq_len)).astype(np.int32)
-        if not len(usable):
-            raise ValueError(
-                f"none of the {among.sum()} {'timed ' * timed_only}drawings has at most "
-                f"{max_seq_len} points (max_seq_len); prepare more drawings, or allow longer ones"
-            )
-        self.left_out = int(among.sum()) - len(usable)
-        rng = np.random.default_rng((seed, epoch))
-        usable = rng.permutation(usable)
-        buckets = np.array_split(usable, np.arange(0, len(usable), batch_size * BUCKET)[1:])
-        by_length = np.concatenate([b[np.argsort(lengths[b], kind="stable")] for b in buckets])
-        batches = np.array_split(by_length, np.arange(0, len(usable), batch_size)[1:])
-        self.batches = [batches[number] for number in rng.permutation(len(batches))]
+        if not len(images):
+            raise ValueError("there are no images to make batches of")
+        self.images, self.labels, self.config = images, labels, config
+        self.seed, self.epoch, self.num_workers = seed, epoch, config.num_workers
+        order = np.arange(len(images))
+        if epoch is not None:
+            order = np.random.default_rng((seed, epoch)).permutation(order)
+        self.batches = np.array_split(order, np.arange(0, len(order), config.batch_size)[1:])
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> StrokeBatch:
+    def __getitem__(self, index: int) -> ImageBatch:
         chosen = self.batches[index]
-        words = self.split.words[chosen]
-        rows, lengths = self.split.take(chosen)
-        if any(self.augmentation.values()):
-            rng = np.random.default_rng((self.seed, self.epoch, index))
-            rows, lengths = augment(rows, lengths, **self.augmentation, rng=rng)
-        return collate(rows, lengths, words=words, scale=self.split.scale)
+        images = torch.from_numpy(self.images[chosen])
+        if self.epoch is not None:
+            state = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)
+            generator = torch.Generator().manual_seed(int(state[0]))
+            images = augment_images(images, generator=generator, config=self.config)
+        return ImageBatch(images, torch.from_numpy(self.labels[chosen].astype(np.int64)))
 
-    def load(self, *, num_workers: int = 0) -> torch.utils.data.DataLoader:
-        """All batches in order, from `num_workers` processes beside this one."""
-        return torch.utils.data.DataLoader(self, batch_size=None, num_workers=num_workers)
+
+def images_of(split: Split, config: CNNConfig) -> UInt8[np.ndarray, "N C S S"]:
+    """Images of all drawings of a split, in its order.
+
+    Raises:
+        ValueError: A drawing has no times where ``config.channels`` shows them.
+    """
+    return draw([split.drawing(index) for index in range(len(split))], config)
+
+
+def augment_images(
+    images: UInt8[Tensor, "B C S S"], *, generator: torch.Generator, config: CNNConfig
+) -> UInt8[Tensor, "B C S S"]:
+    """Shift, rotate, zoom and mirror each image and change its line width, by random amounts.
+
+    Args:
+        images: On the CPU, as the generator is.
+        generator: Source of randomness.
+        config: Its `shift`, `rotate`, `zoom`, `flip_prob` and `line_width` are the largest amounts.
+    """
+
+    def uniform(most: float, *shape: int) -> Tensor:
+        return most * (2 * torch.rand(len(images), *shape, generator=generator) - 1)
+
+    angle, zoom = uniform(math.radians(config.rotate)), 1 / (1 + uniform(config.zoom))
+    mirror = 1 - 2 * (torch.rand(len(images), generator=generator) < config.flip_prob).float()
+    cos, sin = angle.cos() * zoom, angle.sin() * zoom
+    turn = torch.stack([cos * mirror, -sin, sin * mirror, cos], dim=1).view(-1, 2, 2)
+    shift = uniform(2 * config.shift, 2, 1)  # an image is 2 units wide
+    grid = F.affine_grid(torch.cat([turn, shift], dim=2), list(images.shape), align_corners=False)
+    # bilinear would pale the thin lines, which images at prediction have in full
+    moved = F.grid_sample(images.float(), grid, mode="bicubic", align_corners=False).clamp(0, 255)
+    wider = uniform(config.line_width, 1, 1, 1)
+    if config.line_width:  # towards the darkest, or the palest, of each pixel and its neighbours
+        darkest, palest = F.max_pool2d(moved, 3, 1, 1), -F.max_pool2d(-moved, 3, 1, 1)
+        moved = torch.lerp(moved, torch.where(wider > 0, darkest, palest), wider.abs())
+    return moved.round().to(torch.uint8)

@@ -152,7 +152,12 @@ def batches(
     augmented = epoch is not None
     own: dict[str, Any]
     if isinstance(config, VAEConfig):
-        own = {"drop_prob": config.augment_stroke_prob * augmented}
+        own = {
+            "drop_prob": config.augment_stroke_prob * augmented,
+            "rotate": config.rotate * augmented,
+            "shear": config.shear * augmented,
+            "balance": config.balance if augmented else 1.0,
+        }
     else:
         own = {"rdp_prob": config.rdp_prob * augmented, "timed_only": True}
     return StrokeBatches(

@@ -25,8 +25,7 @@ from doodlelib.models import checkpoint
 from doodlelib.models.cnn import DoodleCNN
 from doodlelib.models.vae import SketchVAE
 from doodlelib.training import loop, run_state
-from doodlelib.training.batches import StrokeBatches
-from doodlelib.training.image_batches import ImageBatches, images_of
+from doodlelib.training.batches import ImageBatches, StrokeBatches, images_of
 
 Fault = Callable[[], object] | None
 CONTEXT = multiprocessing.get_context("forkserver")

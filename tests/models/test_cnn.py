@@ -11,7 +11,7 @@ from doodlelib.data import sample
 from doodlelib.models import checkpoint
 from doodlelib.models.cnn import DoodleCNN, ImageBatch
 from doodlelib.strokes import without_time
-from doodlelib.training.image_batches import ImageBatches
+from doodlelib.training.batches import ImageBatches
 
 WORDS = ["cat", "car", "fish"]
 
