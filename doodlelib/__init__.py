@@ -23,7 +23,7 @@ MOVED = {
     "export": "viz.export",
     "formats": "data.formats",
     "latent": "analysis.latent",
-    "measures": "analysis.measures",
+    "measures": "analysis.metrics",
     "metrics": "analysis.metrics",
     "player": "lab.player",
     "plot": "viz.plots",

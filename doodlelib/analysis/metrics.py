@@ -1,21 +1,34 @@
-"""How near generated drawings come to real ones, above all in time; and how good a classifier is.
+"""Statistics of timed drawings, distances of generated drawings from real ones, classifier reports.
 
-Every distance between two samples stands beside its floor, the same distance between two halves of
-the real sample: no figure means anything without it. The halves are smaller samples, and a JSD of
-histograms is the larger the fewer there are: a figure below its floor says no more than one at it.
+Every distance between two sets of drawings comes with its *floor*: the same distance between two
+random halves of the real set. No figure means anything without it. The halves are smaller samples,
+and the JSD of histograms grows as samples shrink: a figure below its floor says no more than one
+at it.
+
+Dimensions in annotations: n moves, s pen-down moves (segments), p pen-up moves (pauses), d
+drawings. Start, end and padding rows are never counted.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from doodlelib.analysis.measures import Measures, measure
+from doodlelib.strokes import DT, DX, DY, MIN_DT, PEN, Drawing, to_stroke4
 
-BINS = 60
-LEAST = 10  # drawings that can be compared: their halves go through five folds
-KINDS = ("timing", "shape", "joint")  # of features, by which a classifier tells drawings apart
+if TYPE_CHECKING:
+    from doodlelib.models.vae import SketchVAE
+
+BINS = 60  # of a histogram that enters a JSD
+MIN_DRAWINGS = 10  # of each set in a comparison: each half goes through five folds
+MIN_BENDS = 5  # of a drawing whose speed-curvature exponent is estimated
+MIN_TURN = 0.05  # radians: a smaller turn is no bend
+MIN_LENGTH = 0.1  # px: the log of a length needs one above zero
+FEATURE_SETS = ("timing", "shape", "joint")  # of the two-sample tests
 MARGINALS = (
     "dx",
     "dy",
@@ -29,8 +42,173 @@ MARGINALS = (
 )
 
 
+@dataclass(frozen=True)
+class Measures:
+    """Movement statistics of a set of timed drawings, in px and ms; logs are natural.
+
+    Attributes:
+        dx, dy, dt: Of every move.
+        log_segment_time, log_speed: Of pen-down moves; speed in px per ms.
+        log_pause: Of pen-up moves.
+        log_duration, pen_up_share: Of whole drawings.
+        speed_curvature_exponent: Slope of log speed on log curvature, of drawings with at least
+            `MIN_BENDS` bends. About -1/3 in much human drawing (Viviani & Terzuolo 1982).
+        length_time_correlation: Of log length and log dt over all pen-down moves.
+        lag1_autocorrelation: Of log dt, less its drawing's mean, over consecutive pen-down moves
+            of a stroke.
+    """
+
+    dx: Float[np.ndarray, " n"]
+    dy: Float[np.ndarray, " n"]
+    dt: Float[np.ndarray, " n"]
+    log_segment_time: Float[np.ndarray, " s"]
+    log_speed: Float[np.ndarray, " s"]
+    log_pause: Float[np.ndarray, " p"]
+    log_duration: Float[np.ndarray, " d"]
+    pen_up_share: Float[np.ndarray, " d"]
+    speed_curvature_exponent: Float[np.ndarray, " c"]
+    length_time_correlation: float
+    lag1_autocorrelation: float
+
+
+def measure(drawings: Sequence) -> Measures:
+    """Movement statistics of timed drawings, taken as they are (simplified or not).
+
+    Raises:
+        ValueError: There are no drawings, or one is untimed.
+    """
+    if len(drawings) == 0:
+        raise ValueError("no drawings to measure")
+    rows = [to_stroke4(drawing) for drawing in drawings]
+    moves = np.concatenate([drawing[1:] for drawing in rows])
+    if np.isnan(moves[:, DT]).any():
+        raise ValueError("untimed drawings have no time to measure")
+    owner = np.repeat(np.arange(len(rows)), [len(drawing) - 1 for drawing in rows])
+    pen_down = moves[:, PEN] > 0.5
+    log_dt = np.log(np.maximum(moves[:, DT], MIN_DT))
+    log_length = np.log(np.maximum(np.hypot(moves[:, DX], moves[:, DY]), MIN_LENGTH))
+    total = np.bincount(owner, moves[:, DT], minlength=len(rows))
+    pen_up_time = np.bincount(owner, moves[:, DT] * ~pen_down, minlength=len(rows))
+    mean = np.bincount(owner, log_dt * pen_down, minlength=len(rows)) / np.maximum(
+        np.bincount(owner, pen_down, minlength=len(rows)), 1
+    )
+    centred = log_dt - mean[owner]
+    follows = pen_down[1:] & pen_down[:-1] & (owner[1:] == owner[:-1])
+    return Measures(
+        dx=moves[:, DX],
+        dy=moves[:, DY],
+        dt=moves[:, DT],
+        log_segment_time=log_dt[pen_down],
+        log_speed=(log_length - log_dt)[pen_down],
+        log_pause=log_dt[~pen_down],
+        log_duration=np.log(np.maximum(total, MIN_DT)),
+        pen_up_share=pen_up_time / np.maximum(total, MIN_DT),
+        speed_curvature_exponent=_exponents(moves, owner, follows),
+        length_time_correlation=_correlation(log_length[pen_down], log_dt[pen_down]),
+        lag1_autocorrelation=_correlation(centred[1:][follows], centred[:-1][follows]),
+    )
+
+
+def _exponents(
+    moves: Float[np.ndarray, "n 4"], owner: Int[np.ndarray, " n"], follows: Bool[np.ndarray, " n-1"]
+) -> Float[np.ndarray, " c"]:
+    """Least-squares slope of log speed on log curvature of each drawing with enough bends.
+
+    At the point between two pen-down moves: speed is their joint length by their joint time,
+    curvature the turn by half their joint length.
+    """
+    before, after = moves[:-1][follows], moves[1:][follows]
+    cross = before[:, DX] * after[:, DY] - before[:, DY] * after[:, DX]
+    turn = np.abs(np.arctan2(cross, (before[:, :DT] * after[:, :DT]).sum(axis=1)))
+    length = np.hypot(before[:, DX], before[:, DY]) + np.hypot(after[:, DX], after[:, DY])
+    bend = (turn > MIN_TURN) & (length > 0)
+    drawing = owner[1:][follows][bend]
+    speed = np.log(length[bend] / np.maximum(before[bend, DT] + after[bend, DT], MIN_DT))
+    curvature = np.log(2 * turn[bend] / length[bend])
+    if not len(drawing):
+        return np.empty(0)
+    count = np.bincount(drawing)
+
+    def centred(values: Float[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
+        return values - (np.bincount(drawing, values) / np.maximum(count, 1))[drawing]
+
+    covariance = np.bincount(drawing, centred(curvature) * centred(speed))
+    variance = np.bincount(drawing, centred(curvature) ** 2)
+    enough = (count >= MIN_BENDS) & (variance > 0)
+    return covariance[enough] / variance[enough]
+
+
+def _correlation(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
+    """Pearson's; NaN where one of them does not vary."""
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def speed_profile(
+    stroke: Sequence, *, step_ms: float = 20.0
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """Speed of the pen over a stroke, at even steps of time, so that two strokes can be compared.
+
+    Between points the pen is taken to move evenly; a stroke and its simplified self have the same
+    steps, since both have the same first and last point.
+
+    Args:
+        stroke: ``[x, y, t]``, px and ms.
+        step_ms: Time between steps.
+
+    Returns:
+        The end of each step (s) and the mean speed in it (px/s).
+
+    Raises:
+        ValueError: The stroke is untimed.
+    """
+    x, y, t = _timed(stroke)
+    clock = np.arange(t[0], t[-1] + step_ms, step_ms)
+    moved = [np.diff(np.interp(clock, t, axis)) for axis in (x, y)]
+    return clock[1:] / 1000, 1000 * np.hypot(*moved) / step_ms
+
+
+def speed_and_curvature(
+    stroke: Sequence, *, step_ms: float = 10.0, smoothing_ms: float = 25.0
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """Speed (px/s) and curvature (1/px) along a stroke, at even steps of time.
+
+    The points are resampled and smoothed, for derivatives make noise of the pixel grid; three steps
+    at either end, where the smoothing has no neighbours, are left out.
+
+    Args:
+        stroke: ``[x, y, t]``, px and ms.
+        step_ms: Time between steps.
+        smoothing_ms: Standard deviation of the Gaussian that smooths x and y.
+
+    Returns:
+        Speed and curvature at the same moments; empty for a stroke of fewer than eight steps.
+
+    Raises:
+        ValueError: The stroke is untimed.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    x, y, t = _timed(stroke)
+    clock = np.arange(t[0], t[-1], step_ms)
+    if len(clock) < 8:
+        return np.empty(0), np.empty(0)
+    xy = [gaussian_filter1d(np.interp(clock, t, axis), smoothing_ms / step_ms) for axis in (x, y)]
+    (dx, dy), (ddx, ddy) = np.gradient(xy, axis=1), np.gradient(np.gradient(xy, axis=1), axis=1)
+    speed = np.maximum(np.hypot(dx, dy), 1e-6)  # px a step
+    curvature = np.abs(dx * ddy - dy * ddx) / speed**3
+    return (1000 / step_ms * speed)[3:-3], curvature[3:-3]
+
+
+def _timed(stroke: Sequence) -> list[Float[np.ndarray, " n"]]:
+    if len(stroke) != 3:
+        raise ValueError(f"a timed stroke is [x, y, t], this one has {len(stroke)} rows")
+    return [np.asarray(values, dtype=np.float64) for values in stroke]
+
+
 def jsd(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], *, bins: int = BINS) -> float:
-    """Jensen-Shannon divergence of two samples, bits (0 alike, 1 apart), over one set of bins.
+    """Jensen-Shannon divergence of two samples, bits (0 equal, 1 disjoint), over common bins.
 
     The bins span both samples but for the outermost 0.1 %, which count in the end bins.
     """
@@ -43,49 +221,47 @@ def jsd(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], *, bins: int = B
 
 
 def distances(real: Sequence, generated: Sequence, *, seed: int = 0) -> pd.DataFrame:
-    """JSD (bits), Wasserstein-1 and Kolmogorov-Smirnov of each marginal, with floors.
+    """JSD, Wasserstein-1 and Kolmogorov-Smirnov distance of each marginal, with floors.
 
     Args:
         real: Timed drawings.
         generated: Timed drawings.
-        seed: Of the halving of `real`.
+        seed: Of the random halves of `real`.
 
     Returns:
-        A row for each of `MARGINALS`; ``*_floor``: between two halves of `real`.
+        One row for each of `MARGINALS`; columns ``jsd`` (bits), ``w1`` (the marginal's unit),
+        ``ks``, and the floor of each as ``*_floor``. NaN where a set has no such moves.
 
     Raises:
-        ValueError: Fewer than `LEAST` drawings of either, or an untimed one.
+        ValueError: A set has fewer than `MIN_DRAWINGS` drawings, or an untimed one.
     """
     from scipy.stats import ks_2samp, wasserstein_distance
 
-    if min(len(real), len(generated)) < LEAST:
+    if min(len(real), len(generated)) < MIN_DRAWINGS:
         raise ValueError(
             f"{len(real)} real and {len(generated)} generated drawings are too few to compare; "
-            f"{LEAST} of each needed"
+            f"{MIN_DRAWINGS} of each needed"
         )
-    a, b = measure(real), measure(generated)
-    half, other = _halves(real, seed)
+    pairs = {
+        "": (measure(real), measure(generated)),
+        "_floor": tuple(measure(half) for half in _halves(real, seed)),
+    }
     table = {}
     for name in MARGINALS:
-        pairs = {
-            "": (getattr(a, name), getattr(b, name)),
-            "_floor": (getattr(half, name), getattr(other, name)),
-        }
         table[name] = {}
-        for suffix, (x, y) in pairs.items():
-            if not len(x) or not len(y):
-                table[name] |= {f"{key}{suffix}": np.nan for key in ("jsd", "w1", "ks")}
-                continue
+        for suffix, pair in pairs.items():
+            a, b = (getattr(measures, name) for measures in pair)
+            known = len(a) and len(b)
             table[name] |= {
-                f"jsd{suffix}": jsd(x, y),
-                f"w1{suffix}": float(wasserstein_distance(x, y)),
-                f"ks{suffix}": float(ks_2samp(x, y).statistic),
+                f"jsd{suffix}": jsd(a, b) if known else np.nan,
+                f"w1{suffix}": float(wasserstein_distance(a, b)) if known else np.nan,
+                f"ks{suffix}": float(ks_2samp(a, b).statistic) if known else np.nan,
             }
     return pd.DataFrame.from_dict(table, orient="index")
 
 
 def time_panel(real: Sequence, generated: Sequence, *, seed: int = 0) -> pd.DataFrame:
-    """The panel by which timing is judged: no one figure can be fooled without another showing it.
+    """The panel by which timing is judged: no statistic can be fooled without another showing it.
 
     Constant speed passes the marginals of duration, shuffled times pass those of dt; correlations
     and the two-sample tests catch both.
@@ -93,66 +269,135 @@ def time_panel(real: Sequence, generated: Sequence, *, seed: int = 0) -> pd.Data
     Args:
         real: Timed drawings, held out.
         generated: Timed drawings.
-        seed: Of the halving of `real` and of the two-sample tests.
+        seed: Of the random halves of `real` and of the two-sample tests.
 
     Returns:
-        Rows ``statistic`` with ``real``, ``generated``, ``floor``: JSDs in bits have real 0 and
-        the floor between two halves of `real`; correlations the value of each, and the difference
-        of the halves; AUCs of a classifier that tells generated from real (0.5 is best), and what
-        it reaches on two halves of `real`.
+        One row for each statistic, columns ``real``, ``generated`` and ``floor``. For a JSD (bits)
+        real is 0; for a correlation both values stand there, and the floor is the difference
+        between halves; for the AUC of a classifier that tells generated from real drawings 0.5 is
+        best, and the floor is what it reaches on the halves.
 
     Raises:
-        ValueError: See `distances`.
+        ValueError: A set has fewer than `MIN_DRAWINGS` drawings, or an untimed one.
 
     Source: Lopez-Paz & Oquab 2017 (arXiv 1610.06545), classifier two-sample tests.
     """
     table = distances(real, generated, seed=seed)
-    a, b = measure(real), measure(generated)
-    half, other = _halves(real, seed)
+    halves = _halves(real, seed)
+    a, b, half, other = (measure(some) for some in (real, generated, *halves))
     rows = {
         f"{name} JSD": (0.0, table.loc[name, "jsd"], table.loc[name, "jsd_floor"])
         for name in MARGINALS
     }
     for name in ("length_time_correlation", "lag1_autocorrelation"):
-        spread = abs(getattr(half, name) - getattr(other, name))
-        rows[name] = (getattr(a, name), getattr(b, name), spread)
-    middle = np.random.default_rng(seed).permutation(len(real))
-    halves = [[real[i] for i in part] for part in np.array_split(middle, 2)]
-    for kind in KINDS:
-        auc = two_sample_auc(real, generated, kind=kind, seed=seed)
-        rows[f"{kind} AUC"] = (0.5, auc, two_sample_auc(*halves, kind=kind, seed=seed))
+        difference = abs(getattr(half, name) - getattr(other, name))
+        rows[name] = (getattr(a, name), getattr(b, name), difference)
+    for features in FEATURE_SETS:
+        auc, floor = (
+            two_sample_auc(*pair, features=features, seed=seed)
+            for pair in ((real, generated), halves)
+        )
+        rows[f"{features} AUC"] = (0.5, auc, floor)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["real", "generated", "floor"])
 
 
-def two_sample_auc(a: Sequence, b: Sequence, *, kind: str, seed: int = 0) -> float:
+def two_sample_auc(a: Sequence, b: Sequence, *, features: str, seed: int = 0) -> float:
     """Cross-validated AUC of a classifier that tells drawings of `a` from those of `b`.
 
     Args:
         a: Timed drawings.
         b: Timed drawings.
-        kind: Which features: "timing", "shape" or "joint".
+        features: What the classifier sees of a drawing: "timing", "shape" or "joint".
         seed: Of classifier and folds.
 
     Raises:
-        ValueError: Another `kind`; none given, or one is untimed.
+        ValueError: Unknown `features`; no drawings, or an untimed one.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
-    x = np.array([_features(drawing, kind) for drawing in (*a, *b)])
+    if features not in FEATURE_SETS:
+        raise ValueError(f"features must be one of {', '.join(FEATURE_SETS)}, not {features!r}")
+    x = np.array([_features(drawing, features) for drawing in (*a, *b)])
     y = np.repeat([0, 1], [len(a), len(b)])
     classifier = HistGradientBoostingClassifier(
         max_iter=60, max_leaf_nodes=8, early_stopping=False, random_state=seed
     )
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
-    return float(
-        roc_auc_score(
-            y, cross_val_predict(classifier, x, y, cv=folds, method="predict_proba")[:, 1]
-        )
-    )
+    scores = cross_val_predict(classifier, x, y, cv=folds, method="predict_proba")[:, 1]
+    return float(roc_auc_score(y, scores))
+
+
+def _features(drawing: Sequence, features: str) -> list[float]:
+    """Summary statistics of one drawing, for the two-sample tests."""
+    measures = measure([drawing])
+    timing = [measures.log_duration[0], measures.pen_up_share[0], measures.lag1_autocorrelation]
+    for name in ("log_segment_time", "log_pause"):
+        timing += _quantiles(getattr(measures, name))
+    length = np.hypot(measures.dx, measures.dy)
+    shape = [float(len(drawing)), float(len(length)), *_quantiles(length)]
+    shape += [*_quantiles(measures.dx), *_quantiles(measures.dy)]
+    joint = [measures.length_time_correlation, *_quantiles(measures.log_speed)]
+    return {"timing": timing, "shape": shape, "joint": timing + shape + joint}[features]
+
+
+def _quantiles(values: Float[np.ndarray, " n"]) -> list[float]:
+    return list(np.quantile(values, [0.1, 0.5, 0.9])) if len(values) else [np.nan] * 3
+
+
+def _halves(drawings: Sequence, seed: int) -> tuple[list, list]:
+    """The drawings in two random halves."""
+    order = np.random.default_rng(seed).permutation(len(drawings))
+    half, other = ([drawings[index] for index in part] for part in np.array_split(order, 2))
+    return half, other
+
+
+def generate_like(
+    vae: "SketchVAE", words: Sequence[str], *, n: int, temperature: float = 1.0, seed: int = 0
+) -> list[Drawing]:
+    """`n` generated drawings whose words are as frequent as in `words`, but for chance.
+
+    Args:
+        vae: The model; one trained without words is given none.
+        words: Of the real drawings to be compared with.
+        n: At least 1.
+        temperature: 1 is the model's own distribution, which alone may be compared with people's.
+        seed: Of the words and of the drawings.
+    """
+    chosen = np.random.default_rng(seed).choice(words, n).tolist()
+    return vae.generate(n, word=vae.word_or_none(chosen), temperature=temperature, seed=seed)
+
+
+def generation_report(
+    vae: "SketchVAE",
+    real: Sequence,
+    words: Sequence[str],
+    *,
+    n: int,
+    epoch: int,
+    path: str | Path | None = None,
+) -> pd.DataFrame:
+    """How far generated drawings are from held-out ones after an epoch: `distances` and ``epoch``.
+
+    Args:
+        vae: The model in training.
+        real: Timed drawings, held out.
+        words: Of each of `real`; see `generate_like`.
+        n: Drawings to generate.
+        epoch: The last that was trained; also the seed.
+        path: A CSV of all reports of a run, to which this one is added. Rows of this and later
+            epochs, which a resumed run trains again, are replaced.
+
+    Raises:
+        ValueError: `real` or `n` is below `MIN_DRAWINGS`, or a drawing of `real` is untimed.
+    """
+    table = distances(real, generate_like(vae, words, n=n, seed=epoch)).assign(epoch=epoch)
+    if path is not None:
+        path = Path(path)
+        earlier = [pd.read_csv(path, index_col=0)] if path.exists() else []
+        pd.concat([*(old[old.epoch < epoch] for old in earlier), table]).to_csv(path)
+    return table
 
 
 def frechet_distance(a: Float[np.ndarray, "n f"], b: Float[np.ndarray, "m f"]) -> float:
@@ -174,21 +419,21 @@ def classification(
     """Precision, recall, F1 and support of each word with their averages, and the confusion matrix.
 
     Args:
-        labels: Index of each drawing's word.
-        probabilities: Of each word.
+        labels: Index of each drawing's true word.
+        probabilities: Predicted, of each word.
         words: Their names.
 
     Returns:
-        The report, whose row "accuracy" holds the share named rightly and whose row "top 3" that
-        whose word is among the three likeliest; and counts, true words in rows, predicted in
-        columns.
+        The report, with the rows "accuracy" and "top 3" (share of drawings whose word is the
+        likeliest, and among the three likeliest); and counts, true words in rows, predicted ones
+        in columns.
     """
     from sklearn.metrics import classification_report, confusion_matrix
 
     predicted = probabilities.argmax(axis=1)
-    numbers = list(range(len(words)))
+    indices = list(range(len(words)))
     report = classification_report(
-        labels, predicted, labels=numbers, target_names=words, output_dict=True, zero_division=0
+        labels, predicted, labels=indices, target_names=words, output_dict=True, zero_division=0
     )
     likeliest = np.argsort(probabilities, axis=1)[:, -3:]
     for row, right in {
@@ -197,22 +442,22 @@ def classification(
     }.items():
         shares = dict.fromkeys(("precision", "recall", "f1-score"), float(right.mean()))
         report[row] = shares | {"support": len(labels)}
-    matrix = confusion_matrix(labels, predicted, labels=numbers)
+    matrix = confusion_matrix(labels, predicted, labels=indices)
     return pd.DataFrame(report).T, pd.DataFrame(matrix, index=list(words), columns=list(words))
 
 
 def calibration(
     labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n w"], *, bins: int = 15
 ) -> pd.DataFrame:
-    """How often the likeliest word is right, by how likely it was said to be.
+    """Accuracy of the likeliest word in bins of its predicted probability (reliability diagram).
 
     Args:
-        labels: Index of each drawing's word.
-        probabilities: Of each word.
+        labels: Index of each drawing's true word.
+        probabilities: Predicted, of each word.
         bins: Of equal width from 0 to 1; those without a drawing are left out.
 
     Returns:
-        Rows with ``confidence`` (mean probability), ``accuracy`` and ``count``, by the lower edge.
+        Rows by the lower edge; columns ``confidence`` (mean probability), ``accuracy``, ``count``.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     table = pd.DataFrame(
@@ -228,34 +473,9 @@ def calibration(
 
 
 def calibration_error(table: pd.DataFrame) -> float:
-    """Mean distance of confidence and accuracy over the drawings of `calibration`'s table; 0 best.
+    """Expected calibration error of a table of `calibration`; 0 is best.
 
     Source: Guo et al. 2017 (arXiv 1706.04599), eq. 3 (ECE).
     """
     gaps = (table["confidence"] - table["accuracy"]).abs()
     return float((gaps * table["count"]).sum() / table["count"].sum())
-
-
-def _features(drawing: Sequence, kind: str) -> list[float]:
-    """Numbers that sum up one drawing, for the two-sample tests."""
-    measures = measure([drawing])
-    timing = [measures.log_duration[0], measures.pen_up_share[0], measures.lag1_autocorrelation]
-    for name in ("log_segment_time", "log_pause"):
-        timing += _quantiles(getattr(measures, name))
-    length = np.hypot(measures.dx, measures.dy)
-    shape = [float(len(drawing)), float(len(length)), *_quantiles(length)]
-    shape += [*_quantiles(measures.dx), *_quantiles(measures.dy)]
-    joint = [measures.length_time_correlation, *_quantiles(measures.log_speed)]
-    return {"timing": timing, "shape": shape, "joint": timing + shape + joint}[kind]
-
-
-def _quantiles(values: Float[np.ndarray, " n"]) -> list[float]:
-    return list(np.quantile(values, [0.1, 0.5, 0.9])) if len(values) else [np.nan] * 3
-
-
-def _halves(drawings: Sequence, seed: int) -> tuple[Measures, Measures]:
-    order = np.random.default_rng(seed).permutation(len(drawings))
-    first, second = (
-        measure([drawings[index] for index in part]) for part in np.array_split(order, 2)
-    )
-    return first, second

@@ -58,6 +58,10 @@ class SketchVAE(SketchNet):
         """Let `retime` use this one. It is trained and kept apart: not a part of these weights."""
         object.__setattr__(self, "retimer", retimer)
 
+    def word_or_none(self, word: str | Sequence[str] | None) -> str | Sequence[str] | None:
+        """`word` as it is, for a model trained with words; None for one trained without them."""
+        return word if self.word_size else None
+
     @torch.no_grad()
     def encode(self, drawings: Sequence, *, see_time: bool = True) -> Float[Tensor, "N Z"]:
         """Mean of q(z | drawing) of each.

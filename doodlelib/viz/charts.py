@@ -76,7 +76,7 @@ def plot_distributions(real: Times, *, generated: Times | None = None) -> Figure
     """How long segments, pauses and drawings last and how fast the pen moves, on log axes.
 
     Args:
-        real: `measures.measure` of real drawings.
+        real: `metrics.measure` of real drawings.
         generated: Of a model's, to be laid over them.
     """
     samples = {"real": real} | ({"generated": generated} if generated else {})

@@ -1,10 +1,15 @@
 """The metrics tell real time from made-up time, which is what they are for."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
+from vaes import make_vae
 
 from doodlelib.analysis import metrics
-from doodlelib.analysis.measures import measure
+from doodlelib.analysis.metrics import measure
 from doodlelib.data.sample import make_drawings
 from doodlelib.simplify import simplify
 from doodlelib.strokes import Drawing, without_time
@@ -78,9 +83,9 @@ def test_too_few_drawings_cannot_be_compared(drawings: list[Drawing]) -> None:
     assert not metrics.time_panel(drawings[:10], drawings[:10]).isna().all().any()
 
 
-def test_features_of_another_kind_are_refused(drawings: list[Drawing]) -> None:
+def test_unknown_features_are_refused(drawings: list[Drawing]) -> None:
     with pytest.raises(ValueError, match="one of timing, shape, joint, not 'speed'"):
-        metrics.two_sample_auc(drawings[:10], drawings[10:20], kind="speed")
+        metrics.two_sample_auc(drawings[:10], drawings[10:20], features="speed")
 
 
 def test_drawings_without_pauses_have_no_pause_figures() -> None:
@@ -143,3 +148,63 @@ def test_frechet_distance_of_normals_whose_distance_is_known() -> None:
     a, b = rng.normal(0, 1, (40_000, 3)), rng.normal(2, 3, (40_000, 3))
     assert metrics.frechet_distance(a, b) == pytest.approx(3 * (2**2 + (3 - 1) ** 2), rel=0.03)
     assert metrics.frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+
+
+def test_speed_profile_by_hand() -> None:
+    """30 px in 100 ms, then a rest of 50 ms."""
+    seconds, speed = metrics.speed_profile([[0, 30, 30], [0, 40, 40], [200, 300, 350]], step_ms=50)
+    np.testing.assert_allclose(seconds, [0.25, 0.3, 0.35])
+    np.testing.assert_allclose(speed, [500, 500, 0], atol=1e-9)
+
+
+def test_a_stroke_and_its_simplified_self_have_the_same_steps(drawings: list[Drawing]) -> None:
+    for method in ("rdp", "timed"):
+        for raw in (record.drawing for record in make_drawings("cat", 5)):
+            for stroke, simple in zip(raw, simplify(raw, method=method), strict=True):
+                pair = metrics.speed_profile(stroke)[0], metrics.speed_profile(simple)[0]
+                np.testing.assert_array_equal(*pair)
+
+
+def test_speed_and_curvature_of_a_circle() -> None:
+    """A radius of 50 px at a quarter of a turn a second."""
+    t = np.arange(0, 3000, 20.0)
+    angle = t / 1000 * np.pi / 2
+    speed, curvature = metrics.speed_and_curvature([50 * np.cos(angle), 50 * np.sin(angle), t])
+    inner = slice(10, -10)  # smoothing pulls the ends in
+    np.testing.assert_allclose(speed[inner], 50 * np.pi / 2, rtol=0.01)
+    np.testing.assert_allclose(curvature[inner], 1 / 50, rtol=0.01)
+    assert [len(values) for values in metrics.speed_and_curvature([[0, 9], [0, 0], [0, 70]])] == [
+        *(0, 0)
+    ]
+
+
+@pytest.mark.parametrize("function", [metrics.speed_profile, metrics.speed_and_curvature])
+def test_an_untimed_stroke_has_no_speed(function: Any) -> None:
+    with pytest.raises(ValueError, match="timed stroke is"):
+        function([[0, 9], [0, 0]])
+
+
+def test_a_generation_report_compares_as_many_drawings_of_each_word(
+    drawings: list[Drawing], tmp_path: Path
+) -> None:
+    real = [simplify(record.drawing) for record in make_drawings("cat", 20)]
+    path, vae = tmp_path / "distributions.csv", make_vae(max_seq_len=60)
+    words = ["cat"] * 15 + ["dog"] * 5
+    for epoch in (1, 2, 3, 2):  # the last one as after a resumption
+        table = metrics.generation_report(vae, real, words, n=12, epoch=epoch, path=path)
+    written = pd.read_csv(path, index_col=0)
+    assert written.epoch.unique().tolist() == [1, 2]
+    pd.testing.assert_frame_equal(written[written.epoch == 2], table, check_names=False)
+    chosen = np.random.default_rng(2).choice(words, 12).tolist()
+    generated = vae.generate(12, word=chosen, temperature=1.0, seed=2)
+    expected = metrics.distances(real, generated)
+    pd.testing.assert_frame_equal(table.drop(columns="epoch"), expected)
+
+
+def test_a_model_without_words_generates_without_them() -> None:
+    vae = make_vae(class_conditioning=False)
+    drawings = metrics.generate_like(vae, ["cow"], n=2, seed=1)
+    expected = vae.generate(2, temperature=1.0, seed=1)
+    for drawing, other in zip(drawings, expected, strict=True):
+        for stroke, same in zip(drawing, other, strict=True):
+            np.testing.assert_array_equal(stroke, same)

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from doodlelib.analysis.measures import Measures, measure
+from doodlelib.analysis.metrics import Measures, measure
 from doodlelib.viz import charts
 
 FIGURES = ("pen", "position", "segment_time", "pause_time", "loss", "kl")
