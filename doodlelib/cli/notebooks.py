@@ -15,7 +15,14 @@ from doodlelib.cli.parameters import check_parameters, parse_values, read_yaml
 from doodlelib.interrupt import on_stop
 from doodlelib.paths import CONFIG, NOTEBOOKS, ROOT, RUNS
 
-STEPS = ("01_explore_data", "02_preprocess", "03_train_vae", "04_train_cnn", "05_latent_space")
+STEPS = (
+    "01_explore_data",
+    "02_preprocess",
+    "03_train_vae",
+    "04_train_cnn",
+    "05_latent_space",
+    "06_train_retimer",
+)
 DAY = 24 * 60 * 60  # s
 INTERRUPTED = 130  # exit status, as shells have it
 EXAMPLE = """\
@@ -197,12 +204,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     series = parser.add_mutually_exclusive_group()
     series.add_argument(
-        "--demo", action="store_true", help="run all five on the embedded sample instead"
+        "--demo", action="store_true", help="run all six on the embedded sample instead"
     )
     series.add_argument(
         "--reports",
         action="store_true",
-        help="run all five on published drawings instead, and write them as pages too",
+        help="run all six on published drawings instead, and write them as pages too",
     )
     options = parser.parse_args(arguments)
     if (options.demo or options.reports) == (options.output is not None):

@@ -12,12 +12,12 @@ import pytest
 
 from doodlelib.cli.notebooks import STEPS
 from doodlelib.cli.parameters import check_parameters, read_parameters, read_yaml
-from doodlelib.config import CNNConfig, Config, VAEConfig, read_config
+from doodlelib.config import CNNConfig, Config, RetimeConfig, VAEConfig, read_config
 from doodlelib.paths import CONFIG, NOTEBOOKS
 
 CELL_LINES = 25
 FORBIDDEN = r"^\s*[%!]|sys\.path|os\.chdir|CUDA_VISIBLE_DEVICES|\binteract\b"
-WIDGETS = {f"doodlelib.{name}" for name in ("widgets", "player", "pad", "latent_map", "controls")}
+WIDGETS = "doodlelib.lab"
 
 Notebook = dict[str, Any]
 
@@ -112,7 +112,9 @@ def test_every_parameter_is_read(notebook: Notebook, step: str) -> None:
     assert set(read_parameters(NOTEBOOKS / f"{step}.ipynb")) <= read
 
 
-@pytest.mark.parametrize(("step", "kind"), [(STEPS[2], VAEConfig), (STEPS[3], CNNConfig)])
+@pytest.mark.parametrize(
+    ("step", "kind"), [(STEPS[2], VAEConfig), (STEPS[3], CNNConfig), (STEPS[5], RetimeConfig)]
+)
 def test_hyper_parameters_are_those_of_the_configuration(step: str, kind: type[Config]) -> None:
     """None stands for the value of the parameter file; what is not listed goes into overrides."""
     declared = read_parameters(NOTEBOOKS / f"{step}.ipynb")
@@ -128,11 +130,10 @@ def test_widgets_have_a_static_twin(notebook: Notebook) -> None:
     code, names = code_cells(notebook), set()
     for cell in code:
         for node in ast.walk(ast.parse(source(cell))):
-            if isinstance(node, ast.ImportFrom) and node.module in WIDGETS:
-                names |= {alias.asname or alias.name for alias in node.names}
-            if isinstance(node, ast.ImportFrom) and node.module == "doodlelib":
-                found = {alias.asname or alias.name: alias.name for alias in node.names}
-                names |= {own for own, name in found.items() if f"doodlelib.{name}" in WIDGETS}
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    if f"{node.module}.{alias.name}.".startswith(f"{WIDGETS}."):
+                        names.add(alias.asname or alias.name)
     for before, cell in itertools.pairwise(code):
         calls = [node for node in ast.walk(ast.parse(source(cell))) if isinstance(node, ast.Call)]
         makes_widget = any(ast.unparse(call.func).split(".")[0] in names for call in calls)

@@ -1,4 +1,4 @@
-"""Notebooks 01 to 05, executed in order in a copy of the repository, as `make run` does it."""
+"""Notebooks 01 to 06, executed in order in a copy of the repository, as `make run` does it."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from doodlelib.cli.notebooks import STEPS
 from doodlelib.cli.parameters import read_yaml
 from doodlelib.data.sample import make_drawings
 from doodlelib.data.store import load_split
-from doodlelib.models.checkpoint import load_cnn, load_vae
+from doodlelib.models.checkpoint import load_cnn, load_retimer, load_vae
 from doodlelib.paths import CONFIG
 from doodlelib.viz.export import to_ndjson, to_svg
 
@@ -57,7 +57,12 @@ def test_every_cell_was_executed_but_those_of_widgets(repository: Path) -> None:
 
 @pytest.mark.usefixtures("demo")
 @pytest.mark.parametrize(
-    ("step", "model", "load"), [("03", "DoodleGenRNN", load_vae), ("04", "DoodleCNN", load_cnn)]
+    ("step", "model", "load"),
+    [
+        ("03", "DoodleGenRNN", load_vae),
+        ("04", "DoodleCNN", load_cnn),
+        ("06", "DoodleRetime", load_retimer),
+    ],
 )
 def test_training_left_its_artefacts(
     repository: Path, step: str, model: str, load: Callable
