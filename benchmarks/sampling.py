@@ -21,8 +21,7 @@ from machine import describe, matmul, matmul_flop, medians, precisions
 
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.models.checkpoint import load_retimer, load_vae
-from doodlelib.models.inputs import INPUTS
-from doodlelib.models.network import SketchNet
+from doodlelib.models.network import NUM_FEATURES, SketchNet
 from doodlelib.models.sampling import rows, sample, start
 from doodlelib.models.vae import SketchVAE
 from doodlelib.strokes import Drawing, Scale
@@ -53,7 +52,7 @@ def make_net(options: argparse.Namespace) -> SketchNet:
 def flop_per_point(net: SketchNet) -> int:
     """Of the matrix products of one step; the condition's share is computed once a drawing."""
     size, layers = net.config.dec_hidden_size, net.config.num_lstm_layers
-    gates = 4 * size * (INPUTS + size + (layers - 1) * 2 * size)
+    gates = 4 * size * (NUM_FEATURES + size + (layers - 1) * 2 * size)
     return 2 * (gates + size * net.head.out_features)
 
 

@@ -23,7 +23,7 @@ from doodlelib.data.dataset import Split, load_split
 from doodlelib.fast.cuda_graphs import Gradients
 from doodlelib.fast.products import linear
 from doodlelib.models.batch import StrokeBatch
-from doodlelib.models.inputs import INPUTS
+from doodlelib.models.network import NUM_FEATURES
 from doodlelib.models.vae import SketchVAE
 from doodlelib.training.batches import StrokeBatches
 
@@ -61,10 +61,11 @@ def useful_flop(vae: SketchVAE, batches: list[StrokeBatch]) -> float:
     enc, dec, layers = config.enc_hidden_size, config.dec_hidden_size, config.num_lstm_layers
     condition = config.latent_size + vae.word_size
     encoder = sum(
-        2 * 4 * enc * ((INPUTS if layer == 0 else 2 * enc) + enc) for layer in range(layers)
+        2 * 4 * enc * ((NUM_FEATURES if layer == 0 else 2 * enc) + enc) for layer in range(layers)
     )
     decoder = sum(
-        4 * dec * ((INPUTS + condition if layer == 0 else dec) + dec) for layer in range(layers)
+        4 * dec * ((NUM_FEATURES + condition if layer == 0 else dec) + dec)
+        for layer in range(layers)
     )
     points = sum(int(batch.lengths.sum()) for batch in batches)
     return 3 * 2 * points * (encoder + decoder + dec * modes)
@@ -86,7 +87,7 @@ def step(vae: SketchVAE, gradients: Gradients, batch: StrokeBatch) -> None:
 
 def decode(vae: SketchVAE, batches: list[StrokeBatch], half: bool) -> None:
     """The decoder's LSTM on numbers of the shapes of `batches`, and its gradients."""
-    wide = INPUTS + vae.config.latent_size + vae.word_size
+    wide = NUM_FEATURES + vae.config.latent_size + vae.word_size
     for batch in batches:
         x = torch.randn(batch.size, batch.rows.shape[1] - 2, wide, device=vae.device)
         with torch.autocast(vae.device.type, torch.bfloat16, enabled=half):

@@ -1,9 +1,10 @@
 """Where things lie, found from the package's own place, so that every working directory will do."""
 
+import difflib
 import os
 import re
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -33,6 +34,13 @@ def checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name for a folder: letters, digits, '.', '_', '-', ' '")
     return name
+
+
+def similar_names(name: str, among: Iterable[str], *, n: int = 5) -> list[str]:
+    """Those `among` that look most like `name`, for error messages; where none does, the first."""
+    folded = {str(other).casefold(): other for other in among}
+    near = difflib.get_close_matches(str(name)[:60].casefold(), folded, n, cutoff=0.5)
+    return [folded[other] for other in near] or list(folded.values())[:n]
 
 
 @contextmanager

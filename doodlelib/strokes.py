@@ -26,7 +26,7 @@ Drawing = list[list[np.ndarray]]
 
 DX, DY, DT, PEN = 0, 1, 2, 3  # columns of stroke-4; the first three also of stroke-6
 PEN_COLUMNS = slice(3, 6)  # of stroke-6, one-hot
-DRAWN, LIFTED, END = 0, 1, 2  # positions within the one-hot pen columns
+PEN_DOWN, PEN_UP, END = 0, 1, 2  # the pen state: positions within the one-hot pen columns
 BOX = 255.0  # px: the larger side of every drawing before simplification
 MIN_DT = 1.0  # ms: the clock's resolution; the log needs a time above zero
 
@@ -219,9 +219,9 @@ def to_stroke6(
     if len(rows) and not np.isnan(rows[0, DT]):
         rows6[1, DT] = 0
     drawn = rows[:, PEN] > 0.5
-    rows6[1:-1, PEN_COLUMNS.start + DRAWN] = drawn
-    rows6[1:-1, PEN_COLUMNS.start + LIFTED] = ~drawn
-    rows6[0, PEN_COLUMNS.start + DRAWN] = 1
+    rows6[1:-1, PEN_COLUMNS.start + PEN_DOWN] = drawn
+    rows6[1:-1, PEN_COLUMNS.start + PEN_UP] = ~drawn
+    rows6[0, PEN_COLUMNS.start + PEN_DOWN] = 1
     rows6[-1, PEN_COLUMNS.start + END] = 1
     return rows6
 
@@ -242,7 +242,7 @@ def from_stroke6(
     stop = int((pen == END).argmax()) if (pen == END).any() else len(rows6)
     if stop < 2:
         raise ValueError("stroke-6 holds no point between its start row and its end row")
-    rows6, drawn = rows6[1:stop], pen[1:stop] == DRAWN
+    rows6, drawn = rows6[1:stop], pen[1:stop] == PEN_DOWN
     mean = np.where(drawn, scale.segment_mean, scale.pause_mean)
     std = np.where(drawn, scale.segment_std, scale.pause_std)
     rows = np.empty((len(rows6), 4))

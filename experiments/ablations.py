@@ -128,7 +128,7 @@ def nats(vae: SketchVAE, held_out: Split) -> dict[str, float]:
     for batch in StrokeBatches(held_out, batch_size=100, max_seq_len=limit, seed=0).load():
         batch = batch.to(vae.device)
         z, _ = vae.posterior(batch, see_time=torch.zeros_like(batch.timed))
-        for event, (total, count) in vae.step_nats(batch, z).events().items():
+        for event, (total, count) in vae.step_log_likelihood(batch, z).events().items():
             sums[event] -= float(total.sum())
             sums[f"{event} count"] += float(count.sum())
     return {event: sums[event] / max(sums[f"{event} count"], 1) for event in EVENTS}

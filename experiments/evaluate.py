@@ -184,7 +184,7 @@ def retimer_nats(retimer: Retimer, rows: Sequence[np.ndarray]) -> dict[str, floa
         some = rows[i : i + 100]
         batch = collate_drawings(some, words=np.zeros(len(some), dtype=int), scale=retimer.scale)
         with torch.no_grad():
-            nats, *kinds = retimer.step_nats(batch)
+            nats, *kinds = retimer.step_log_likelihood(batch)
         for kind, own in zip(("segment_time", "pause_time"), kinds, strict=True):
             sums[kind] -= float(nats[own].sum())
             sums[f"{kind}_count"] += int(own.sum())

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from doodlelib.models import mdn
 from doodlelib.models.vae import SketchVAE
 from doodlelib.simplify import simplify
-from doodlelib.strokes import DT, LIFTED, Drawing, from_stroke4, to_stroke4
+from doodlelib.strokes import DT, PEN_UP, Drawing, from_stroke4, to_stroke4
 
 MARGIN = 25.0  # px that the grid reaches over the drawing's box
 
@@ -73,7 +73,7 @@ def forecast(
     grid = np.stack(np.meshgrid(x, y), axis=-1) - positions[step]
     places = torch.as_tensor(grid / scale.xy, dtype=z.dtype, device=z.device)
     place = mdn.position_terms(mixture, places.flatten(0, 1)).logsumexp(-1).exp() / scale.xy**2
-    lifted = event[:, step] == LIFTED
+    lifted = event[:, step] == PEN_UP
     spread = scale.pause_std if lifted else scale.segment_std
     middle = scale.pause_mean if lifted else scale.segment_mean
     standard = torch.linspace(-5, 5, 300, device=z.device)

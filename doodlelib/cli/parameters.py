@@ -1,11 +1,12 @@
 """The parameters of a notebook: what can be set, and whether given values fit."""
 
 import ast
-import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ForwardRef, NamedTuple
+
+from doodlelib.paths import similar_names
 
 _MALFORMED = (  # what `json` and `ast` raise
     AttributeError,
@@ -59,7 +60,7 @@ def check_parameters(notebook: str | Path, parameters: Mapping[str, Any]) -> Non
     declared = read_parameters(notebook)
     for name, value in parameters.items():
         if name not in declared:
-            near = difflib.get_close_matches(name, declared, n=3) or sorted(declared)
+            near = similar_names(name, declared, n=3)
             raise ValueError(f"{notebook.name} has no parameter {name!r}; it has {', '.join(near)}")
         if not _fits(value, declared[name].type):
             raise ValueError(

@@ -5,7 +5,6 @@ Base URLs are ``https://``, ``http://`` or ``file://``; without one given, the e
 in place; the others are cached under ``data/raw/<server>/`` as far as they were needed.
 """
 
-import difflib
 import io
 import os
 import re
@@ -27,6 +26,7 @@ from doodlelib import paths
 from doodlelib.data import download
 from doodlelib.data.download import RemoteFile
 from doodlelib.data.ndjson import parse_records
+from doodlelib.paths import similar_names
 from doodlelib.strokes import Record
 
 BUCKET = "https://storage.googleapis.com/quickdraw_dataset"
@@ -57,9 +57,7 @@ def checked_word(word: str) -> str:
     """
     if word in words():
         return word
-    by_folded = {known.casefold(): known for known in words()}
-    near = difflib.get_close_matches(str(word)[:60].casefold(), by_folded, cutoff=0.5)
-    nearest = ", ".join(repr(by_folded[name]) for name in near) or "none"
+    nearest = ", ".join(map(repr, similar_names(word, words())))
     raise ValueError(
         f"{str(word)[:60]!r} is not one of the 345 words (see words()); near: {nearest}"
     )

@@ -26,12 +26,11 @@ from doodlelib.fast.lstm_trace import Affine
 from doodlelib.fast.parallel import in_parts
 from doodlelib.fast.products import LaidOut, few_sizes
 from doodlelib.models import mdn
-from doodlelib.models.inputs import INPUTS, Place, inputs
 from doodlelib.models.lstm import FusedLayer, NormLayer, State
 from doodlelib.models.mdn import PARAMETERS
-from doodlelib.models.network import PEN_EVENTS, SketchNet
+from doodlelib.models.network import NUM_FEATURES, PEN_STATES, SketchNet, input_features
 from doodlelib.models.steps import START, Steps
-from doodlelib.strokes import BOX, LIFTED, PEN_COLUMNS
+from doodlelib.strokes import BOX, PEN_COLUMNS, PEN_UP
 
 WAKE = 1 << 20  # numbers of a layer's weights; for fewer, PyTorch's threads are not worth waking
 _PEN = PEN_COLUMNS.start
@@ -87,7 +86,7 @@ class CompiledSteps(_Carried, Steps):
         self.per_box = 2 * net.scale.xy / BOX
         at, hidden = (condition.new_zeros(self.count, size) for size in (2, net.head.in_features))
         self.carry(position=at, stroke_start=at, hidden=hidden)
-        self.layers[0].read[:, :INPUTS] = self._read(self.begun)
+        self.layers[0].read[:, :NUM_FEATURES] = self._read(self.begun)
 
     @property
     def size(self) -> int:
@@ -103,21 +102,23 @@ class CompiledSteps(_Carried, Steps):
     def _follow(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
         """Only the components of each row's kind are computed."""
         hidden = self.hidden.new_empty(len(rows), self.count, self.hidden.shape[1])
-        inputs_of_first = self.layers[0].read[:, :INPUTS]
+        inputs_of_first = self.layers[0].read[:, :NUM_FEATURES]
         for x, y in zip(self._read(rows), hidden, strict=True):
             y[:] = self._pass(self.count)[: self.count]
             inputs_of_first[:] = x
         bias, weight = self.net.head.bias, self.net.head.weight
-        moves = list(zip(weight[PEN_EVENTS:].chunk(2), bias[PEN_EVENTS:].chunk(2), strict=True))
-        kinds = rows[:, _PEN + LIFTED].int().tolist()
+        moves = list(zip(weight[PEN_STATES:].chunk(2), bias[PEN_STATES:].chunk(2), strict=True))
+        kinds = rows[:, _PEN + PEN_UP].int().tolist()
         with torch.autocast("cpu", enabled=False):  # the likelihood needs full precision
-            logits = F.linear(hidden, weight[:PEN_EVENTS], bias[:PEN_EVENTS])
+            logits = F.linear(hidden, weight[:PEN_STATES], bias[:PEN_STATES])
             output = torch.stack(
                 [F.linear(y, *moves[kind]) for y, kind in zip(hidden, kinds, strict=True)]
             )
         output, covar = output.unflatten(-1, (-1, PARAMETERS)), self.net.config.reg_covar
         mixture = mdn.from_output(output, reg_covar=covar)
-        return mdn.row_nats(logits, mixture, rows[:, None].expand(-1, self.size, -1)).sum(0)
+        return mdn.row_log_likelihood(logits, mixture, rows[:, None].expand(-1, self.size, -1)).sum(
+            0
+        )
 
     def next(
         self,
@@ -159,13 +160,13 @@ class CompiledSteps(_Carried, Steps):
 
     def _read(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, "T I"]:
         """What the first layer reads at each of `rows`, of all drawings; moves the pen along."""
-        x, place = inputs(
+        x, pen = input_features(
             rows[None],
             see_time=torch.ones(1, dtype=torch.bool),
-            place=Place(self.position[:1], self.stroke_start[:1]),
+            pen=torch.stack([self.position[:1], self.stroke_start[:1]], dim=1),
             xy=self.net.scale.xy,
         )
-        self.position[:], self.stroke_start[:] = place.position, place.stroke_start
+        self.position[:], self.stroke_start[:] = pen[:, 0], pen[:, 1]
         return x[0]
 
     def _pass(self, count: int) -> Float[Tensor, "b H"]:
@@ -205,8 +206,8 @@ class _Layer(_Carried):
         self.affine = as_arrays(Affine(bias, *(norm or 3 * (bias[:0],))))
         (h, cell), known = state, state[0][:, :0]
         if constant is not None:
-            known = F.linear(constant, weight_in[:, INPUTS:])
-            weight_in = weight_in[:, :INPUTS]
+            known = F.linear(constant, weight_in[:, NUM_FEATURES:])
+            weight_in = weight_in[:, :NUM_FEATURES]
         read = torch.cat([h.new_zeros(len(h), weight_in.shape[1]), h], dim=1)
         self.carry(cell=cell.to(recurrent.dtype), read=read.to(product), known=known.to(product))
         self.weight = LaidOut(torch.cat([weight_in, recurrent], dim=1).to(product), most=len(h))

@@ -9,10 +9,9 @@ import numpy as np
 
 from doodlelib.fast.lstm_step import write
 from doodlelib.jit import kernel
-from doodlelib.models.inputs import INPUTS
 from doodlelib.models.mdn import LEAST_SQUARE, MAX_LOG, MAX_RHO, MAX_TIME, PARAMETERS
-from doodlelib.models.network import PEN_EVENTS
-from doodlelib.strokes import DT, END, LIFTED, PEN_COLUMNS
+from doodlelib.models.network import NUM_FEATURES, PEN_STATES
+from doodlelib.strokes import DT, END, PEN_COLUMNS, PEN_UP
 
 _PEN = PEN_COLUMNS.start
 
@@ -40,26 +39,26 @@ def draw(
         which: (B) of the numbers each drawing takes.
         position: (B, 2) of the pen; moved along.
         begun: (B, 2) of the first point of its stroke; likewise.
-        read: (B, ≥ INPUTS) of the layer's products' type; gets what the decoder reads next, but
-            for the flag between row and place, which stays.
+        read: (B, ≥ NUM_FEATURES) of the layer's products' type; gets what the decoder reads next,
+            but for the flag between row and place, which stays.
         temperature: Of pen and position.
         time_temperature: Of the time.
         reg_covar: See `mdn.from_output`.
         per_box: Halves of the box in one unit.
     """
-    modes = (output.shape[1] - PEN_EVENTS) // (2 * PARAMETERS)
-    weights, room = np.empty(modes, output.dtype), np.empty(max(modes, PEN_EVENTS), output.dtype)
+    modes = (output.shape[1] - PEN_STATES) // (2 * PARAMETERS)
+    weights, room = np.empty(modes, output.dtype), np.empty(max(modes, PEN_STATES), output.dtype)
     spread, time_spread = math.sqrt(temperature), math.sqrt(time_temperature)
     wide, place = np.empty(rows.shape[1], np.int32), np.empty(4, output.dtype)
     shared = wide.view(np.float32)
     for b in range(len(rows)):
         chance, noise = numbers[which[b], :3], numbers[which[b], 3:]
-        event = _choose(output[b, :PEN_EVENTS], temperature, chance[0], room)
+        event = _choose(output[b, :PEN_STATES], temperature, chance[0], room)
         rows[b] = 0
         rows[b, _PEN + event] = 1
         if event == END:
             continue
-        first = PEN_EVENTS + modes * PARAMETERS * (event == LIFTED)
+        first = PEN_STATES + modes * PARAMETERS * (event == PEN_UP)
         modes_of = output[b, first : first + modes * PARAMETERS].reshape(modes, PARAMETERS)
         for m in range(modes):
             weights[m] = modes_of[m, 0]
@@ -83,12 +82,12 @@ def draw(
         rows[b, 0], rows[b, 1], rows[b, DT] = dx, dy, time
         position[b, 0] += rows[b, 0]
         position[b, 1] += rows[b, 1]
-        if event == LIFTED:
+        if event == PEN_UP:
             begun[b] = position[b]
         place[:2] = position[b] * per_box
         place[2:] = (position[b] - begun[b]) * per_box
         write(rows[b], wide, shared, read[b][: len(rows[b])])
-        write(place, wide, shared, read[b][INPUTS - len(place) : INPUTS])
+        write(place, wide, shared, read[b][NUM_FEATURES - len(place) : NUM_FEATURES])
 
 
 @kernel

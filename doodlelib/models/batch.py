@@ -12,12 +12,12 @@ from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from doodlelib.strokes import (
-    DRAWN,
     DT,
     END,
-    LIFTED,
     PEN,
     PEN_COLUMNS,
+    PEN_DOWN,
+    PEN_UP,
     Scale,
     standardise,
 )
@@ -45,6 +45,12 @@ class StrokeBatch:
     def size(self) -> int:
         """Number of drawings."""
         return len(self.lengths)
+
+    @property
+    def is_step(self) -> Bool[Tensor, "B T-2"]:
+        """Which rows from the second point to the first end row, i.e. not the padding after it."""
+        steps = torch.arange(self.rows.shape[1] - 2, device=self.lengths.device)
+        return steps < self.lengths[:, None]
 
     def padded(self) -> "StrokeBatch":
         """With end rows up to a multiple of `PADDED` steps, so that there are few lengths."""
@@ -94,11 +100,11 @@ def collate(
     drawn = rows[:, PEN] > 0.5
     padded = np.zeros((len(lengths), int(lengths.max()) + 2, 6), dtype=np.float32)
     padded[..., PEN_COLUMNS.start + END] = 1
-    padded[:, 0, PEN_COLUMNS] = np.eye(3)[DRAWN]
+    padded[:, 0, PEN_COLUMNS] = np.eye(3)[PEN_DOWN]
     padded[drawing, step, :3] = np.nan_to_num(standardise(rows, scale=scale), nan=0.0)
     padded[:, 1, DT] = 0  # the first point has no time before it
-    padded[drawing, step, PEN_COLUMNS.start + DRAWN] = drawn
-    padded[drawing, step, PEN_COLUMNS.start + LIFTED] = ~drawn
+    padded[drawing, step, PEN_COLUMNS.start + PEN_DOWN] = drawn
+    padded[drawing, step, PEN_COLUMNS.start + PEN_UP] = ~drawn
     padded[drawing, step, PEN_COLUMNS.start + END] = 0
     return StrokeBatch(
         rows=torch.from_numpy(padded),

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from doodlelib.config import CNNConfig
 from doodlelib.fast.distributed import Sums
-from doodlelib.models.optimizers import AdamW
 from doodlelib.raster import rasterize_many, rasterize_timed
 
 PREDICT_BATCH = 256
@@ -216,7 +215,7 @@ class DoodleCNN(nn.Module):
     def make_optimizer(self) -> torch.optim.Optimizer:
         """AdamW, with the configured decay."""
         rate, decay = self.config.learning_rate, self.config.weight_decay
-        return AdamW(self.parameters(), lr=rate, weight_decay=decay, fused=True)
+        return torch.optim.AdamW(self.parameters(), lr=rate, weight_decay=decay, fused=True)
 
     def learning_rate(self, step: int, *, progress: float) -> float:
         """At a share `progress` of training: a line from lr_min up, then a cosine down to it."""

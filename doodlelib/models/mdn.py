@@ -119,7 +119,7 @@ def log_prob(
     return log_position, joint - log_position
 
 
-def row_nats(
+def row_log_likelihood(
     logits: Float[Tensor, "*batch 3"], mixture: Mixture, rows: Float[Tensor, "*batch 6"]
 ) -> Float[Tensor, "*batch"]:
     """Log-likelihood of rows of stroke-6, nats in model units: of the pen event and of the move.
@@ -147,10 +147,10 @@ def time_cdf(
     return (position_terms(mixture, xy).softmax(dim=-1) * below).sum(dim=-1)
 
 
-def density_in_ms(
+def log_density_in_ms(
     nats: Float[Tensor, "*batch"],
     time: Float[Tensor, "*batch"],
-    is_lifted: Bool[Tensor, "*batch"],
+    is_pen_up: Bool[Tensor, "*batch"],
     *,
     scale: Scale,
 ) -> Float[Tensor, "*batch"]:
@@ -159,11 +159,11 @@ def density_in_ms(
     Args:
         nats: Log density of `time`.
         time: Standardised log time.
-        is_lifted: Whose is a pause; pauses are standardised apart.
+        is_pen_up: Whose is a pause; pauses are standardised apart.
         scale: Of the training split.
     """
-    mean = torch.where(is_lifted, scale.pause_mean, scale.segment_mean)
-    std = torch.where(is_lifted, scale.pause_std, scale.segment_std)
+    mean = torch.where(is_pen_up, scale.pause_mean, scale.segment_mean)
+    std = torch.where(is_pen_up, scale.pause_std, scale.segment_std)
     return nats - std.log() - (time * std + mean)
 
 

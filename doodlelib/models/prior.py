@@ -1,8 +1,8 @@
-"""Where z lies: the posteriors of the latest training drawings of each word, to draw new z from.
+"""Exemplar prior: the posteriors of recent training drawings of each word, to sample z from.
 
-The encoder is not told the word, so z tells it too, and a z from N(0, 1) would speak against the
-word that the decoder is told. Nor are the posteriors of a word normal: a z from a normal fitted to
-them lies, more often than not, where no drawing does.
+The encoder does not see the word, so z carries it too, and a z from N(0, 1) would contradict the
+word that the decoder is conditioned on. Nor are the posteriors of a word normal: a z from a normal
+fitted to them lies, more often than not, where no drawing does.
 
 B drawing, W word, Z latent, K exemplar.
 """
@@ -16,8 +16,13 @@ from torch import Tensor, nn
 KEPT = 64  # exemplars of a word
 
 
-class Exemplars(nn.Module):
-    """A ring of posteriors for each word; not trained by gradient.
+class ExemplarPrior(nn.Module):
+    """A ring buffer of posteriors for each word; not trained by gradient.
+
+    Attributes:
+        count: (W,) posteriors seen so far.
+        mean: (W, K, Z).
+        std: (W, K, Z), or (W, 1, Z) after `share_std`.
 
     Source: the aggregated posterior as prior, Norouzi et al. 2020 (arXiv 2004.04795), sec. 3; found
     after training rather than by it, Ghosh et al. 2020 (arXiv 1903.12436), sec. 4.
@@ -29,44 +34,68 @@ class Exemplars(nn.Module):
 
     def __init__(self, words: int, latent_size: int) -> None:
         super().__init__()
-        self.register_buffer("count", torch.zeros(words, dtype=torch.long))  # seen so far
+        self.register_buffer("count", torch.zeros(words, dtype=torch.long))
         for name in ("mean", "std"):
             self.register_buffer(name, torch.zeros(words, KEPT, latent_size, dtype=torch.float16))
 
+    def resize(self, mean: Tensor, std: Tensor) -> None:
+        """Make room for buffers of a file, which may hold fewer exemplars or a shared std.
+
+        Raises:
+            ValueError: They are no buffers for these words and this latent size.
+        """
+        words, _, size = self.mean.shape
+        kept = mean.shape[1] if mean.ndim == 3 else 0
+        if kept < 1 or mean.shape != (words, kept, size):
+            raise ValueError(f"exemplars have shape {tuple(mean.shape)}")
+        if std.shape not in (mean.shape, (words, 1, size)):
+            raise ValueError(f"exemplars' std has shape {tuple(std.shape)}")
+        self.mean, self.std = self.mean.new_empty(mean.shape), self.std.new_empty(std.shape)
+
+    def share_std(self) -> None:
+        """Replace each word's standard deviations by their root mean square: half the memory."""
+        kept = self.mean.shape[1]
+        seen = torch.arange(kept, device=self.count.device) < self.count[:, None]
+        square = (self.std.float() ** 2 * seen[..., None]).sum(1, keepdim=True)
+        self.std = (square / seen.sum(1).clamp(min=1)[:, None, None]).sqrt().to(self.std.dtype)
+
     @torch.no_grad()
-    def follow(
+    def update(
         self, words: Int64[Tensor, " B"], mean: Float[Tensor, "B Z"], log_std: Float[Tensor, "B Z"]
     ) -> None:
-        """Put a batch's posteriors in the place of each word's oldest."""
+        """Replace each word's oldest posteriors with those of a batch."""
+        kept = self.mean.shape[1]
+        if self.std.shape != self.mean.shape:
+            self.std = self.std.expand_as(self.mean).contiguous()
         order = words.argsort(stable=True)
         own = words[order]
         met = torch.zeros_like(self.count).index_add_(0, own, torch.ones_like(own))
         number = torch.arange(len(own), device=own.device)
         nth = number - (met.cumsum(0) - met)[own]
-        place = (self.count[own] + nth) % KEPT
-        # of several for one place the last counts; nothing here may depend on how many there are
-        order = order[number + (met[own] - 1 - nth) // KEPT * KEPT]
-        self.mean[own, place] = mean[order].to(self.mean.dtype)
-        self.std[own, place] = log_std[order].exp().to(self.std.dtype)
+        slot = (self.count[own] + nth) % kept
+        # of several for one slot the last counts; no shape here may depend on how many there are
+        order = order[number + (met[own] - 1 - nth) // kept * kept]
+        self.mean[own, slot] = mean[order].to(self.mean.dtype)
+        self.std[own, slot] = log_std[order].exp().to(self.std.dtype)
         self.count += met
 
     @torch.no_grad()
-    def draw(
+    def sample(
         self,
         words: Int64[Tensor, " B"],
         *,
         temperature: float = 1.0,
         generator: torch.Generator | None,
     ) -> Float[Tensor, "B Z"]:
-        """A random z of each word, from one of its exemplars; N(0, 1) before any training.
+        """A random z for each word, about one of its exemplars; N(0, 1) before any training.
 
         Args:
-            words: Indices. W, a word that is not told, or one never seen: any word's.
-            temperature: Variances about the exemplar are multiplied by it; and below 1, that share
-                of a word's exemplars is drawn from, the most usual ones.
+            words: Indices. W (no word) and a word never seen take any word's exemplars.
+            temperature: Factor of the variances about the exemplar; below 1 also the share of a
+                word's exemplars that is sampled from, those in the densest regions.
             generator: On the CPU.
         """
-        seen, device = self.count.clamp(max=KEPT).cpu(), self.mean.device
+        seen, device = self.count.clamp(max=self.mean.shape[1]).cpu(), self.mean.device
         noise = torch.randn(len(words), self.mean.shape[-1], generator=generator)
         if not seen.any():
             return noise.to(device)
@@ -78,18 +107,19 @@ class Exemplars(nn.Module):
         nth = (chance * seen[words]).long()
         if temperature < 1:
             for word in words.unique().tolist():
-                usual = self._by_usualness(word)
-                usual = usual[: math.ceil(max(temperature * len(usual), 1))]
+                dense = self._densest_first(word)
+                dense = dense[: math.ceil(max(temperature * len(dense), 1))]
                 own = words == word
-                nth[own] = usual[(chance[own] * len(usual)).long()]
-        place = (words.to(device), nth.to(device))
-        spread = math.sqrt(temperature) * self.std[place].float()
-        return self.mean[place].float() + spread * noise.to(device)
+                nth[own] = dense[(chance[own] * len(dense)).long()]
+        words, nth = words.to(device), nth.to(device)
+        std = self.std.expand_as(self.mean)[words, nth].float()
+        return self.mean[words, nth].float() + math.sqrt(temperature) * std * noise.to(device)
 
-    def _by_usualness(self, word: int) -> Int64[Tensor, " k"]:
-        """Numbers of a word's exemplars, the one in the densest place among the others first."""
-        seen = min(int(self.count[word]), KEPT)
-        mean, std = self.mean[word, :seen].float(), self.std[word, :seen].float()
-        apart = ((mean[:, None] - mean) / std).square().sum(-1)  # of each, as the others see it
-        nats = -0.5 * apart - std.log().sum(-1)
-        return nats.fill_diagonal_(-math.inf).logsumexp(-1).argsort(descending=True).cpu()
+    def _densest_first(self, word: int) -> Int64[Tensor, " k"]:
+        """Indices of a word's exemplars, by their density under the others' posteriors."""
+        seen = min(int(self.count[word]), self.mean.shape[1])
+        mean, std = (x[word, :seen].float() for x in (self.mean, self.std.expand_as(self.mean)))
+        distance = ((mean[:, None] - mean) / std).square().sum(-1)
+        log_density = -0.5 * distance - std.log().sum(-1)
+        log_density = log_density.fill_diagonal_(-math.inf).logsumexp(-1)
+        return log_density.argsort(descending=True).cpu()

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from doodlelib.config import VAEConfig
 from doodlelib.models import mdn
-from doodlelib.models.inputs import inputs, origin
-from doodlelib.models.network import SketchNet
-from doodlelib.strokes import DT, LIFTED, PEN_COLUMNS, Scale
+from doodlelib.models.network import SketchNet, input_features
+from doodlelib.strokes import DT, PEN_COLUMNS, PEN_UP, Scale
 
 SURPRISE = 2  # log-likelihoods of each row: of its pen event, and of its position
 LEAST, MOST = -10.0, 5.0  # nats; beyond, it is only said that it was unlikely
@@ -73,18 +72,16 @@ class Reader(nn.Module):
             lengths: Points of each drawing; what is said of rows behind them is of no use.
         """  # noqa: D205
         net, hide = self.net, torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
-        x, _ = inputs(rows, see_time=hide, place=origin(rows), xy=net.scale.xy)
+        x, _ = input_features(rows, see_time=hide, xy=net.scale.xy)
         seen, ends = net.encoder(x, lengths)
         z = net.to_mean(ends)
         condition = net.condition(z, net.word_indices(None, len(rows)))
         states = net.first_states(condition)
-        hidden, *_ = net.hidden_states(
-            rows[:, :-1], timed=hide, condition=condition, place=origin(rows), states=states
-        )
-        logits, output = net.predictions(hidden)
+        hidden, *_ = net.hidden_states(rows[:, :-1], timed=hide, condition=condition, states=states)
+        logits, output = net.output(hidden)
         told, xy = rows[:, 1:, PEN_COLUMNS], rows[:, 1:, :DT]
         pen = (logits.log_softmax(dim=-1) * told).sum(dim=-1)
-        position = mdn.position_terms(net.mixture(output, told[..., LIFTED] > 0.5), xy)
+        position = mdn.position_terms(net.mixture(output, told[..., PEN_UP] > 0.5), xy)
         nats = torch.stack([pen, position.logsumexp(dim=-1) - 2 * math.log(net.scale.xy)], dim=-1)
         before = torch.cat([hidden, nats.clamp(LEAST, MOST) / PER_NATS], dim=-1)
         before = F.pad(before, (0, 0, 1, 0))  # nobody foresaw the first

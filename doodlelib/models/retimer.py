@@ -28,16 +28,15 @@ from doodlelib.fast.distributed import Sums
 from doodlelib.fast.parallel import in_one_thread, raise_if_given_up, with_gradients
 from doodlelib.models import mdn
 from doodlelib.models.batch import StrokeBatch, collate_drawings
-from doodlelib.models.inputs import inputs, origin
 from doodlelib.models.lstm import State
-from doodlelib.models.optimizers import Adam
+from doodlelib.models.network import input_features
 from doodlelib.models.reader import Reader
 from doodlelib.models.timenet import Mixture, TimeNet
 from doodlelib.simplify import simplify
 from doodlelib.strokes import (
     DT,
-    LIFTED,
     PEN_COLUMNS,
+    PEN_UP,
     Drawing,
     Scale,
     from_stroke4,
@@ -47,7 +46,7 @@ from doodlelib.strokes import (
 )
 
 SPREADS = 0.5, 2.0  # between which `calibrate` looks
-KINDS = "segment_time", "pause_time"  # as `step_nats` gives them
+KINDS = "segment_time", "pause_time"  # as `step_log_likelihood` gives them
 
 
 class Retimer(nn.Module):
@@ -132,11 +131,11 @@ class Retimer(nn.Module):
 
     def _judge(self, batch: StrokeBatch, drawings: slice) -> tuple[Tensor, Tensor]:
         """Of some `drawings`: nats of the times of both `KINDS`, and how many; each (b, 2)."""
-        nats, *kinds = self.step_nats(batch.part(drawings))
+        nats, *kinds = self.step_log_likelihood(batch.part(drawings))
         total = torch.stack([nats.where(kind, 0).sum(1) for kind in kinds], dim=1)
         return total, torch.stack([kind.sum(1) for kind in kinds], dim=1)
 
-    def step_nats(
+    def step_log_likelihood(
         self, batch: StrokeBatch
     ) -> tuple[Float[Tensor, "B T"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
         """Log density, in ms, of the time of each point but the first.
@@ -145,10 +144,10 @@ class Retimer(nn.Module):
             Nats, and where they are those of a segment's and of a pause's time.
         """
         rows = batch.rows[:, 1:-1]
-        is_lifted = rows[:, 1:, PEN_COLUMNS.start + LIFTED] > 0.5
+        is_lifted = rows[:, 1:, PEN_COLUMNS.start + PEN_UP] > 0.5
         number = torch.arange(1, rows.shape[1], device=rows.device)
         known = (number < batch.lengths[:, None]) & batch.timed[:, None]
-        nats = mdn.density_in_ms(
+        nats = mdn.log_density_in_ms(
             self.log_prob(rows, batch.lengths), rows[:, 1:, DT], is_lifted, scale=self.scale
         )
         return nats, known & ~is_lifted, known & is_lifted
@@ -250,11 +249,11 @@ class Retimer(nn.Module):
 
         def cost(log: float) -> float:
             self.pause_spread.fill_(math.exp(log))
-            parts = [self.step_nats(batch) for batch in held_out]
+            parts = [self.step_log_likelihood(batch) for batch in held_out]
             return -torch.cat([nats[is_pause] for nats, _, is_pause in parts]).sum().item()
 
         bounds = tuple(map(math.log, SPREADS))
-        if any(self.step_nats(batch)[2].any() for batch in held_out):
+        if any(self.step_log_likelihood(batch)[2].any() for batch in held_out):
             cost(minimize_scalar(cost, bounds=bounds, options={"xatol": 0.01}).x)
         return self.pause_spread.item()
 
@@ -278,20 +277,20 @@ class Retimer(nn.Module):
         """`TimeNet.forward` with the spread of `calibrate`, after training."""
         (logits, mean, std), states = member(seen, past, rows, states)
         if not self.training:
-            is_lifted = rows[..., PEN_COLUMNS.start + LIFTED, None] > 0.5
+            is_lifted = rows[..., PEN_COLUMNS.start + PEN_UP, None] > 0.5
             std = torch.where(is_lifted, self.pause_spread, 1.0) * std
         return (logits, mean, std), states
 
     def _own(self, rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T I"]:
         """The geometry of each move; times are not looked at."""
         hidden = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
-        moves, _ = inputs(rows, see_time=hidden, place=origin(rows), xy=self.scale.xy)
+        moves, _ = input_features(rows, see_time=hidden, xy=self.scale.xy)
         distance = mdn.log_distance(rows[..., :DT])[..., None]
         return torch.cat([moves, rows[..., :DT] / distance.exp(), distance], dim=-1)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Adam."""
-        return Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
+        return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
 
     def learning_rate(self, step: int, *, progress: float) -> float:
         """At a share `progress` of training: a cosine from learning_rate down to lr_min."""

@@ -12,11 +12,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from doodlelib.models import mdn
-from doodlelib.models.inputs import origin
 from doodlelib.models.network import SketchNet
-from doodlelib.strokes import DRAWN, END, LIFTED, PEN_COLUMNS
+from doodlelib.strokes import END, PEN_COLUMNS, PEN_DOWN, PEN_UP
 
-START = torch.eye(6)[PEN_COLUMNS.start + DRAWN]
+START = torch.eye(6)[PEN_COLUMNS.start + PEN_DOWN]
 
 
 class Steps:
@@ -40,7 +39,8 @@ class Steps:
         self.net, self.condition = net, condition
         self.begun = START[None].to(condition)
         self.rows = self.begun.expand(len(condition), -1)  # the last of each, not yet read
-        self.place, self.states = origin(self.rows[:, None]), net.first_states(condition)
+        self.pen = condition.new_zeros(len(condition), 2, 2)
+        self.states = net.first_states(condition)
 
     @property
     def size(self) -> int:
@@ -60,8 +60,8 @@ class Steps:
         read, rows = torch.cat([self.rows[:1], rows[:-1]]), rows.expand(self.size, -1, -1)
         logits, output = self._step(read.expand(self.size, -1, -1))
         self.begun, self.rows = torch.cat([self.begun, rows[0]]), rows[:, -1]
-        mixture = self.net.mixture(output, rows[..., PEN_COLUMNS.start + LIFTED] == 1)
-        return mdn.row_nats(logits, mixture, rows).sum(1)
+        mixture = self.net.mixture(output, rows[..., PEN_COLUMNS.start + PEN_UP] == 1)
+        return mdn.row_log_likelihood(logits, mixture, rows).sum(1)
 
     def next(
         self,
@@ -83,7 +83,7 @@ class Steps:
         logits, output = self._step(self.rows[:, None])
         chance, noise = numbers[torch.from_numpy(which).to(numbers.device)].chunk(2, dim=1)
         event = mdn.choose(logits[:, 0], temperature=temperature, chance=chance[:, 0])
-        mixture = self.net.mixture(output[:, 0], event == LIFTED)
+        mixture = self.net.mixture(output[:, 0], event == PEN_UP)
         xy = mdn.sample_position(
             mixture, temperature=temperature, chance=chance[:, 1], noise=noise[:, :2]
         )
@@ -98,7 +98,7 @@ class Steps:
     def take(self, order: Int64[Tensor, " n"]) -> None:
         """Go on with the drawings of these numbers; with one several times, if it is there so."""
         self.rows, self.condition = self.rows[order], self.condition[order]
-        self.place = self.place.take(order)
+        self.pen = self.pen[order]
         self.states = [(h[order], c[order]) for h, c in self.states]
 
     def keep(
@@ -118,11 +118,11 @@ class Steps:
     def _step(
         self, rows: Float[Tensor, "B T 6"]
     ) -> tuple[Float[Tensor, "B T 3"], Float[Tensor, "B T K M 9"]]:
-        logits, output, self.place, self.states = self.net.step(
+        hidden, self.pen, self.states = self.net.hidden_states(
             rows,
             timed=torch.ones(len(rows), dtype=torch.bool, device=rows.device),
             condition=self.condition,
-            place=self.place,
             states=self.states,
+            pen=self.pen,
         )
-        return logits, output
+        return self.net.output(hidden)

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from doodlelib.config import RetimeConfig
 from doodlelib.models import mdn
-from doodlelib.models.inputs import INPUTS
 from doodlelib.models.lstm import LSTM, BiLSTM, Dropout, FusedLayer, State
-from doodlelib.strokes import DT, LIFTED, PEN_COLUMNS
+from doodlelib.models.network import NUM_FEATURES
+from doodlelib.strokes import DT, PEN_COLUMNS, PEN_UP
 
 GEOMETRY = 3  # inputs beside those of `inputs`: direction of the move, log of its distance
 PAST = 5  # inputs about the times so far, see `Retimer._past`
-OWN = INPUTS + GEOMETRY
+OWN = NUM_FEATURES + GEOMETRY
 LEAST_STD = 0.05  # of a component, in standardised log time
 
 Mixture = tuple[Float[Tensor, "B T M"], Float[Tensor, "B T M"], Float[Tensor, "B T M"]]
@@ -79,7 +79,7 @@ class TimeNet(nn.Module):
         output, states = self.course(torch.cat([seen, past], dim=-1), states)
         with torch.autocast(rows.device.type, enabled=False):
             values = self.head(output.float()).unflatten(-1, (2, self.num_modes, 4))
-            lifted = (rows[..., PEN_COLUMNS.start + LIFTED] > 0.5)[..., None, None]
+            lifted = (rows[..., PEN_COLUMNS.start + PEN_UP] > 0.5)[..., None, None]
             values = torch.where(lifted, values[..., 1, :, :], values[..., 0, :, :])
             logits, mean, slope, raw_std = values.unbind(-1)
             mean = mean + slope * mdn.log_distance(rows[..., :DT])[..., None]

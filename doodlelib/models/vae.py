@@ -123,7 +123,7 @@ class SketchVAE(SketchNet):
             raise ValueError(f"temperatures must be >= 0, not {temperature}")
         generator = _generator(seed)
         words = self.word_indices(word, n)
-        z = self.exemplars.draw(words, temperature=temperature, generator=generator)
+        z = self.exemplars.sample(words, temperature=temperature, generator=generator)
         steps = start(self, z, words)
         return self._draw(steps, temperature, time_temperature, _another(generator))
 
@@ -220,11 +220,11 @@ class SketchVAE(SketchNet):
             raise ValueError(f"given must be 'z', 'shape' or 'prior', not {given!r}")
         batch = self.to_batch(drawings, words=self.word_indices(word, len(drawings)))
         if given == "prior":
-            z = self.exemplars.draw(batch.words, generator=_generator(seed))
+            z = self.exemplars.sample(batch.words, generator=_generator(seed))
         else:
             z = self.encode(drawings, see_time=given == "z")
         self.eval()
-        return self.step_nats(batch, z.to(self.device)).by_drawing()
+        return self.step_log_likelihood(batch, z.to(self.device)).by_drawing()
 
     @torch.no_grad()
     def time_pit(
@@ -257,7 +257,7 @@ class SketchVAE(SketchNet):
         that never fitted cost little. The drawing is timed.
         """
         words = self.word_indices(word, CANDIDATES)
-        steps = start(self, self.exemplars.draw(words, generator=generator), words)
+        steps = start(self, self.exemplars.sample(words, generator=generator), words)
         rows = self.to_batch([drawing], words=words[:1]).rows[0, 2:-1]
         likelihood = rows.new_zeros(CANDIDATES)
         groups = rows.tensor_split([at for at in COMPARED if at < len(rows)])

@@ -142,7 +142,7 @@ def remember(vae: SketchVAE, split: Split, *, seed: int = 0) -> None:
         rows, words = [split[index] for index in some.tolist()], split.words[some]
         batch = collate_drawings(rows, words=words.astype(int), scale=vae.scale).to(vae.device)
         posterior = vae.posterior(batch, see_time=torch.zeros_like(batch.timed))
-        vae.exemplars.follow(batch.words, *posterior)
+        vae.exemplars.update(batch.words, *posterior)
 
 
 def batches(

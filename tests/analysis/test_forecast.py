@@ -41,7 +41,7 @@ def test_the_density_at_the_goal_is_the_likelihood(vae: SketchVAE) -> None:
     column = round(799 * (seen.goal[0] - left) / (right - left))
     row = round(799 * (seen.goal[1] - top) / (bottom - top))
     batch = vae.to_batch([CAT], words=vae.word_indices("cat", 1))
-    nats = vae.step_nats(batch, vae.encode([CAT], see_time=False)).position[0, point - 1]
+    nats = vae.step_log_likelihood(batch, vae.encode([CAT], see_time=False)).position[0, point - 1]
     assert np.log(seen.place[row, column]) == pytest.approx(float(nats.detach()), abs=0.3)
 
 

@@ -139,14 +139,14 @@ def test_mirror_images_are_timed_alike(retimer: Retimer) -> None:
 
 def test_a_spread_that_fits_pauses(retimer: Retimer) -> None:
     batch = batch_of(DRAWINGS)
-    before, _, is_pause = retimer.step_nats(batch)
+    before, _, is_pause = retimer.step_log_likelihood(batch)
     spread = retimer.calibrate([batch])
-    after, *_ = retimer.step_nats(batch)
+    after, *_ = retimer.step_log_likelihood(batch)
     assert after[is_pause].mean() > before[is_pause].mean()
     torch.testing.assert_close(after[~is_pause], before[~is_pause])
     for factor in (0.9, 1.1):
         retimer.pause_spread.fill_(factor * spread)
-        assert retimer.step_nats(batch)[0][is_pause].mean() < after[is_pause].mean()
+        assert retimer.step_log_likelihood(batch)[0][is_pause].mean() < after[is_pause].mean()
     retimer.pause_spread.fill_(spread)
     assert retimer.calibrate([replace(batch, timed=torch.zeros_like(batch.timed))]) == spread
 
@@ -166,9 +166,9 @@ def test_later_times_are_not_seen(retimer: Retimer) -> None:
 def test_padding_changes_nothing(retimer: Retimer) -> None:
     together = batch_of(DRAWINGS[:6])
     with torch.no_grad():
-        nats, is_segment, is_pause = retimer.step_nats(together)
+        nats, is_segment, is_pause = retimer.step_log_likelihood(together)
         for number, drawing in enumerate(DRAWINGS[:6]):
-            alone, segment, _ = retimer.step_nats(batch_of([drawing]))
+            alone, segment, _ = retimer.step_log_likelihood(batch_of([drawing]))
             points = int(together.lengths[number]) - 1
             torch.testing.assert_close(nats[number, :points], alone[0])
             assert (is_segment[number].sum(), segment.sum()) == (segment.sum(),) * 2
@@ -191,7 +191,7 @@ def test_the_density_is_in_ms() -> None:
     dt = np.array([3.0, 80.0, 900.0])
     time = torch.from_numpy((np.log(dt) - SCALE.pause_mean) / SCALE.pause_std)
     standard = torch.from_numpy(stats.norm.logpdf(time.numpy(), 0.3, 0.7))
-    nats = mdn.density_in_ms(standard, time, torch.ones(3, dtype=torch.bool), scale=SCALE)
+    nats = mdn.log_density_in_ms(standard, time, torch.ones(3, dtype=torch.bool), scale=SCALE)
     law = stats.lognorm(
         s=0.7 * SCALE.pause_std, scale=np.exp(SCALE.pause_mean + 0.3 * SCALE.pause_std)
     )
@@ -261,7 +261,9 @@ def test_a_reader_sees_what_the_vae_does(words: bool) -> None:
     net = reader.net
     z, _ = net.posterior(batch, see_time=torch.zeros_like(batch.timed))
     unknown = torch.full_like(batch.words, net.unknown_word)
-    nats = net.step_nats(replace(batch, words=unknown, timed=torch.zeros_like(batch.timed)), z)
+    nats = net.step_log_likelihood(
+        replace(batch, words=unknown, timed=torch.zeros_like(batch.timed)), z
+    )
     number = torch.arange(1, rows.shape[1])
     own = number < batch.lengths[:, None]
     surprise = read[:, 1:, -6:-4] * 5  # before the four numbers of z
@@ -302,7 +304,7 @@ def test_parts_of_a_batch_learn_as_the_whole(
     """The second part, of one point each, has no times."""
     points = [[[[3.0], [4.0], [0.0]]]] * 12
     batch = batch_of([*DRAWINGS[:11], without_time(DRAWINGS[11]), *points])
-    nats, *kinds = retimer.train().step_nats(batch)
+    nats, *kinds = retimer.train().step_log_likelihood(batch)
     sums = [nats[kind].sum() for kind in kinds]
     counts = [kind.sum() for kind in kinds]
     weight = retimer.config.pause_weight
@@ -312,8 +314,10 @@ def test_parts_of_a_batch_learn_as_the_whole(
     wanted |= {"loss": (total, count)}
     grads = torch.autograd.grad(total / count, list(retimer.members.parameters()))
 
-    parts, judge = [], retimer.step_nats
-    monkeypatch.setattr(retimer, "step_nats", lambda some: parts.append(some.size) or judge(some))
+    parts, judge = [], retimer.step_log_likelihood
+    monkeypatch.setattr(
+        retimer, "step_log_likelihood", lambda some: parts.append(some.size) or judge(some)
+    )
     for threads, sizes in ((1, [24]), (2, [12, 12]), (3, [8, 8, 8])):
         torch.set_num_threads(threads)
         loss, figures = retimer.loss(batch, step=0)

@@ -10,11 +10,10 @@ from doodlelib.config import VAEConfig, read_config
 from doodlelib.fast import decoder
 from doodlelib.models import mdn
 from doodlelib.models.batch import StrokeBatch
-from doodlelib.models.inputs import INPUTS, inputs, origin
-from doodlelib.models.network import SketchNet
+from doodlelib.models.network import NUM_FEATURES, SketchNet, input_features
 from doodlelib.models.sampling import rows, sample, start
 from doodlelib.models.steps import START, Steps
-from doodlelib.strokes import DT, END, LIFTED, PEN_COLUMNS, Scale
+from doodlelib.strokes import DT, END, PEN_COLUMNS, PEN_UP, Scale
 
 SCALE = Scale(xy=30.0, segment_mean=4.5, segment_std=0.9, pause_mean=6.0, pause_std=0.8)
 N = 12
@@ -119,7 +118,7 @@ def test_a_beginning_is_as_likely_as_the_network_says(
     words, begun = torch.arange(N) % 3, beginning(torch.double)
     ones = torch.ones(N, dtype=torch.long)
     batch = StrokeBatch(begun.expand(N, -1, -1), 4 * ones, words, timed=ones > 0)
-    nats = net.step_nats(batch, z)
+    nats = net.step_log_likelihood(batch, z)
     times = scale_nats(begun[2:-1])
     expected = (nats.pen[:, :-1].sum(1) + nats.position.sum(1)) + (
         nats.segment_time + nats.pause_time
@@ -140,9 +139,9 @@ def test_a_beginning_is_as_likely_as_the_network_says(
 
 def scale_nats(moves: torch.Tensor) -> float:
     """What the units of px and ms add to the log-likelihood of moves in model units."""
-    lifted = moves[:, PEN_COLUMNS.start + LIFTED] == 1
+    lifted = moves[:, PEN_COLUMNS.start + PEN_UP] == 1
     zero = torch.zeros(len(moves), dtype=moves.dtype)
-    times = mdn.density_in_ms(zero, moves[:, DT], lifted, scale=SCALE)
+    times = mdn.log_density_in_ms(zero, moves[:, DT], lifted, scale=SCALE)
     return float(times.sum()) - 2 * len(moves) * math.log(SCALE.xy)
 
 
@@ -171,8 +170,8 @@ def test_the_row_that_was_drawn_is_read_next(half: bool) -> None:
         drawn = [torch.from_numpy(new) for _, new in rows(steps, **options)]
     drawn = torch.stack([START.expand(N, 6), *drawn], dim=1)
     see_time = torch.ones(N, dtype=torch.bool)
-    wanted, _ = inputs(drawn, see_time=see_time, place=origin(drawn), xy=SCALE.xy)
-    read = steps.layers[0].read[:N, :INPUTS]
+    wanted, _ = input_features(drawn, see_time=see_time, xy=SCALE.xy)
+    read = steps.layers[0].read[:N, :NUM_FEATURES]
     assert read.dtype == (torch.bfloat16 if half else torch.float32)
     torch.testing.assert_close(read, wanted[:, -1].to(read.dtype))
 

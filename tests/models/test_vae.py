@@ -79,7 +79,7 @@ def test_few_small_drawings_wait_for_no_other_thread(
 ) -> None:
     """One of PyTorch's threads for what is few and small, all for steps that are not."""
     seen, before = set(), torch.get_num_threads()
-    step, choose = CompiledSteps._pass, vae.exemplars.draw
+    step, choose = CompiledSteps._pass, vae.exemplars.sample
 
     def counted(steps: CompiledSteps, count: int) -> torch.Tensor:
         seen.add(("step", torch.get_num_threads()))
@@ -130,9 +130,9 @@ def test_endings_are_of_latents_that_make_the_beginning_likely(
             weight.add_(0.5 * torch.randn_like(weight))
     generator = torch.Generator().manual_seed(1)
     words = vae.word_indices("star", many)
-    z = vae.exemplars.draw(words, generator=generator)
+    z = vae.exemplars.sample(words, generator=generator)
     batch = vae.to_batch(many * [STAR], words=words)
-    nats = vae.step_nats(batch, z)
+    nats = vae.step_log_likelihood(batch, z)
     likelihood = nats.pen[:, :-1].sum(1)  # not that it ends there
     likelihood += (nats.position + nats.segment_time + nats.pause_time).sum(1)
     chosen = torch.multinomial(likelihood.softmax(0), 20, replacement=True, generator=generator)
@@ -176,7 +176,7 @@ def test_z_and_the_strokes_from_it_share_no_random_numbers(vae: SketchVAE) -> No
     seen = []
     for seed in range(200):
         generator = torch.Generator().manual_seed(seed)
-        z = vae.exemplars.draw(vae.word_indices("cat", 1), generator=generator)
+        z = vae.exemplars.sample(vae.word_indices("cat", 1), generator=generator)
         after = torch.Generator().manual_seed(vae_module._another(generator))
         seen.append([float(z[0, :2].square().sum()), float(torch.rand(1, generator=after))])
     radius, uniform = np.array(seen).T
