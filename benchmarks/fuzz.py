@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 
 from doodlelib import raster
-from doodlelib.cli.parameters import read_parameters, read_yaml
+from doodlelib.cli.notebooks import read_parameters, read_yaml
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.data import dataset, formats, photos, sample
 from doodlelib.models import checkpoint

@@ -1,14 +1,22 @@
 """How people draw, including when: sequence VAE, retimer and classifier for strokes with time.
 
-Rooms: `data` (files in, the published drawings, prepared stores), `models`, `fast` (the same
-numbers, faster), `training`, `analysis`, `viz`, `lab` (widgets), `cli`, `cluster`. Formats,
-simplification and images lie on top. Files that lay on top in version 0.1 are found by their
-old names too: ``from doodlelib import quickdraw``, ``from doodlelib.player import Player``.
+The top level holds the formats of a drawing (`strokes`), the simplification that keeps its time
+(`simplify`), images (`raster`), hyper-parameters (`config`) and folders (`paths`). The rooms:
+
+- `data`: files of drawings in, the published data set, the made sample, prepared stores
+- `models`: the networks, how they are sampled, saved and loaded
+- `fast`: the same numbers, faster; need not be read
+- `training`: the training loop and its state on disk
+- `analysis`: measures of movement, comparisons of generated and real, the latent space
+- `viz`: plots, GIFs in true time, SVG
+- `lab`: widgets for notebooks
+- `cli`, `cluster`: the command line; the same work on many machines, by Ray
+
+Modules of version 0.1 are found by their old names, too: ``from doodlelib import quickdraw``,
+``from doodlelib.player import Player``.
 """
 
 import importlib
-import importlib.abc
-import importlib.util
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -40,13 +48,13 @@ def __getattr__(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{MOVED[name]}")
 
 
-class _OldNames(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _OldNames:
     """``import doodlelib.player`` gives the module that the file became."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
         package, _, name = fullname.rpartition(".")
-        found = package == __name__ and name in MOVED
-        return importlib.util.spec_from_loader(fullname, self) if found else None
+        loader: Any = self  # not a subclass of `importlib.abc.Loader`, whose import takes longer
+        return ModuleSpec(fullname, loader) if package == __name__ and name in MOVED else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return __getattr__(spec.name.rpartition(".")[2])

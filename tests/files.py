@@ -8,6 +8,10 @@ import numpy as np
 from doodlelib.data import formats
 from doodlelib.strokes import Record
 
+STEPS = (  # the notebooks
+    *("01_explore_data", "02_preprocess", "03_train_vae"),
+    *("04_train_cnn", "05_latent_space", "06_train_retimer"),
+)
 LINE = {
     "word": "cat",
     "countrycode": "DE",

@@ -1,26 +1,35 @@
 """Train, generate and infer from the command line."""
 
 import argparse
+import json
 import math
-import sys
+import re
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from doodlelib.cli.notebooks import (
+    check_parameters,
+    exit_status,
+    parse_values,
+    run_notebook,
+)
+from doodlelib.paths import CONFIG, NOTEBOOKS, PROCESSED, RUNS, checked_name
+
+MODES = ("train", "generate", "infer")
 MODELS = {"full": "rnn", "simplified": "cnn", "reduced": "cnn"}  # by data mode
-READ_BY = {  # options that not every mode reads
-    "num_samples_per_class": {"train"},
-    "processed_data_path": {"train"},
-    "source": {"train"},
-    "parameter": {"train"},
-    "words": {"train", "generate"},
-    "seed": {"train", "generate"},
-    "num_generations": {"generate"},
-    "temperature": {"generate"},
-    "time_temperature": {"generate"},
-    "output": {"generate"},
-    "input": {"infer"},
-}
+SOURCES = {"full": "raw", "simplified": "simplified", "reduced": "simplified"}
+IMAGE_SIZES = {"simplified": 255, "reduced": 28}  # px, by data mode
+READ_BY = dict.fromkeys(("num_samples_per_class", "processed_data_path"), ("train",)) | {
+    **dict.fromkeys(("source", "parameter"), ("train",)),
+    **dict.fromkeys(("words", "seed"), ("generate", "train")),
+    **dict.fromkeys(("num_generations", "temperature", "time_temperature"), ("generate",)),
+    **{"output": ("generate",), "input": ("infer",)},
+}  # options that not every mode reads
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+UNSAFE = r"[^\w -]"  # characters in a file's name
+TOP = 5  # words that infer prints
 EXAMPLES = """\
 examples:
   python -m doodlelib -m train -mt rnn -dm full -nspc 1000 --words cat dog -p epochs 20
@@ -30,24 +39,103 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; its exit status."""
+    """``python -m doodlelib``; its exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
     _check(options, parser.error)
-    from doodlelib.cli import commands  # torch: not for --help or a misspelt option
-    from doodlelib.cli.notebooks import INTERRUPTED, NotebookError
+    command = {"train": train, "generate": generate, "infer": infer}[options.mode]
+    return exit_status(parser, lambda: command(options))
 
-    try:
-        getattr(commands, options.mode)(options)
-    except (OSError, ValueError) as error:
-        parser.error(" ".join(str(error).split()))
-    except NotebookError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+
+def train(options: argparse.Namespace) -> None:
+    """Run notebook 02 if there are no prepared data yet, then 03 (strokes) or 04 (images)."""
+    data_mode = options.data_mode or {"rnn": "full", "cnn": "reduced"}[options.model_type]
+    store = (options.processed_data_path or PROCESSED / data_mode).resolve()
+    preparing = {
+        "words": options.words,
+        "source": options.source,
+        "samples_per_class": options.num_samples_per_class,
+    }
+    steps = []
+    if options.processed_data_path is None or not (store / "store.json").is_file():
+        if store.parent != PROCESSED:
+            raise FileNotFoundError(f"no prepared data at {store}; new ones go into {PROCESSED}")
+        preparing["name"] = store.name
+        preparing["words"] = options.words or _default_words()[data_mode]
+        preparing["source"] = options.source or SOURCES[data_mode]
+        steps.append((NOTEBOOKS / "02_preprocess.ipynb", _given(preparing)))
+    elif late := ", ".join(_given(preparing)):
+        raise ValueError(f"{store} is prepared already; {late} came too late")
+
+    notebook = (
+        NOTEBOOKS / {"rnn": "03_train_vae.ipynb", "cnn": "04_train_cnn.ipynb"}[options.model_type]
+    )
+    training = {
+        "data": store.name if store.parent == PROCESSED else str(store),
+        "name": f"{options.model_type}_{_now()}",
+        "seed": options.seed,
+        "image_size": IMAGE_SIZES.get(data_mode),
+        "resume": options.model_path and str(options.model_path.resolve()),
+    }
+    training |= parse_values(notebook, options.parameter or [])
+    steps.append((notebook, _given(training)))
+    for notebook, parameters in steps:  # all before anything is run
+        check_parameters(notebook, parameters)
+    folder = RUNS / checked_name(str(training["name"]))
+    for notebook, parameters in steps:
+        print(run_notebook(notebook, folder / notebook.name, parameters, live=True))
+
+
+def generate(options: argparse.Namespace) -> None:
+    """Write doodles, each as a GIF in true time and as an SVG."""
+    from doodlelib.models.checkpoint import load_vae
+    from doodlelib.viz.export import to_gif, to_svg
+
+    vae = load_vae(options.model_path or "trained")
+    print(f"model: {options.model_path or 'the shipped one, trained_models/rnn.pt'}")
+    words = options.words or []
+    if not words and vae.config.class_conditioning:  # all of them, the default ones first
+        first = _default_words()["full"]
+        words = sorted(vae.words, key=lambda w: first.index(w) if w in first else len(first))
+    n = options.num_generations or 10
+    labels = [words[index % len(words)] if words else "doodle" for index in range(n)]
+    heat = {"temperature": options.temperature, "time_temperature": options.time_temperature}
+    drawings = vae.generate(n, word=labels if words else None, seed=options.seed, **_given(heat))
+
+    folder = options.output or RUNS / "generated" / _now()
+    if options.output and folder.exists() and any(folder.iterdir()):
+        folder = folder / _now()
+    folder.mkdir(parents=True, exist_ok=folder == options.output)
+    for index, (label, drawing) in enumerate(zip(labels, drawings, strict=True)):
+        number = labels[: index + 1].count(label)
+        stem = folder / f"{re.sub(UNSAFE, '_', label)}_{number:02d}"
+        for write, suffix in ((to_gif, ".gif"), (to_svg, ".svg")):
+            write(drawing, stem.with_suffix(suffix))
+            print(stem.with_suffix(suffix), flush=True)
+
+
+def infer(options: argparse.Namespace) -> None:
+    """Print the most probable words of an image, or of each drawing of a file, a line each."""
+    from doodlelib.data.formats import read_file
+    from doodlelib.data.photos import read_image, to_frame
+    from doodlelib.models.checkpoint import load_cnn
+
+    cnn = load_cnn(options.model_path or "trained")
+    size = IMAGE_SIZES.get(options.data_mode, cnn.config.image_size)
+    if size != cnn.config.image_size:
+        raise ValueError(f"-dm {options.data_mode}: this model reads {cnn.config.image_size} px")
+    print(f"model: {options.model_path or 'the shipped one, trained_models/cnn.pt'}")
+    if options.input.suffix.lower() in IMAGE_SUFFIXES:
+        names, doodles = [options.input.name], to_frame(read_image(options.input), size)[None]
+    else:
+        records = list(read_file(options.input, recognized=False))
+        if not records:
+            raise ValueError(f"{options.input} holds no drawing")
+        names = [f"{record.word} {record.key_id}" for record in records]
+        doodles = [record.drawing for record in records]
+    for name, row in zip(names, cnn.predict(doodles), strict=True):
+        ranked = sorted(zip(row.tolist(), cnn.words, strict=True), reverse=True)[:TOP]
+        print(f"{name}: " + ", ".join(f"{word} {share:.3f}" for share, word in ranked))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,69 +148,40 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("-m", "--mode", required=True, choices=("train", "generate", "infer"))
-    add(
-        *("-dm", "--data_mode"),
-        choices=tuple(MODELS),
-        help="full: strokes with time; simplified: 255x255 images; reduced: 28x28 images",
+    text = "full: strokes with time; simplified: 255x255 images; reduced: 28x28 images"
+    add("-m", "--mode", required=True, choices=MODES)
+    add("-dm", "--data_mode", choices=tuple(MODELS), help=text)
+    text = "rnn draws and goes with full, cnn classifies and goes with simplified and reduced"
+    add("-mt", "--model_type", choices=("rnn", "cnn"), help=text)
+    text = "the model (default: the shipped one); train: the checkpoint to resume from"
+    add("-mp", "--model_path", type=Path, metavar="MODEL.pt", help=text)
+    text = (
+        "train: what to learn (default: as in config/subset_classes.json); "
+        "generate: what to draw, in turn (default: all that the model knows, those first)"
     )
-    add(
-        *("-mt", "--model_type"),
-        choices=("rnn", "cnn"),
-        help="rnn draws and goes with full, cnn classifies and goes with simplified and reduced",
-    )
-    add(
-        *("-mp", "--model_path"),
-        type=Path,
-        metavar="MODEL.pt",
-        help="the model (default: the shipped one); train: the checkpoint to go on from",
-    )
-    add(
-        *("--words", "--word"),
-        nargs="+",
-        metavar="WORD",
-        help="train: what to learn (default: as in config/subset_classes.json); "
-        "generate: what to draw, in turn (default: all that the model knows, those first)",
-    )
+    add("--words", "--word", nargs="+", metavar="WORD", help=text)
     add("--seed", type=int, metavar="N", help="train, generate: of everything random")
 
     add = parser.add_argument_group("train").add_argument
-    add(
-        *("-nspc", "--num_samples_per_class"),
-        type=_positive,
-        metavar="N",
-        help="drawings of each word (default: as in notebook 02)",
+    text = "drawings of each word (default: as in notebook 02)"
+    add("-nspc", "--num_samples_per_class", type=_positive, metavar="N", help=text)
+    text = "prepared data, taken as they are if they exist (default: new in data/processed/)"
+    add("-pdp", "--processed_data_path", type=Path, metavar="DIR", help=text)
+    text = (
+        "raw, simplified, sample (made by a program, no download) or a folder of drawings "
+        "(default: raw for full, else simplified)"
     )
-    add(
-        *("-pdp", "--processed_data_path"),
-        type=Path,
-        metavar="DIR",
-        help="prepared data, taken as they are if they exist (default: new ones in "
-        "data/processed/)",
-    )
-    add(
-        "--source",
-        type=_source,
-        help="raw, simplified, sample (made on the spot, no download) or a folder of drawings "
-        "(default: raw for full, else simplified)",
-    )
-    add(
-        *("-p", "--parameter"),
-        nargs=2,
-        action="append",
-        metavar=("NAME", "VALUE"),
-        help="a parameter of the training notebook; may be repeated",
-    )
+    add("--source", type=_source, help=text)
+    text = "a parameter of the training notebook; may be repeated"
+    add("-p", "--parameter", nargs=2, action="append", metavar=("NAME", "VALUE"), help=text)
 
     add = parser.add_argument_group("generate").add_argument
     add("-ng", "--num_generations", type=_positive, metavar="N", help="doodles (default: 10)")
-    add(
-        *("-o", "--output"),
-        type=Path,
-        metavar="OUT",
-        help="their folder; if it holds anything, a new one in it (default: a new one in "
-        "reports/runs/generated/)",
+    text = (
+        "their folder; if it holds anything, a new one in it (default: a new one in "
+        "reports/runs/generated/)"
     )
+    add("-o", "--output", type=Path, metavar="OUT", help=text)
     add("--temperature", type=_temperature, metavar="T", help="of the shape (default: 0.4)")
     add("--time_temperature", type=_temperature, metavar="T", help="of the time (default: 1.0)")
 
@@ -132,10 +191,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace, error: Callable[[str], Any]) -> None:
-    """Refuse options that do not go together; fill in model type and data mode."""
+    """Refuse options that do not go together; fill in the model type."""
     for name, modes in READ_BY.items():
         if getattr(options, name) is not None and options.mode not in modes:
-            error(f"--{name} goes with -m {' or '.join(sorted(modes))}, not with {options.mode}")
+            error(f"--{name} goes with -m {' or '.join(modes)}, not with {options.mode}")
     only = {"generate": "rnn", "infer": "cnn"}.get(options.mode)
     options.model_type = options.model_type or only or MODELS.get(options.data_mode, "rnn")
     if only and options.model_type != only:
@@ -171,3 +230,16 @@ def _temperature(text: str) -> float:
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
     return value
+
+
+def _default_words() -> dict[str, list[str]]:
+    """The words that are learned where none are named, by data mode."""
+    return json.loads((CONFIG / "subset_classes.json").read_text(encoding="utf-8"))
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _now() -> str:
+    return datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")

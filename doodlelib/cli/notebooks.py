@@ -1,30 +1,36 @@
-"""Notebooks without a browser: papermill, after a check of every parameter's name and type."""
+"""Notebooks executed by papermill, after a check of each parameter's name and type."""
 
 import argparse
-import asyncio
+import ast
+import json
 import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ForwardRef, NamedTuple
 
-from doodlelib.cli.page import to_html
-from doodlelib.cli.parameters import check_parameters, parse_values, read_yaml
 from doodlelib.interrupt import on_stop
-from doodlelib.paths import CONFIG, NOTEBOOKS, ROOT, RUNS
+from doodlelib.paths import NOTEBOOKS, ROOT, RUNS, atomic_write, similar_names
 
-STEPS = (
-    "01_explore_data",
-    "02_preprocess",
-    "03_train_vae",
-    "04_train_cnn",
-    "05_latent_space",
-    "06_train_retimer",
-)
 DAY = 24 * 60 * 60  # s
-INTERRUPTED = 130  # exit status, as shells have it
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+MATH = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$]+?)\$", re.DOTALL)
+LISTED = {".ipynb": "executed notebooks", ".pt": "checkpoints", ".csv": "metrics"} | {
+    ".gif": "doodles",
+    ".png": "plots",
+}
+MALFORMED = (  # what `json` and `ast` raise
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 EXAMPLE = """\
 example:
   python -m doodlelib.run notebooks/03_train_vae.ipynb out.ipynb -p epochs 50 -f params.yaml
@@ -32,7 +38,103 @@ example:
 
 
 class NotebookError(RuntimeError):
-    """A cell of a notebook failed, ran too long, or its kernel died."""
+    """A cell of a notebook failed or ran too long, or its kernel died."""
+
+
+class Parameter(NamedTuple):
+    """A line of a notebook's parameters cell: its type as Python writes it, and its default."""
+
+    type: str
+    default: Any
+
+
+def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
+    """The parameters of a notebook, by name.
+
+    Read with `ast`, since papermill's own reader passes over a type like ``int | None``.
+
+    Raises:
+        FileNotFoundError: There is no such notebook.
+        ValueError: Not exactly one cell is tagged ``parameters``, or it holds anything but
+            assignments of literals to names.
+    """
+    notebook = Path(notebook)
+    if not notebook.is_file() and notebook.parent == NOTEBOOKS:
+        raise FileNotFoundError(
+            f"there is no {notebook}: notebooks are not a part of the installed package; "
+            "run this in a clone of the repository"
+        )
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8")).get("cells", [])
+        tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        lines = [ast.parse("".join(cell["source"])).body for cell in tagged]
+    except MALFORMED as error:
+        raise ValueError(f"{notebook.name} is no notebook: {error}") from None
+    if len(lines) != 1:
+        raise ValueError(f"{notebook.name} has {len(lines)} cells tagged 'parameters', not one")
+    return dict(_parameter(node, notebook) for node in lines[0])
+
+
+def check_parameters(notebook: str | Path, parameters: Mapping[str, Any]) -> None:
+    """Refuse parameters that the notebook does not have; papermill would only warn, and go on.
+
+    Raises:
+        FileNotFoundError: There is no such notebook.
+        ValueError: A name is not one of the notebook's parameters (the nearest are named), or a
+            value is not of the type declared.
+    """
+    notebook = Path(notebook)
+    declared = read_parameters(notebook)
+    for name, value in parameters.items():
+        if name not in declared:
+            near = similar_names(name, declared, n=3)
+            raise ValueError(f"{notebook.name} has no parameter {name!r}; it has {', '.join(near)}")
+        if not _fits(value, declared[name].type):
+            raise ValueError(
+                f"{notebook.name}: {name} must be {declared[name].type}, not {value!r}"
+            )
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The parameters in a flat YAML file, ``name: value``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not YAML, or no mapping of names.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise ValueError(f"{path} must hold lines 'name: value'")
+    return values
+
+
+def parse_values(notebook: str | Path, pairs: Iterable[Sequence[str]]) -> dict[str, Any]:
+    """Parameters given as text, ``(name, value)``, as Python literals where the type allows.
+
+    A value that is no literal, or whose parameter is a text (``-p name 2026``), stays text.
+
+    Raises:
+        FileNotFoundError, ValueError: See `read_parameters`.
+    """
+    declared = read_parameters(notebook)
+    values = {}
+    for name, text in pairs:
+        value, type_ = literal(text), declared[name].type if name in declared else "object"
+        values[name] = value if _fits(value, type_) or not _fits(text, type_) else text
+    return values
+
+
+def literal(text: str) -> Any:
+    """The value of a Python literal; text that is none stays as it is."""
+    try:
+        return ast.literal_eval(text)
+    except MALFORMED:
+        return text
 
 
 def run_notebook(
@@ -43,15 +145,15 @@ def run_notebook(
     timeout: int = DAY,
     live: bool = False,
 ) -> Path:
-    """Execute a notebook and keep the executed copy, which is the record of the run.
+    """Execute a notebook and write the executed copy, which is the record of the run.
 
-    Ctrl-C and SIGTERM interrupt the cell that runs, which may end as it sees fit (training writes
-    a checkpoint), and no cell after it is run.
+    Ctrl-C and SIGTERM interrupt the running cell, which may still do what it does on an interrupt
+    (training writes a checkpoint); no later cell runs.
 
     Args:
         notebook: Its kernel is python3 whatever its metadata say.
-        output: Where the executed copy goes, once all cells have run. If one fails, what ran is
-            kept beside it as ``<name>.failed.ipynb`` and an older `output` stays as it was.
+        output: Where the executed copy goes, once all cells have run. If one fails, the copy so
+            far is ``<name>.failed.ipynb`` beside it, and an older `output` stays as it was.
         parameters: Values by name, for the cell tagged ``parameters``.
         timeout: Seconds that one cell may take.
         live: Print what the cells print, as it appears.
@@ -63,7 +165,7 @@ def run_notebook(
         FileNotFoundError, ValueError: Before anything is run; see `check_parameters`.
         OSError: `output` cannot be written.
         NotebookError: A cell failed. The message ends with the cell's own error.
-        KeyboardInterrupt: By Ctrl-C or SIGTERM, likewise.
+        KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM.
     """
     notebook, output = Path(notebook), Path(output)
     if output.resolve() == notebook.resolve():
@@ -71,12 +173,13 @@ def run_notebook(
             f"{output} is the notebook itself, which an executed copy must not replace"
         )
     check_parameters(notebook, parameters)
+    import asyncio
+
     import papermill
     from jupyter_client.manager import AsyncKernelManager
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-    # Inherited by the kernel. Threads that spin while they wait slow a busy machine to a half or
-    # a quarter.
+    # Inherited by the kernel: threads that spin while they wait slow a busy machine to a half.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     running, failed = (output.with_suffix(f".{state}.ipynb") for state in ("running", "failed"))
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -119,37 +222,44 @@ def run_notebook(
         cause = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
         if stopped.is_set():
             raise KeyboardInterrupt(f"{notebook.name} (see {failed}): {cause}") from None
-        raise NotebookError(
-            f"{notebook.name} failed (see {failed}), cell [{error.exec_count}]: {cause}"
-        ) from None
-    except CellTimeoutError:
-        raise NotebookError(
-            f"{notebook.name} failed (see {failed}): a cell ran longer than {timeout} s"
-        ) from None
-    except DeadKernelError:
-        raise NotebookError(f"{notebook.name} failed (see {failed}): its kernel died") from None
+        cause = f"cell [{error.exec_count}]: {cause}"
+        raise NotebookError(f"{notebook.name} failed (see {failed}), {cause}") from None
+    except (CellTimeoutError, DeadKernelError) as error:
+        timed_out = isinstance(error, CellTimeoutError)
+        cause = f"a cell ran longer than {timeout} s" if timed_out else "its kernel died"
+        raise NotebookError(f"{notebook.name} failed (see {failed}): {cause}") from None
     finally:
         if running.exists():
             running.replace(failed)
     return output
 
 
-def run_series(series: str, *, html: bool = False) -> None:
-    """Run notebooks as the files of ``config/<series>`` say, in their order, and list the results.
+def run_series(series: str, *, source: str | None = None, html: bool = False) -> None:
+    """Run the notebooks of ``config/<series>`` in order, and list the files they wrote.
 
     Args:
-        series: ``NN.yaml`` has the parameters of the notebook with that number; what follows the
+        series: ``NN.yaml`` holds the parameters of the notebook with that number; what follows the
             number in a file's name tells two runs of one notebook apart.
+        source: Where drawings come from, for each notebook with a parameter of that name; None:
+            as the files say.
         html: Also write each executed notebook as one self-contained page into ``reports/html``.
 
     Raises:
         OSError, ValueError, NotebookError: See `run_notebook`.
     """
+    files = sorted((ROOT / "config" / series).glob("*.yaml"))
+    if not files:
+        raise FileNotFoundError(
+            f"there is no {ROOT / 'config' / series}: run this in a clone of the repository, "
+            "whose notebooks are not a part of the installed package"
+        )
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # such small models are faster on one thread
     began, folders, pages = time.time(), set(), []
-    for path in sorted((CONFIG / series).glob("*.yaml")):
+    for path in files:
         parameters = read_yaml(path)
         notebook = next(NOTEBOOKS.glob(f"{path.stem[:2]}_*.ipynb"))
+        if source and "source" in read_parameters(notebook):
+            parameters["source"] = source
         step, folder = notebook.stem + path.stem[2:], RUNS / parameters["name"]
         print(f"== {step}", flush=True)
         start = time.perf_counter()
@@ -159,32 +269,104 @@ def run_series(series: str, *, html: bool = False) -> None:
         if html:
             pages.append(to_html(output, RUNS.parent / "html" / f"{step}.html"))
     print(f"All done in {time.time() - began:.0f} s. Below {ROOT}:")
-    for title, ending in {
-        "executed notebooks": ".ipynb",
-        "checkpoints": ".pt",
-        "metrics": ".csv",
-        "doodles": ".gif",
-        "plots": ".png",
-    }.items():
+    written = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    for ending, title in LISTED.items():
         print(f"  {title}")
-        found = (path for folder in folders for path in folder.rglob(f"*{ending}"))
-        for path in sorted(path for path in found if path.stat().st_mtime >= began):
-            print(f"    {path.relative_to(ROOT)}")
+        for path in sorted(written):
+            if path.suffix == ending and path.stat().st_mtime >= began:
+                print(f"    {path.relative_to(ROOT)}")
     for page in pages:
         print(f"  {page.relative_to(ROOT)}")
 
 
+def to_html(notebook: Path, page: Path) -> Path:
+    """Write an executed notebook as one page that loads nothing, its equations as MathML."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    contents = nbformat.read(notebook, as_version=4)
+    for cell in contents.cells:
+        if cell.cell_type == "markdown":
+            cell.source = MATH.sub(_to_mathml, cell.source)
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/gif" in data:  # which the exporter does not know
+                picture = data["image/gif"].replace("\n", "")
+                data["text/html"] = f'<img alt="moving" src="data:image/gif;base64,{picture}">'
+    scripts = dict.fromkeys(("mathjax_url", "require_js_url", "jquery_url"), "")
+    text, _ = HTMLExporter(**scripts).from_notebook_node(contents)
+    with atomic_write(page) as file:
+        file.write(text.encode())
+    return page
+
+
+def exit_status(parser: argparse.ArgumentParser, command: Callable[[], object]) -> int:
+    """Run a command; its exit status, with one line on stderr if it fails.
+
+    0: done. 2 (by `SystemExit`, as for any wrong argument): a file, value or package is missing or
+    wrong. 1: it failed under way. 130: stopped by Ctrl-C or SIGTERM.
+    """
+    try:
+        command()
+    except (ImportError, OSError, ValueError) as error:
+        parser.error(" ".join(str(error).split()))
+    except (ArithmeticError, RuntimeError) as error:
+        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as error:
+        print(f"{parser.prog}: {error or 'stopped'}", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; its exit status."""
+    """``python -m doodlelib.run``; its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m doodlelib.run",
         description=__doc__,
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("notebook", nargs="?", type=Path, help="the notebook to execute")
-    parser.add_argument("output", nargs="?", type=Path, help="where the executed copy goes")
-    parser.add_argument(
+    add = parser.add_argument
+    add("notebook", nargs="?", type=Path, help="the notebook to execute")
+    add("output", nargs="?", type=Path, help="where the executed copy goes")
+    add_parameters(add)
+    add(
+        "--timeout",
+        type=int,
+        default=DAY,
+        metavar="S",
+        help="seconds a cell may take (%(default)s)",
+    )
+    add("--demo", action="store_true", help="instead, run all notebooks on the embedded sample")
+    add(
+        "--reports",
+        action="store_true",
+        help="instead, run all notebooks on published drawings, and write them as pages too",
+    )
+    add("--source", help="with --demo: raw for published drawings in place of the sample")
+    options = parser.parse_args(arguments)
+    if [options.demo, options.reports, options.output is not None].count(True) != 1:
+        parser.error("either a notebook and an output are needed, or --demo or --reports alone")
+    if options.source and not options.demo:
+        parser.error("--source goes with --demo; for a notebook, say -p source")
+
+    def command() -> None:
+        if options.demo or options.reports:
+            series = "smoke" if options.demo else "reports"
+            return run_series(series, source=options.source, html=options.reports)
+        values = all_parameters(options.notebook, options.file, options.parameter)
+        copy = run_notebook(
+            options.notebook, options.output, values, timeout=options.timeout, live=True
+        )
+        return print(copy)
+
+    return exit_status(parser, command)
+
+
+def add_parameters(add: Callable[..., Any]) -> None:
+    """The options ``-p NAME VALUE`` and ``-f YAML``, for `all_parameters`."""
+    add(
         *("-p", "--parameter"),
         nargs=2,
         action="append",
@@ -192,50 +374,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar=("NAME", "VALUE"),
         help="set a parameter; may be repeated, and wins over -f",
     )
-    parser.add_argument(
-        *("-f", "--file"), action="append", default=[], metavar="YAML", help="parameters in a file"
-    )
-    parser.add_argument(
-        "--timeout",
-        type=int,
-        default=DAY,
-        metavar="S",
-        help="seconds a cell may take (%(default)s)",
-    )
-    series = parser.add_mutually_exclusive_group()
-    series.add_argument(
-        "--demo", action="store_true", help="run all six on the embedded sample instead"
-    )
-    series.add_argument(
-        "--reports",
-        action="store_true",
-        help="run all six on published drawings instead, and write them as pages too",
-    )
-    options = parser.parse_args(arguments)
-    if (options.demo or options.reports) == (options.output is not None):
-        parser.error("either a notebook and an output are needed, or --demo or --reports alone")
+    add(*("-f", "--file"), action="append", default=[], metavar="YAML", help="parameters in a file")
+
+
+def all_parameters(
+    notebook: str | Path, files: Iterable[str], pairs: Iterable[Sequence[str]]
+) -> dict[str, Any]:
+    """Parameters from YAML files and from ``(name, text)``; the last one given wins.
+
+    Raises:
+        FileNotFoundError, ValueError: See `read_yaml` and `parse_values`.
+    """
+    values = {name: value for path in files for name, value in read_yaml(path).items()}
+    return values | parse_values(notebook, pairs)
+
+
+def _parameter(node: ast.stmt, notebook: Path) -> tuple[str, Parameter]:
+    """Name, type and default of one line of a parameters cell."""
+    match node:
+        case ast.AnnAssign(
+            target=ast.Name(id=name), annotation=annotation, value=ast.expr() as value
+        ):
+            type_ = ast.unparse(annotation)
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            type_ = ""
+        case _:
+            raise ValueError(f"{notebook.name}: {ast.unparse(node)!r} among the parameters")
     try:
-        if options.demo or options.reports:
-            run_series("smoke" if options.demo else "reports", html=options.reports)
-            return 0
-        parameters = {
-            name: value for path in options.file for name, value in read_yaml(path).items()
-        } | parse_values(options.notebook, options.parameter)
-        print(
-            run_notebook(
-                options.notebook,
-                options.output,
-                parameters,
-                timeout=options.timeout,
-                live=True,
-            )
-        )
-    except (OSError, ValueError) as error:
-        parser.error(" ".join(str(error).split()))
-    except NotebookError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+        default = ast.literal_eval(value)
+    except MALFORMED:
+        raise ValueError(f"{notebook.name}: {name} is not set to a literal") from None
+    if not type_:
+        type_ = "object" if default is None else type(default).__name__
+    elif default is None and "None" not in type_:
+        type_ += " | None"
+    return name, Parameter(type_, default)
+
+
+def _fits(value: Any, type_: str) -> bool:
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    declared: Any = ForwardRef(type_)
+    try:
+        TypeAdapter(declared, config=ConfigDict(strict=True)).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def _to_mathml(match: re.Match[str]) -> str:
+    from latex2mathml.converter import convert
+
+    if block := match["block"]:
+        return convert(block, display="block")
+    return convert(match["inline"])

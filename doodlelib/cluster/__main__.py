@@ -15,8 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from doodlelib.cli.notebooks import INTERRUPTED
-from doodlelib.cli.parameters import literal, parse_values, read_yaml
+from doodlelib.cli.notebooks import INTERRUPTED, literal, parse_values, read_yaml
 from doodlelib.cluster import prepare as shards
 from doodlelib.cluster import sweep as trials
 from doodlelib.cluster.session import RETRIES, connected

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doodlelib.cli.notebooks import NotebookError, run_notebook
-from doodlelib.cli.parameters import check_parameters, read_parameters
+from doodlelib.cli.notebooks import NotebookError, check_parameters, read_parameters, run_notebook
 from doodlelib.paths import atomic_write, checked_name
 
 LONGEST = 80  # characters of a trial's name

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageSequence
 
 from doodlelib.__main__ import main
-from doodlelib.cli import commands
+from doodlelib.cli import main as cli
 from doodlelib.config import CNNConfig, VAEConfig, read_config
 from doodlelib.models import checkpoint
 from doodlelib.models.cnn import DoodleCNN
@@ -166,7 +166,7 @@ def test_the_shipped_models_are_taken_and_named(
     run: Run, models: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "TRAINED", models)
-    monkeypatch.setattr(commands, "RUNS", tmp_path)
+    monkeypatch.setattr(cli, "RUNS", tmp_path)
     first, *printed = run("-m", "generate", "-ng", "2", "--word", "dog", "--temperature", "0")
     assert first == "model: the shipped one, trained_models/rnn.pt"
     assert [Path(path).name for path in printed] == [
@@ -233,8 +233,8 @@ def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, di
         ran.append((notebook.stem, parameters))
         return output
 
-    monkeypatch.setattr(commands, "run_notebook", note)
-    monkeypatch.setattr(commands, "PROCESSED", tmp_path)
+    monkeypatch.setattr(cli, "run_notebook", note)
+    monkeypatch.setattr(cli, "PROCESSED", tmp_path)
     return ran
 
 

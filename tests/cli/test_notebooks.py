@@ -1,21 +1,27 @@
 """Notebooks through papermill: what may be set, what is left behind, and how errors are told."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from doodlelib.cli import notebooks
-from doodlelib.cli.notebooks import NotebookError, main, run_notebook
-from doodlelib.cli.parameters import (
+from doodlelib.cli.notebooks import (
+    NotebookError,
     check_parameters,
     literal,
+    main,
     parse_values,
     read_parameters,
     read_yaml,
+    run_notebook,
+    to_html,
 )
 
 PARAMETERS = """\
@@ -201,6 +207,7 @@ def test_a_cell_may_not_run_for_ever(tmp_path: Path) -> None:
         (["-p", "epochs", "many"], "epochs must be"),
         (["-f", "no/such.yaml"], "no/such.yaml"),
         (["--demo"], "alone"),
+        (["--source", "raw"], "goes with --demo"),
     ],
 )
 def test_usage_errors_run_nothing(
@@ -242,22 +249,55 @@ def test_the_command_line_runs_a_notebook(notebook: Path) -> None:
 def test_a_series_runs_in_order_and_leaves_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parameters, plot = 'name: str = "demo"\nwords: list = []', "print(name, words)"
-    for title in ("01_first", "02_second"):
-        write_notebook(tmp_path / f"{title}.ipynb", parameters, plot)
-    (tmp_path / "few").mkdir()
+    parameters = 'name: str = "demo"\nwords: list = []'
+    cells = [parameters + '\nsource: str = "sample"', "print(name, words, source)"]
+    write_notebook(tmp_path / "01_first.ipynb", *cells)
+    write_notebook(tmp_path / "02_second.ipynb", parameters, "print(name, words, 'no source')")
+    config = tmp_path / "config" / "few"
+    config.mkdir(parents=True)
     for stem, word in (("02_more", "dog"), ("01", "cat"), ("02", "owl")):
-        (tmp_path / "few" / f"{stem}.yaml").write_text(f"name: some\nwords: [{word}]\n")
-    for place in ("CONFIG", "NOTEBOOKS", "ROOT"):
+        (config / f"{stem}.yaml").write_text(f"name: some\nwords: [{word}]\n")
+    for place in ("NOTEBOOKS", "ROOT"):
         monkeypatch.setattr(notebooks, place, tmp_path)
     monkeypatch.setattr(notebooks, "RUNS", tmp_path / "reports" / "runs")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    notebooks.run_series("few", html=True)
+    notebooks.run_series("few", source="raw", html=True)
     printed = capsys.readouterr().out
-    said = [printed.index(f"some ['{word}']") for word in ("cat", "owl", "dog")]
-    assert said == sorted(said)
+    said = ("cat'] raw", "owl'] no source", "dog'] no source")
+    places = [printed.index(f"some ['{words}") for words in said]
+    assert places == sorted(places)
     for step, word in (("01_first", "cat"), ("02_second", "owl"), ("02_second_more", "dog")):
         assert (tmp_path / f"reports/runs/some/{step}.ipynb").exists()
         page = tmp_path / f"reports/html/{step}.html"
         assert word in page.read_text()
         assert f"reports/html/{step}.html" in printed
+
+
+def test_without_a_clone_there_are_no_notebooks_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "notebooks")
+    for arguments in (["--demo"], ["--reports"], [str(tmp_path / "notebooks" / "01.ipynb"), "x"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        assert "in a clone of the repository" in capsys.readouterr().err.splitlines()[-1]
+
+
+GIF = "R0lGODdhAQABAIAAAAAAAP///ywAAAAAAQABAAACAkQBADs="
+
+
+def test_a_page_has_its_equations_and_moving_pictures_in_it(tmp_path: Path) -> None:
+    moving = new_output("display_data", {"image/gif": GIF, "text/plain": "<an Image>"})
+    cells = [
+        new_markdown_cell("The rate $\\beta=wN/Z$ of\n$$\\sum_m \\pi_m\\,p_m$$ stands here."),
+        new_code_cell("show()", outputs=[moving]),
+    ]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "a.ipynb")
+    page = to_html(tmp_path / "a.ipynb", tmp_path / "pages" / "a.html").read_text("utf-8")
+    assert page.count("<math") == page.count("</math>") == 2
+    assert 'display="block"' in page
+    assert "<msub><mi>π</mi><mi>m</mi></msub>" in page
+    assert f"data:image/gif;base64,{GIF}" in page
+    assert "an Image" not in page
+    assert not re.search(r'<(?:script|link|img)[^>]+(?:src|href)="https?:', page)

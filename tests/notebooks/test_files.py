@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from files import STEPS
 
-from doodlelib.cli.notebooks import STEPS
-from doodlelib.cli.parameters import check_parameters, read_parameters, read_yaml
+from doodlelib.cli.notebooks import check_parameters, read_parameters, read_yaml
 from doodlelib.config import CNNConfig, Config, RetimeConfig, VAEConfig, read_config
 from doodlelib.paths import CONFIG, NOTEBOOKS
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from files import STEPS
 from PIL import Image, ImageSequence
 
-from doodlelib.cli.notebooks import STEPS
-from doodlelib.cli.parameters import read_yaml
+from doodlelib.cli.notebooks import read_yaml
 from doodlelib.data.sample import make_drawings
 from doodlelib.data.store import load_split
 from doodlelib.models.checkpoint import load_cnn, load_retimer, load_vae
