@@ -110,7 +110,7 @@ def report_speed(folder: Path, lines: list[bytes]) -> None:
 def parse(lines: list[bytes]) -> int:
     """Drawings that pass the filters."""
     batches = (lines[start : start + BATCH] for start in range(0, len(lines), BATCH))
-    return sum(len(ndjson.parse_chunk(batch, source="benchmark")) for batch in batches)
+    return sum(len(ndjson.parse_lines(batch, source="benchmark")) for batch in batches)
 
 
 def with_package(line: bytes) -> np.ndarray:

@@ -1,20 +1,19 @@
-"""Fewer points for the same drawing: plain Ramer-Douglas-Peucker, and a hybrid that keeps time.
+"""Fewer points for the same drawing: Ramer-Douglas-Peucker, and a variant that keeps the timing.
 
-Plain RDP keeps the shape and forgets when the pen sped up or waited on a straight line. The hybrid
-also measures how far the drawing is from where its simplified self is *at the same instant*.
+Plain RDP keeps the geometry and forgets when the pen sped up or waited on a straight line. The
+variant also bounds how far the drawing is from its simplified self *at the same instant*.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64, Int64
 
-from doodlelib.data.ragged import Chunk, from_records
-from doodlelib.strokes import BOX, Drawing, Record, as_drawing
+from doodlelib.strokes import Drawing, to_box
 
 METHODS = ("timed", "rdp")
-ENGINES = ("fast", "package")
 
 
 def simplify(
@@ -23,9 +22,8 @@ def simplify(
     method: str = "timed",
     epsilon: float = 2.0,
     epsilon_time: float = 8.0,
-    engine: str = "fast",
 ) -> Drawing:
-    """The drawing in the 255 box with fewer points; those that are kept keep their t.
+    """The drawing in the 255 px box with fewer points; those that are kept keep their t.
 
     Each stroke starts as the chord from its first point to its last. While some point is over
     `epsilon` from its chord, or (``timed``) over `epsilon_time` from where the chord, passed at
@@ -35,50 +33,56 @@ def simplify(
 
     Args:
         drawing: Strokes ``[x, y, t]`` or ``[x, y]``, in any unit of length.
-        method: ``timed``, or ``rdp``, which looks at the shape alone.
+        method: ``timed``, or ``rdp``, which looks at the geometry alone.
         epsilon: Px in the box, 0 or more.
         epsilon_time: Px in the box, above 0.
-        engine: ``package`` runs the `rdp` package, which knows the method ``rdp`` only: the same
-            points, some thousand times slower.
 
     Raises:
         ValueError: The drawing is malformed, or a setting is out of range.
 
-    Source: Ramer 1972, Douglas & Peucker 1973; for the distance in time Meratnia & de By 2004
-    (TD-TR, which has that one alone).
+    Source: Ramer 1972, Douglas & Peucker 1973 (the points of ``rdp`` are those of the package of
+    that name); for the distance in time Meratnia & de By 2004 (TD-TR, which has that one alone).
     """
-    chunk = from_records([Record("", "", None, as_drawing(drawing))])
-    simplified = simplify_chunk(
-        chunk, method=method, epsilon=epsilon, epsilon_time=epsilon_time, engine=engine
-    )
-    return next(simplified.records()).drawing
+    limits = checked_limits(method, epsilon, epsilon_time)
+    boxed = to_box(drawing)
+    bounds = np.cumsum([0, *(stroke[0].size for stroke in boxed)])
+    points = np.full((3, bounds[-1]), np.nan)
+    for row, parts in enumerate(zip(*boxed, strict=True)):
+        np.concatenate(parts, out=points[row])
+    masks = np.split(keep_mask(points, bounds, *limits), bounds[1:-1])
+    return [[row[mask] for row in stroke] for stroke, mask in zip(boxed, masks, strict=True)]
 
 
-def simplify_chunk(
-    chunk: Chunk,
-    *,
-    method: str = "timed",
-    epsilon: float = 2.0,
-    epsilon_time: float = 8.0,
-    engine: str = "fast",
-) -> Chunk:
-    """`simplify` for each drawing of `chunk`."""
-    from doodlelib.data import kernels
+def checked_limits(method: str, epsilon: float, epsilon_time: float) -> tuple[float, float]:
+    """Largest distances to the chord and to its point of the same instant; see `simplify`.
 
+    Raises:
+        ValueError: No such method, or a distance out of range.
+    """
     if method not in METHODS:
         raise ValueError(f"method {method!r} is not one of {METHODS}")
-    if engine not in ENGINES or (engine == "package" and method != "rdp"):
-        raise ValueError(f"engine {engine!r} for {method!r}: 'fast', or 'package' for 'rdp'")
     if not 0 <= epsilon < math.inf:
         raise ValueError(f"epsilon is {epsilon}; 0 px or more")
     if not 0 < epsilon_time < math.inf:
         raise ValueError(f"epsilon_time is {epsilon_time}; above 0 px")
-    points = kernels.to_box(chunk.points, chunk.offsets, BOX)
-    boxed = Chunk(points, chunk.strokes, chunk.drawings, chunk.heads)
-    if engine == "package":
-        return boxed.select(_package_keep(boxed, epsilon=epsilon))
-    limit = float(epsilon_time) if method == "timed" else math.inf
-    return boxed.select(kernels.keep(points, chunk.strokes, float(epsilon), limit))
+    return float(epsilon), float(epsilon_time) if method == "timed" else math.inf
+
+
+def keep_mask(
+    points: Float64[np.ndarray, "3 n"],
+    strokes: Int64[np.ndarray, " bounds"],
+    epsilon: float,
+    epsilon_time: float,
+) -> Bool[np.ndarray, " n"]:
+    """Which points of many strokes are kept; see `simplify`.
+
+    Args:
+        points: x, y, t; a t of NaN leaves the distance in time out.
+        strokes: Stroke j has points ``strokes[j]`` up to ``strokes[j + 1]``.
+        epsilon: Largest distance to the chord, px.
+        epsilon_time: Largest distance to where the chord is at the same instant; inf: any.
+    """
+    return _compiled()(points, strokes, epsilon, epsilon_time)
 
 
 def shape_error(before: Sequence, after: Sequence) -> float:
@@ -103,13 +107,64 @@ def shape_error(before: Sequence, after: Sequence) -> float:
     return float(np.hypot(gaps[..., 0], gaps[..., 1]).min(axis=1).max())
 
 
-def _package_keep(chunk: Chunk, *, epsilon: float) -> Bool[np.ndarray, " n"]:
-    """Which points the `rdp` package keeps, stroke by stroke."""
-    import rdp
+@functools.cache
+def _compiled() -> Callable[..., np.ndarray]:
+    from doodlelib.jit import kernel  # imports Numba, which takes half a second
 
-    flat = chunk.points.T.copy()  # two columns keep the same points, with a warning for each
-    flat[:, 2] = 0
-    strokes = np.split(flat, chunk.strokes[1:-1])
-    return np.concatenate(
-        [rdp.rdp(stroke, epsilon=epsilon, return_mask=True) for stroke in strokes]
-    )
+    return kernel(_keep_mask)
+
+
+def _keep_mask(points, strokes, epsilon, epsilon_time):
+    """The loop of `keep_mask`, compiled: a stack of chords, each split or left as it is.
+
+    Lengths are `numpy.linalg.norm`'s to the last bit, by the same dot product, so that the points
+    are those of the `rdp` package.
+    """
+    xs, ys, ts = points
+    kept = np.zeros(points.shape[1], np.bool_)
+    longest = 1
+    for stroke in range(len(strokes) - 1):
+        longest = max(longest, strokes[stroke + 1] - strokes[stroke])
+    stack = np.empty((longest + 1, 2), np.int64)
+    chord, step = np.empty(2), np.empty(2)
+    for stroke in range(len(strokes) - 1):
+        stack[0, 0], stack[0, 1] = strokes[stroke], strokes[stroke + 1] - 1
+        kept[stack[0, 0]] = kept[stack[0, 1]] = True
+        depth = 1
+        while depth:
+            depth -= 1
+            first, last = stack[depth]
+            x, y, t = xs[first], ys[first], ts[first]
+            chord_x, chord_y, chord_t = xs[last] - x, ys[last] - y, ts[last] - t
+            chord[0], chord[1] = chord_x, chord_y
+            length = np.sqrt(np.dot(chord, chord))
+            speed_x, speed_y = chord_x / chord_t, chord_y / chord_t
+            far = area = late = 0.0
+            farthest = latest = first
+            for point in range(first + 1, last):
+                dx, dy = xs[point] - x, ys[point] - y
+                if length > 0:
+                    cross = abs(chord_x * dy - chord_y * dx)
+                    if cross > area:  # divides seldom, and rounds as the package does
+                        area = cross
+                        if cross / length > far:
+                            far, farthest = cross / length, point
+                else:
+                    step[0], step[1] = dx, dy
+                    distance = np.sqrt(np.dot(step, step))
+                    if distance > far:
+                        far, farthest = distance, point
+                if chord_t > 0:
+                    dt = ts[point] - t
+                    dx, dy = dx - dt * speed_x, dy - dt * speed_y
+                    if dx * dx + dy * dy > late:
+                        late, latest = dx * dx + dy * dy, point
+            late = np.sqrt(late)
+            if far > epsilon or late > epsilon_time:
+                geometry_first = far > 0 and far * epsilon_time >= late * epsilon
+                split = farthest if geometry_first else latest
+                kept[split] = True
+                stack[depth, 0], stack[depth, 1] = first, split
+                stack[depth + 1, 0], stack[depth + 1, 1] = split, last
+                depth += 2
+    return kept

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from doodlelib import strokes
 from doodlelib.data import ndjson, quickdraw
-from doodlelib.data.ragged import from_records
-from doodlelib.simplify import shape_error, simplify, simplify_chunk
+from doodlelib.simplify import shape_error, simplify
 
 PAUSE = [[list(range(0, 256, 5)), [0] * 52, [5 * n + (1000 if n > 25 else 0) for n in range(52)]]]
 coordinates = st.integers(0, 20) | st.floats(0, 1000).map(lambda value: round(value, 9))
@@ -64,6 +63,12 @@ def longest_gaps(before, after):
     return far, late
 
 
+def package_mask(stroke, epsilon):
+    """Which points of a stroke the package keeps; of two columns it warns."""
+    points = np.stack([*stroke[:2], np.zeros(len(stroke[0]))], axis=1)
+    return rdp.rdp(points, epsilon=epsilon, return_mask=True)
+
+
 @settings(deadline=None, max_examples=150)
 @given(drawings(), st.sampled_from([0.0, 0.5, 2.0, 7.3, 300.0]))
 @example([[[0, 9, 9, 0, 0], [0, 0, 9, 9, 0]]], 2.0)
@@ -71,17 +76,18 @@ def longest_gaps(before, after):
 @example([[[1], [1]], [[3, 3], [4, 4]]], 2.0)
 def test_rdp_keeps_the_points_of_the_rdp_package(drawing, epsilon):
     fast = simplify(drawing, method="rdp", epsilon=epsilon)
-    assert equal(fast, simplify(drawing, method="rdp", epsilon=epsilon, engine="package"))
+    for before, after in zip(strokes.to_box(drawing), fast, strict=True):
+        assert np.array_equal(np.stack(before, axis=1)[package_mask(before, epsilon)].T, after)
 
 
 @pytest.mark.slow
 def test_rdp_keeps_the_points_of_the_rdp_package_on_real_drawings(mirror):
-    chunk = from_records(list(fraction_of_records(mirror, 50)))
-    assert len(chunk) > 150
-    fast = simplify_chunk(chunk, method="rdp")
-    package = simplify_chunk(chunk, method="rdp", engine="package")
-    assert np.array_equal(fast.strokes, package.strokes)
-    assert np.array_equal(fast.points, package.points)
+    records = list(fraction_of_records(mirror, 50))
+    assert len(records) > 150
+    for record in records:
+        fast = simplify(record.drawing, method="rdp")
+        for before, after in zip(strokes.to_box(record.drawing), fast, strict=True):
+            assert np.array_equal(np.stack(before, axis=1)[package_mask(before, 2.0)].T, after)
 
 
 @numba.njit
@@ -148,25 +154,10 @@ def test_a_pause_on_a_straight_line_is_kept_only_with_time():
     assert equal(simplify(shape_alone), simplify(shape_alone, method="rdp"))
 
 
-def test_a_chunk_of_many_is_simplified_as_each_alone():
-    drawing = [[[0, 50, 100], [0, 31, 0], [0, 10, 300]], [[7], [8], [400]]]
-    chunk = from_records(
-        [
-            strokes.Record("cat", str(n), None, strokes.as_drawing(one))
-            for n, one in enumerate([drawing, strokes.without_time(PAUSE), PAUSE])
-        ]
-    )
-    alone = [simplify(one) for one in (drawing, strokes.without_time(PAUSE), PAUSE)]
-    together = [record.drawing for record in simplify_chunk(chunk).records()]
-    assert all(equal(a, b) for a, b in zip(alone, together, strict=True))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"method": "vw"}, "method 'vw'"),
-        ({"engine": "package"}, "'package' for 'timed'"),
-        ({"engine": "rust"}, "engine 'rust'"),
         ({"epsilon": -1.0}, "epsilon is -1"),
         ({"epsilon": float("nan")}, "epsilon is nan"),
         ({"epsilon_time": 0.0}, "epsilon_time is 0"),

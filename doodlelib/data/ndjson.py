@@ -1,12 +1,14 @@
-"""Lines of ndjson to flat arrays to filters: the one engine behind every reader of drawings.
+"""Lines of ndjson to ragged arrays of the good drawings: the parser behind every reader.
 
-Python objects cost more than the numbers in them, so some hundred drawings at a time become one
-`Chunk` of flat arrays, and everything after that (filters, scaling, simplification, storing) works
-on whole chunks. `parse_records` gives single drawings from the same chunks.
+Python objects cost more than the numbers in them, so some hundred lines at a time become one
+`RaggedDrawings`, and all that follows (filters, simplification, storing) works on these. Lines in
+the usual form are scanned by a compiled loop, twice as fast as a general parser would prepare
+them; all others are orjson's.
 """
 
+import functools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice, product
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 import orjson
 from jaxtyping import Float64, UInt8
 
-from doodlelib.data.ragged import Chunk, concatenate, join, to_offsets
+from doodlelib.data.ragged import RaggedDrawings, to_offsets
 from doodlelib.strokes import Record, geometry_id
 
 MAX_POINTS = 10_000  # the longest real drawing has a fifth of it
@@ -31,42 +33,41 @@ TOO_LARGE = f"a number not finite or over {MAX_MAGNITUDE:g}"
 CLOCK = "time runs back"
 UNRECOGNIZED = "not recognised"
 
-_FAULTS = ("", EMPTY, TOO_LONG, TOO_LARGE, CLOCK)  # the codes of kernels.inspect
+_FAULTS = ("", EMPTY, TOO_LONG, TOO_LARGE, CLOCK)  # by the codes of `_faults`
 _DRAWING = b'"drawing":'
-_HEAD = {  # the keys that are read beside it, and what they may hold
+_METADATA = {  # the keys that are read beside it, and what they may hold
     "word": {str},
     "key_id": {str, int, type(None)},
     "recognized": {bool, type(None)},
     "countrycode": {str, type(None)},
     "timestamp": {str, type(None)},
 }
-_HEAD_TYPES = set(product(*_HEAD.values()))
+_METADATA_TYPES = set(product(*_METADATA.values()))
+
+# Of `_scan`
+_EXACT = 2**53  # whole numbers up to it are floats, and one division rounds right
+_POWERS_OF_TEN = 10.0 ** np.arange(20)
+_MAX_DIGITS = 18  # of a number that an int64 holds
+_ZERO, _MINUS, _POINT, _COMMA, _OPEN, _CLOSE = (ord(character) for character in "0-.,[]")
+_BRACE, _NEWLINE, _RETURN = (ord(character) for character in "}\n\r")
 
 
 def parse_records(
-    lines: Iterable[bytes],
-    *,
-    word: str | None = None,
-    recognized: bool = True,
-    strict: bool = False,
-    dropped: Counter[str],
-    source: str,
+    lines: Iterable[bytes], *, dropped: Counter[str], source: str, **options: Any
 ) -> Iterator[Record]:
     """The good drawings among `lines`, one by one; what was dropped is added to `dropped`.
 
-    The other arguments are those of `parse_chunk`.
+    `options` are `word`, `recognized`, `strict` of `parse_lines`.
     """
     lines, first = iter(lines), 1
     while batch := list(islice(lines, BATCH)):
-        chunk = parse_chunk(
-            batch, word=word, recognized=recognized, strict=strict, source=source, first=first
-        )
-        dropped.update(chunk.dropped)
-        yield from chunk.records()
+        drawings = parse_lines(batch, source=source, first=first, **options)
+        dropped.update(drawings.dropped)
+        yield from drawings.records()
         first += len(batch)
 
 
-def parse_chunk(
+def parse_lines(
     lines: Sequence[bytes],
     *,
     word: str | None = None,
@@ -74,8 +75,8 @@ def parse_chunk(
     strict: bool = False,
     source: str,
     first: int = 1,
-) -> Chunk:
-    """The good drawings among `lines`, in their order, as one chunk.
+) -> RaggedDrawings:
+    """The good drawings among `lines`, in their order; `dropped` counts the others.
 
     A drawing is dropped, and counted under the first reason that fits, when its line is no JSON
     (a truncated line is none) or has other types than the schema's, x, y and t differ in length, a
@@ -96,22 +97,22 @@ def parse_chunk(
         ValueError: `strict`, and a line is bad; with `source` and the line's number.
     """
     faults: dict[int, str] = {}
-    chunk, numbers = _parse_lines(lines, word, faults)
-    wrong = _faults(chunk)
-    faults |= {n: _FAULTS[code] for n, code in zip(numbers, wrong, strict=True) if code}
+    drawings, numbers = _parse_lines(lines, word, faults)
+    codes = _faults(drawings)
+    faults |= {n: _FAULTS[code] for n, code in zip(numbers, codes.tolist(), strict=True) if code}
     if strict and faults:
         number = min(faults)
         raise ValueError(f"{source}, line {first + number}: {faults[number]}")
-    dropped, good = Counter(faults.values()), wrong == 0
+    dropped, good = Counter(faults.values()), codes == 0
     if recognized:
-        unknown = np.array([head["recognized"] is False for head in chunk.heads], dtype=bool)
+        unknown = np.array([one["recognized"] is False for one in drawings.metadata], dtype=bool)
         dropped += Counter({UNRECOGNIZED: int((good & unknown).sum())})
         good &= ~unknown
-    chunk = chunk if good.all() else chunk.take(np.flatnonzero(good))
-    if not all(head["key_id"] for head in chunk.heads):
-        for head, record in zip(chunk.heads, chunk.records(), strict=True):
-            head["key_id"] = head["key_id"] or geometry_id(record.drawing)
-    return replace(chunk, dropped=dropped)
+    drawings = drawings if good.all() else drawings.select(np.flatnonzero(good))
+    if not all(one["key_id"] for one in drawings.metadata):
+        for one, record in zip(drawings.metadata, drawings.records(), strict=True):
+            one["key_id"] = one["key_id"] or geometry_id(record.drawing)
+    return replace(drawings, dropped=dropped)
 
 
 class _Fault(Exception):
@@ -120,12 +121,9 @@ class _Fault(Exception):
 
 def _parse_lines(
     lines: Sequence[bytes], word: str | None, faults: dict[int, str]
-) -> tuple[Chunk, list[int]]:
-    """The drawings of some lines, and which line each is from; `faults` gets the other lines.
-
-    Lines in the common form are scanned without making Python numbers; orjson judges all others.
-    """
-    scanned, numbers = _scan(lines, word)
+) -> tuple[RaggedDrawings, list[int]]:
+    """The drawings of some lines, and which line each is from; `faults` gets the other lines."""
+    scanned, numbers = _scan_lines(lines, word)
     parsed = {}
     for number in sorted(set(range(len(lines))).difference(numbers)):
         if lines[number].strip():
@@ -135,57 +133,53 @@ def _parse_lines(
                 faults[number] = str(fault)
     if not parsed:
         return scanned, numbers
-    points, sizes, heads = zip(*parsed.values(), strict=True)
+    points, sizes, metadata = zip(*parsed.values(), strict=True)
     numbers += parsed
-    chunk = concatenate(scanned, join(points, sizes, list(heads)))
-    return chunk.take(np.argsort(numbers)), sorted(numbers)
+    drawings = scanned + RaggedDrawings.from_arrays(points, sizes, list(metadata))
+    return drawings.select(np.argsort(numbers)), sorted(numbers)
 
 
-def _scan(lines: Sequence[bytes], word: str | None) -> tuple[Chunk, list[int]]:
-    """The drawings of the lines in the common form, and which lines those are.
+def _scan_lines(lines: Sequence[bytes], word: str | None) -> tuple[RaggedDrawings, list[int]]:
+    """The drawings of the lines in the usual form, and which lines those are.
 
     Such a line has the drawing last. What comes before it is JSON if it is so with a 0 in the
     drawing's place.
     """
-    from doodlelib.data import kernels
-
-    numbers, heads, starts, begin = [], [], [], 0
+    numbers, metadata, starts, begin = [], [], [], 0
     for number, line in enumerate(lines):
         at = line.find(_DRAWING) + len(_DRAWING)
         try:
-            head = _head(orjson.loads(line[:at] + b"0}"), word)
+            metadata.append(_read_metadata(orjson.loads(line[:at] + b"0}"), word))
         except (orjson.JSONDecodeError, _Fault):
             pass
         else:
             numbers.append(number)
-            heads.append(head)
             starts.append(begin + at)
         begin += len(line) + 1
     text = np.frombuffer(b"\n".join([*lines, b""]), dtype=np.uint8)
     points, sizes = np.empty((3, len(text) // 2)), np.empty(len(text) // 2, dtype=np.int64)
     counts = np.zeros(len(starts), dtype=np.int64)
-    n_points, n_strokes = kernels.scan(
-        text, np.array(starts, dtype=np.int64), points, sizes, counts
-    )
+    starts = np.array(starts, dtype=np.int64)
+    n_points, n_strokes = _compiled_scan()(text, starts, points, sizes, counts)
     usual = np.flatnonzero(counts).tolist()
-    chunk = Chunk(
+    drawings = RaggedDrawings(
         points[:, :n_points],
         to_offsets(sizes[:n_strokes]),
         to_offsets(counts[usual]),
-        [heads[index] for index in usual],
+        [metadata[index] for index in usual],
     )
-    return chunk, [numbers[index] for index in usual]
+    return drawings, [numbers[index] for index in usual]
 
 
 def _parse(
     line: bytes, word: str | None
 ) -> tuple[Float64[np.ndarray, "3 n"], list[int], dict[str, Any]]:
-    """Points, points in each stroke, and head of one line, whatever its form."""
+    """Points, points in each stroke, and metadata of one line, whatever its form."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
         raise _Fault(NOT_JSON) from None
-    head = _head(record, word)
+    metadata = _read_metadata(record, word)
     drawing = record["drawing"]
     if drawing == []:
         raise _Fault(EMPTY)
@@ -205,28 +199,145 @@ def _parse(
         raise _Fault(MALFORMED)
     points = np.full((3, sum(sizes)), np.nan)
     points[: len(numbers)] = numbers
-    return points, sizes, head
+    return points, sizes, metadata
 
 
-def _head(record: object, word: str | None) -> dict[str, Any]:
+def _read_metadata(record: object, word: str | None) -> dict[str, Any]:
     """What a line says beside the drawing, which must be there."""
     if not isinstance(record, dict) or "drawing" not in record:
         raise _Fault(MALFORMED)
-    head = {key: record.get(key) for key in _HEAD}
-    if head["word"] is None:
-        head["word"] = word
-    if tuple(map(type, head.values())) not in _HEAD_TYPES:
+    metadata = {key: record.get(key) for key in _METADATA}
+    if metadata["word"] is None:
+        metadata["word"] = word
+    if tuple(map(type, metadata.values())) not in _METADATA_TYPES:
         raise _Fault(MALFORMED)
-    head["key_id"] = "" if head["key_id"] is None else str(head["key_id"])
-    return head
+    metadata["key_id"] = "" if metadata["key_id"] is None else str(metadata["key_id"])
+    return metadata
 
 
 def _all_lists(values: Iterable) -> bool:
     return set(map(type, values)) <= {list}
 
 
-def _faults(chunk: Chunk) -> UInt8[np.ndarray, " drawings"]:
+def _faults(drawings: RaggedDrawings) -> UInt8[np.ndarray, " drawings"]:
     """What is wrong with the numbers of each drawing, as an index of `_FAULTS`."""
-    from doodlelib.data import kernels
+    starts, lengths = drawings.offsets[:-1], np.diff(drawings.offsets)
+    large = (np.abs(drawings.points) > MAX_MAGNITUDE).any(axis=0)  # untimed: t is NaN throughout
+    backwards = np.diff(drawings.points[2], prepend=0) < 0
+    backwards[starts] = False
+    reasons = [
+        lengths < 2,
+        lengths > MAX_POINTS,
+        np.logical_or.reduceat(large, starts),
+        np.logical_or.reduceat(backwards, starts),
+    ]
+    return np.select(reasons, range(1, len(_FAULTS))).astype(np.uint8)
 
-    return kernels.inspect(chunk.points, chunk.offsets, MAX_POINTS, MAX_MAGNITUDE)
+
+@functools.cache
+def _compiled_scan() -> Callable[..., tuple[int, int]]:
+    from doodlelib.jit import kernel  # imports Numba, which takes half a second
+
+    return kernel(_scan)
+
+
+def _scan(text, starts, points, stroke_sizes, stroke_counts):
+    """Read the arrays of numbers that begin at `starts` in `text`, as raw JSON has them.
+
+    Accepts less than JSON: ``[[[x,…],[y,…],[t,…]],…]}`` in decimals of up to 18 digits without
+    blanks or exponents, rows of a stroke equally long and not empty, then the line's end. Anything
+    else is not judged here: the line gets no strokes.
+
+    Args:
+        text: (bytes) uint8, every line ended by a newline.
+        starts: (lines) where the drawing of each line begins.
+        points: (3, room) receives x, y, t; t is NaN where there are two rows.
+        stroke_sizes: (room) receives the points of each stroke.
+        stroke_counts: (lines) receives the strokes of each line; 0 where it is unusual.
+
+    Returns:
+        Points and strokes that were written.
+
+    Source: of decimals with over 53 bits, Dekker 1971 (the product of two floats as a sum of two).
+    """
+    n_points, n_strokes = 0, 0
+    for line in range(len(starts)):
+        at = starts[line]
+        point, stroke, width = n_points, n_strokes, 0
+        usual = text[at] == _OPEN
+        depth = 1  # brackets that are open
+        row, begin = 0, point
+        while usual and depth:
+            at += 1
+            if depth < 3:  # before a stroke or a row
+                usual = text[at] == _OPEN
+                depth += 1
+                if depth == 2:
+                    row, begin = -1, point
+                else:
+                    row += 1
+                    usual &= row < 3
+                    point = begin
+                continue
+            negative = text[at] == _MINUS
+            at += negative
+            first, digits, places = at, 0, 0
+            while _ZERO <= text[at] < _ZERO + 10:
+                digits = digits * 10 + (text[at] - _ZERO)
+                at += 1
+            length = at - first
+            usual = length > 0 and (length == 1 or text[first] != _ZERO)
+            if text[at] == _POINT:
+                at += 1
+                while _ZERO <= text[at] < _ZERO + 10:
+                    digits = digits * 10 + (text[at] - _ZERO)
+                    at += 1
+                    places += 1
+                length += places
+                usual &= places > 0
+            if not usual or length > _MAX_DIGITS:
+                usual = False
+                break
+            value = float(digits) / _POWERS_OF_TEN[places]
+            if digits > _EXACT:  # the quotient's remainder, which is exact, corrects it
+                high, power = float(digits), _POWERS_OF_TEN[places]
+                a = value * 134217729.0  # 2**27 + 1 splits a float into halves
+                a = a - (a - value)
+                b = power * 134217729.0
+                b = b - (b - power)
+                a_low, b_low = value - a, power - b
+                product = value * power
+                error = a_low * b_low - (((product - a * b) - a_low * b) - a * b_low)
+                value += (((high - product) - error) + float(digits - np.int64(high))) / power
+            points[row, point] = -value if negative else value
+            point += 1
+            if text[at] == _COMMA:
+                continue
+            usual = text[at] == _CLOSE
+            if row == 0:
+                size = point - begin
+            usual &= point - begin == size
+            depth = 2
+            at += 1
+            if text[at] == _COMMA:
+                continue
+            usual &= text[at] == _CLOSE and row > 0 and (width == 0 or width == row + 1)
+            width = row + 1
+            if row == 1:
+                points[2, begin:point] = np.nan
+            stroke_sizes[stroke] = size
+            stroke += 1
+            depth = 1
+            at += 1
+            if text[at] == _COMMA:
+                continue
+            usual &= text[at] == _CLOSE
+            depth = 0
+        at += 1
+        if usual and text[at] == _BRACE:
+            at += 1
+            at += text[at] == _RETURN
+            if text[at] == _NEWLINE:
+                stroke_counts[line] = stroke - n_strokes
+                n_points, n_strokes = point, stroke
+    return n_points, n_strokes

@@ -14,11 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from joblib import cpu_count
 
-from doodlelib.data.ragged import Chunk, to_stroke4
+from doodlelib.data.ragged import RaggedDrawings
 from doodlelib.data.sources import AHEAD, read_blocks
 from doodlelib.data.spread import Spreads
 from doodlelib.data.store import ID_WIDTH, SPLITS
-from doodlelib.simplify import simplify_chunk
 
 MOST_THREADS = 4  # more would wait for the interpreter lock, which a quarter of the work needs
 T = TypeVar("T")
@@ -134,7 +133,7 @@ def prepared_blocks(
 
 
 def prepare_block(
-    parse: Callable[[T], Chunk],
+    parse: Callable[[T], RaggedDrawings],
     batch: T,
     *,
     shares: Sequence[float],
@@ -153,11 +152,11 @@ def prepare_block(
         epsilon_time: See there.
     """
     chunk = parse(batch)
-    simplified = simplify_chunk(chunk, method=method, epsilon=epsilon, epsilon_time=epsilon_time)
-    sides = split_of((head["key_id"] for head in chunk.heads), shares=shares)
-    ordered = simplified.take(np.argsort(sides, kind="stable"))  # split by split
-    rows, offsets, timed = to_stroke4(ordered), ordered.offsets, ordered.timed
-    ids = [_stored_id(head["key_id"]) for head in ordered.heads]
+    simplified = chunk.simplified(method=method, epsilon=epsilon, epsilon_time=epsilon_time)
+    sides = split_of((head["key_id"] for head in chunk.metadata), shares=shares)
+    ordered = simplified.select(np.argsort(sides, kind="stable"))  # split by split
+    rows, offsets, timed = ordered.stroke4_rows(), ordered.offsets, ordered.timed
+    ids = [_stored_id(head["key_id"]) for head in ordered.metadata]
     bounds = np.searchsorted(np.sort(sides), np.arange(len(SPLITS) + 1))
     parts = [
         Part(rows[offsets[a] : offsets[b]], np.diff(offsets[a : b + 1]), timed[a:b], ids[a:b])

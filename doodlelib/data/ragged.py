@@ -1,37 +1,75 @@
-"""Many drawings as a few flat arrays, which whole-array operations and compiled loops work on."""
+"""Many drawings as a few flat arrays, on which whole-array operations and compiled loops work."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from doodlelib.strokes import DT, PEN, Record
+from doodlelib.simplify import checked_limits, keep_mask
+from doodlelib.strokes import BOX, DT, PEN, Record
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Drawings as flat arrays.
+class RaggedDrawings:
+    """Drawings of unequal length, one after the other in flat arrays.
 
     Attributes:
         points: x, y (px) and t (ms; NaN where untimed) of all points.
         strokes: Stroke j has points ``strokes[j]`` up to ``strokes[j + 1]``.
         drawings: Drawing i has strokes ``drawings[i]`` up to ``drawings[i + 1]``.
-        heads: What is known of each drawing: the other fields of `Record`.
+        metadata: The other fields of each drawing's `Record`.
         dropped: How many others were left out where these were read, by reason.
     """
 
     points: Float64[np.ndarray, "3 n"]
     strokes: Int64[np.ndarray, " stroke_bounds"]
     drawings: Int64[np.ndarray, " bounds"]
-    heads: list[dict[str, Any]]
+    metadata: list[dict[str, Any]]
     dropped: Counter[str] = field(default_factory=Counter)
 
+    @classmethod
+    def from_arrays(
+        cls,
+        points: Sequence[Float64[np.ndarray, "3 _"]],
+        sizes: Sequence[list[int]],
+        metadata: list[dict[str, Any]],
+    ) -> "RaggedDrawings":
+        """Of each drawing its points, the number of points in each stroke, and its metadata."""
+        return cls(
+            np.concatenate([np.empty((3, 0)), *points], axis=1),
+            to_offsets([size for drawing in sizes for size in drawing]),
+            to_offsets([len(drawing) for drawing in sizes]),
+            metadata,
+        )
+
+    @classmethod
+    def from_records(cls, records: Sequence[Record]) -> "RaggedDrawings":
+        """The drawings of `records`, which are as `strokes.as_drawing` gives them."""
+        points, sizes, metadata = [], [], []
+        for record in records:
+            sizes.append([len(stroke[0]) for stroke in record.drawing])
+            points.append(np.full((3, sum(sizes[-1])), np.nan))
+            for row, parts in enumerate(zip(*record.drawing, strict=True)):
+                np.concatenate(parts, out=points[-1][row])
+            metadata.append({key: value for key, value in vars(record).items() if key != "drawing"})
+        return cls.from_arrays(points, sizes, metadata)
+
     def __len__(self) -> int:
-        return len(self.heads)
+        return len(self.metadata)
+
+    def __add__(self, other: "RaggedDrawings") -> "RaggedDrawings":
+        """These drawings, then those of `other`."""
+        return RaggedDrawings(
+            np.concatenate([self.points, other.points], axis=1),
+            np.concatenate([self.strokes, other.strokes[1:] + self.strokes[-1]]),
+            np.concatenate([self.drawings, other.drawings[1:] + self.drawings[-1]]),
+            self.metadata + other.metadata,
+            self.dropped + other.dropped,
+        )
 
     @property
     def offsets(self) -> Int64[np.ndarray, " bounds"]:
@@ -43,79 +81,66 @@ class Chunk:
         """Whether each drawing carries t."""
         return ~np.isnan(self.points[2, self.offsets[:-1]])
 
-    def take(self, indices: Int64[np.ndarray, " m"]) -> "Chunk":
+    def select(self, indices: Int64[np.ndarray, " m"]) -> "RaggedDrawings":
         """The drawings at `indices`, in that order."""
-        from doodlelib.data import kernels
-
-        points, sizes, counts = kernels.take(self.points, self.strokes, self.drawings, indices)
-        heads = [self.heads[index] for index in indices.tolist()]
-        return Chunk(points, to_offsets(sizes), to_offsets(counts), heads)
-
-    def select(self, kept: Bool[np.ndarray, " n"]) -> "Chunk":
-        """The points that `kept` marks, which leaves at least one of each stroke."""
-        sizes = np.add.reduceat(kept, self.strokes[:-1], dtype=np.int64)
-        return Chunk(
-            self.points.compress(kept, axis=1), to_offsets(sizes), self.drawings, self.heads
+        counts = np.diff(self.drawings)[indices]
+        strokes = ranges(self.drawings[indices], counts)
+        sizes = np.diff(self.strokes)[strokes]
+        return RaggedDrawings(
+            self.points.take(ranges(self.strokes[strokes], sizes), axis=1),
+            to_offsets(sizes),
+            to_offsets(counts),
+            [self.metadata[index] for index in indices.tolist()],
         )
 
+    def simplified(self, *, method: str, epsilon: float, epsilon_time: float) -> "RaggedDrawings":
+        """`simplify.simplify` of each drawing."""
+        limits = checked_limits(method, epsilon, epsilon_time)
+        points = self._boxed_points()
+        kept = keep_mask(points, self.strokes, *limits)
+        sizes = np.add.reduceat(kept, self.strokes[:-1], dtype=np.int64)
+        return replace(self, points=points.compress(kept, axis=1), strokes=to_offsets(sizes))
+
+    def _boxed_points(self) -> Float64[np.ndarray, "3 n"]:
+        """The points after `strokes.to_box` of each drawing: the same numbers."""
+        starts, lengths = self.offsets[:-1], np.diff(self.offsets)
+        low = np.minimum.reduceat(self.points[:2], starts, axis=1)
+        extent = (np.maximum.reduceat(self.points[:2], starts, axis=1) - low).max(axis=0)
+        factor = np.divide(BOX, extent, where=extent > 1e-300, out=np.ones_like(extent))
+        boxed = self.points.copy()
+        boxed[:2] -= np.repeat(low, lengths, axis=1)
+        boxed[:2] *= np.repeat(factor, lengths)
+        return boxed
+
+    def stroke4_rows(self) -> Float32[np.ndarray, "n 4"]:
+        """`strokes.to_stroke4` of each drawing, one drawing after the other."""
+        starts = self.offsets[:-1]
+        rows = np.ones((self.points.shape[1], 4), dtype=np.float32)
+        rows[1:, :PEN] = np.diff(self.points).T
+        rows[self.strokes[:-1], PEN] = 0
+        rows[starts, :DT] = 0
+        rows[starts, DT] = np.where(self.timed, 0, np.nan)
+        rows[starts, PEN] = 1
+        return rows
+
     def records(self) -> Iterator[Record]:
-        """The drawings one by one; their arrays are views of the chunk's."""
-        for head, timed, first, last in zip(
-            self.heads, self.timed, self.drawings[:-1], self.drawings[1:], strict=True
+        """The drawings one by one; their arrays are views of these."""
+        for metadata, timed, first, last in zip(
+            self.metadata, self.timed, self.drawings[:-1], self.drawings[1:], strict=True
         ):
             rows = self.points if timed else self.points[:2]
             bounds = self.strokes[first : last + 1].tolist()
-            yield Record(drawing=[list(rows[:, a:b]) for a, b in pairwise(bounds)], **head)
-
-
-def from_records(records: Sequence[Record]) -> Chunk:
-    """One chunk of `records`, whose drawings are as `strokes.as_drawing` gives them."""
-    points, sizes, heads = [], [], []
-    for record in records:
-        sizes.append([len(stroke[0]) for stroke in record.drawing])
-        points.append(np.full((3, sum(sizes[-1])), np.nan))
-        for row, parts in enumerate(zip(*record.drawing, strict=True)):
-            np.concatenate(parts, out=points[-1][row])
-        heads.append({key: value for key, value in vars(record).items() if key != "drawing"})
-    return join(points, sizes, heads)
-
-
-def join(
-    points: Sequence[Float64[np.ndarray, "3 _"]],
-    sizes: Sequence[list[int]],
-    heads: list[dict[str, Any]],
-) -> Chunk:
-    """One chunk of drawings that came one by one: points, points of each stroke, head."""
-    return Chunk(
-        np.concatenate(points, axis=1) if points else np.empty((3, 0)),
-        to_offsets([size for drawing in sizes for size in drawing]),
-        to_offsets([len(drawing) for drawing in sizes]),
-        heads,
-    )
-
-
-def concatenate(first: Chunk, second: Chunk) -> Chunk:
-    """The drawings of `first`, then those of `second`."""
-    return Chunk(
-        np.concatenate([first.points, second.points], axis=1),
-        np.concatenate([first.strokes, second.strokes[1:] + first.strokes[-1]]),
-        np.concatenate([first.drawings, second.drawings[1:] + first.drawings[-1]]),
-        first.heads + second.heads,
-    )
-
-
-def to_stroke4(chunk: Chunk) -> Float32[np.ndarray, "n 4"]:
-    """`strokes.to_stroke4` of each drawing of `chunk`, one drawing after the other."""
-    starts = chunk.offsets[:-1]
-    rows = np.ones((chunk.points.shape[1], 4), dtype=np.float32)
-    rows[1:, :PEN] = np.diff(chunk.points).T
-    rows[chunk.strokes[:-1], PEN] = 0
-    rows[starts, :DT] = 0
-    rows[starts, DT] = np.where(chunk.timed, 0, np.nan)
-    rows[starts, PEN] = 1
-    return rows
+            yield Record(drawing=[list(rows[:, a:b]) for a, b in pairwise(bounds)], **metadata)
 
 
 def to_offsets(sizes: Sequence[int] | np.ndarray) -> Int64[np.ndarray, " bounds"]:
     """Where each of consecutive pieces begins, and the end."""
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def ranges(
+    starts: Int64[np.ndarray, " m"], sizes: Int64[np.ndarray, " m"]
+) -> Int64[np.ndarray, " n"]:
+    """The indices ``starts[0], starts[0] + 1, …`` of pieces of these sizes, one after the other."""
+    ends = np.cumsum(sizes)
+    return np.repeat(starts - ends + sizes, sizes) + np.arange(ends[-1] if len(ends) else 0)

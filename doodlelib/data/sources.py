@@ -14,17 +14,17 @@ import orjson
 
 from doodlelib import paths
 from doodlelib.data import formats, ndjson, quickdraw, sample
-from doodlelib.data.ragged import Chunk, from_records
+from doodlelib.data.ragged import RaggedDrawings
 
 BATCH = 512  # drawings in a block; more no longer fit the cache
 AHEAD = 8  # blocks that are read before the first is done with
 T = TypeVar("T", bound=Sized)
-Parse = Callable[[list], Chunk]
+Parse = Callable[[list], RaggedDrawings]
 
 
 def read_chunks(
     word: str, source: str | Path, *, limit: int | None, dropped: Counter[str], **options: Any
-) -> Iterator[Chunk]:
+) -> Iterator[RaggedDrawings]:
     """The first `limit` good drawings of a word; the arguments are those of `read_blocks`."""
     with ThreadPoolExecutor(1) as pool:
         options |= {"limit": limit, "dropped": dropped, "submit": pool.submit}
@@ -72,12 +72,12 @@ def read_blocks(
         FileNotFoundError, ConnectionError: The published files cannot be reached.
     """
     items: Iterator
-    parse: Parse = from_records
+    parse: Parse = RaggedDrawings.from_records
     if source == "raw" or source == "simplified":
         items = quickdraw.lines(
             word, kind=source, base_url=base_url, cache=cache, progress=progress, span=span
         )
-        parse = partial(ndjson.parse_chunk, recognized=recognized, source=f"{word} ({source})")
+        parse = partial(ndjson.parse_lines, recognized=recognized, source=f"{word} ({source})")
     elif source == "sample":
         items = iter(sample.make_drawings(word, n=limit or 0, seed=seed))
     else:

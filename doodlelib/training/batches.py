@@ -16,6 +16,7 @@ from doodlelib.config import CNNConfig
 from doodlelib.data.store import Split
 from doodlelib.models.batch import StrokeBatch, collate
 from doodlelib.models.cnn import ImageBatch, draw
+from doodlelib.simplify import keep_mask
 from doodlelib.strokes import DT, PEN
 
 RDP_EPSILON = 2.0  # px, as that of the published simplified drawings
@@ -173,12 +174,10 @@ def augment(
     untimed = np.isnan(rows[:, DT])
     cumulative = np.nan_to_num(rows[:, :PEN].astype(np.float64)).cumsum(axis=0)
     if rdp_prob:
-        from doodlelib.data import kernels
-
         begins = rows[:, PEN] < 0.5
         begins[first] = True
         bounds = np.append(np.flatnonzero(begins), len(rows))
-        needed = kernels.keep(cumulative.T.copy(), bounds, RDP_EPSILON, math.inf)
+        needed = keep_mask(cumulative.T.copy(), bounds, RDP_EPSILON, math.inf)
         kept &= needed | (rng.random(len(lengths)) >= rdp_prob)[drawing]
     moves = np.diff(cumulative[kept], axis=0, prepend=cumulative[:1])
     angle = np.deg2rad(rotate) * rng.uniform(-1, 1, size=len(lengths))

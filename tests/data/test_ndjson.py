@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from doodlelib import jit, strokes
-from doodlelib.data import kernels, ndjson, quickdraw
-from doodlelib.data.ragged import from_records
+from doodlelib.data import ndjson, quickdraw
+from doodlelib.data.ragged import RaggedDrawings
 
 TIMED = [[[0, 3, 7.5], [1, -2, 4], [0, 16, 33]], [[5, 5], [6, 9.25], [400, 431]]]
 HEAD = {"word": "cat", "countrycode": "DE", "timestamp": "2017-03-01", "recognized": True}
@@ -172,7 +172,13 @@ def test_any_value_in_any_place_never_crashes(value, key):
 @example(9007199254740993, 0)
 @example(9007199254740993, 5)
 def test_decimals_are_rounded_as_python_rounds_them(digits, places):
-    assert kernels.quotient(digits, places) == float(f"{digits}e-{places}")
+    text = f"{digits:0{places + 1}d}"
+    number = text[: len(text) - places] + ("." + text[len(text) - places :] if places else "")
+    scanned, numbers = ndjson._scan_lines(
+        [line([[["?"], [0]]]).replace(b'"?"', number.encode())], None
+    )
+    assert numbers == ([0] if len(number) < 20 else [])
+    assert scanned.points[0].tolist() == [float(number)][: len(numbers)]
 
 
 def test_kernels_work_where_nothing_can_be_cached():
@@ -203,10 +209,10 @@ def test_the_mirror_is_read_as_orjson_reads_it(mirror, kind):
             assert np.array_equal(ours, theirs)
 
 
-def test_chunks_and_records_say_the_same():
+def test_ragged_arrays_and_records_say_the_same():
     records, _ = parse(line(), line([stroke[:2] for stroke in TIMED], key_id="2"), line(key_id="3"))
-    chunk = from_records(records)
-    assert chunk.timed.tolist() == [True, False, True]
-    back = list(chunk.take(np.array([2, 0])).records())
+    drawings = RaggedDrawings.from_records(records)
+    assert drawings.timed.tolist() == [True, False, True]
+    back = list(drawings.select(np.array([2, 0])).records())
     assert [record.key_id for record in back] == ["3", "1"]
     assert as_lists(back[0].drawing) == TIMED
