@@ -193,7 +193,7 @@ def main() -> None:
         rows = [other[i] for i in range(len(other)) if other.timed[i]]
         if rows and name in ("as shipped", "rdp instead of timed"):
             fit = [one[i] for i in np.flatnonzero(one.timed & (one.lengths > 1))]
-            table[f"({name}: log-linear regression)"] = baselines.time_ladder(fit, rows).loc[
+            table[f"({name}: log-linear regression)"] = baselines.time_baselines(fit, rows).loc[
                 "log-linear regression"
             ]
         print(pd.DataFrame(table).T.round(3).to_string(), flush=True)

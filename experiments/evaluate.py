@@ -72,7 +72,7 @@ def evaluate_vae(model: Path, store: Path, cnn: Path | None) -> dict[str, Any]:
     figures: dict[str, Any] = {"held_out_timed_drawings": len(timed)}
     for given in ("shape", "z", "prior"):
         figures[f"nats_per_event_given_{given}"] = nats_per_event(vae, drawings, words, given)
-    laws = baselines.time_ladder(timed_rows(train), timed_rows(held_out))
+    laws = baselines.time_baselines(timed_rows(train), timed_rows(held_out))
     figures["nats_per_event_simple_laws"] = laws.to_dict(orient="index")
 
     z = torch.cat([vae.encode(drawings[i : i + 100]) for i in range(0, len(drawings), 100)])
@@ -151,7 +151,7 @@ def evaluate_retimer(model: Path, store: Path) -> dict[str, Any]:
     retimer = checkpoint.load_retimer(model)
     train, held_out = load_split(store, "train"), load_split(store, "valid")
     rows, judged_rows = timed_rows(train), timed_rows(held_out)
-    laws = baselines.time_ladder(rows, judged_rows).to_dict("index")
+    laws = baselines.time_baselines(rows, judged_rows).to_dict("index")
     figures: dict[str, Any] = {"held_out_timed_drawings": len(judged_rows)}
     figures["nats_per_event"] = laws | {"retimer": retimer_nats(retimer, judged_rows)}
 
@@ -166,9 +166,9 @@ def evaluate_retimer(model: Path, store: Path) -> dict[str, Any]:
         baselines.LogLinear(shapes["train"]),
     )
     timed = {
-        "constant speed": [from_stroke4(constant.timed(one)) for one in shapes["held out"]],
+        "constant speed": [from_stroke4(constant.retime(one)) for one in shapes["held out"]],
         "log-linear regression": [
-            from_stroke4(regression.timed(one, rng=rng)) for one in shapes["held out"]
+            from_stroke4(regression.retime(one, rng=rng)) for one in shapes["held out"]
         ],
         "retimer": [retimer.retime(drawing, seed=i) for i, drawing in enumerate(real)],
         "retimer, likeliest": [retimer.retime(drawing, temperature=0) for drawing in real],

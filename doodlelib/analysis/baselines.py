@@ -1,10 +1,10 @@
-"""What simple laws of time are worth: the steps that a sequence model must climb above.
+"""Simple models of time, which a sequence model must beat: Gaussian, log-normal, regression.
 
-Each law gives p(dt | where the move went, what came before), segments and pauses apart, fitted on
-the training drawings and judged on others. Nats an event, density in ms, so that any two models can
-be compared; lower is better. Two of them can also time a shape.
+Each gives p(dt | geometry of the move, what came before), segments and pauses apart. It is fitted
+on training drawings and judged on others by the negative log-likelihood in nats an event, with the
+density in ms, so that any two models can be compared; lower is better.
 
-n moves, d drawing.
+Dimensions in annotations: n moves. Rows are stroke-4.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from jaxtyping import Bool, Float
 
 from doodlelib.strokes import DT, DX, DY, MIN_DT, PEN
 
-LEAST_LENGTH = 0.5  # px; the log of a length needs one above zero
-MOST_TIME = 60_000.0  # ms: a law of the logarithm now and then gives absurd times
-Rows = Float[np.ndarray, "_ 4"]  # stroke-4 of one drawing
+MIN_LENGTH = 0.5  # px: the log of a length needs one above zero
+MAX_TIME = 60_000.0  # ms: a log-normal now and then gives absurd times
+Rows = Float[np.ndarray, "_ 4"]  # of one drawing
 
 
-def time_ladder(train: Sequence[Rows], test: Sequence[Rows]) -> pd.DataFrame:
-    """Mean negative log-likelihood of the time of a segment and of a pause.
+def time_baselines(train: Sequence[Rows], test: Sequence[Rows]) -> pd.DataFrame:
+    """Mean negative log-likelihood of the time of a segment and of a pause, under each baseline.
 
     Args:
         train: stroke-4 of timed drawings, to fit on.
@@ -29,74 +29,78 @@ def time_ladder(train: Sequence[Rows], test: Sequence[Rows]) -> pd.DataFrame:
 
     Returns:
         Rows "Gaussian", "log-normal", "log-linear, past pooled" and "log-linear regression" (see
-        `LogLinear`); columns "segment_time" and "pause_time".
+        `LogLinear`); columns "segment_time" and "pause_time", nats an event, density in ms.
     """
-    dt, _, lifted = _events(train)
-    dt_test, _, lifted_test = _events(test)
-    pooled = LogLinear(train, pooled=True).nats(test)
-    regression = LogLinear(train).nats(test)
+    dt, _, is_pause = _moves(train)
+    dt_test, _, is_pause_test = _moves(test)
+    pooled = LogLinear(train, pooled=True).negative_log_likelihood(test)
+    regression = LogLinear(train).negative_log_likelihood(test)
     table: dict[str, dict[str, float]] = {}
-    for name, kind in (("segment_time", False), ("pause_time", True)):
-        fitted, judged = dt[lifted == kind], dt_test[lifted_test == kind]
+    for column, pause in (("segment_time", False), ("pause_time", True)):
+        fitted, judged = dt[is_pause == pause], dt_test[is_pause_test == pause]
         log_dt, log_test = np.log(fitted), np.log(judged)
         rows = {
-            "Gaussian": _nats(judged, fitted.mean(), fitted.std()),
-            "log-normal": _nats(log_test, log_dt.mean(), log_dt.std()) + log_test,
-            "log-linear, past pooled": pooled[lifted_test == kind],
-            "log-linear regression": regression[lifted_test == kind],
+            "Gaussian": _normal_nll(judged, fitted.mean(), fitted.std()),
+            "log-normal": _normal_nll(log_test, log_dt.mean(), log_dt.std()) + log_test,
+            "log-linear, past pooled": pooled[is_pause_test == pause],
+            "log-linear regression": regression[is_pause_test == pause],
         }
-        for law, nats in rows.items():
-            table.setdefault(law, {})[name] = float(nats.mean())
+        for name, nll in rows.items():
+            table.setdefault(name, {})[column] = float(nll.mean())
     return pd.DataFrame.from_dict(table, orient="index")
 
 
-class LogLinear:
-    """A log-normal whose mean is linear in what is known of the move and of the times before it.
+time_ladder = time_baselines  # its name in version 0.1
 
-    The log distance, the turn, the log of the time before and the mean log time so far (both of
-    the move's own kind, with an indicator where there is none yet).
+
+class LogLinear:
+    """Log-normal times whose mean is linear in the geometry of the move and in the times before it.
+
+    Regressors are the log distance, the turn, the log of the previous time and the mean log time
+    so far (both of moves of the same kind, with an indicator where there is none yet).
 
     Args:
         train: stroke-4 of timed drawings, to fit on.
-        pooled: Times before are those of moves of either kind, which foretells less.
+        pooled: Take previous times from segments and pauses alike, which predicts worse.
     """
 
     def __init__(self, train: Sequence[Rows], *, pooled: bool = False) -> None:
         self.pooled = pooled
-        dt, x, lifted = _events(train, pooled=pooled)
-        self.weights, self.spread = {}, {}
-        for kind in (False, True):
-            log_dt, known = np.log(dt[lifted == kind]), x[lifted == kind]
-            self.weights[kind], *_ = np.linalg.lstsq(known, log_dt, rcond=None)
-            self.spread[kind] = float((log_dt - known @ self.weights[kind]).std())
+        dt, regressors, is_pause = _moves(train, pooled=pooled)
+        self.weights, self.std = {}, {}
+        for pause in (False, True):
+            log_dt, x = np.log(dt[is_pause == pause]), regressors[is_pause == pause]
+            self.weights[pause], *_ = np.linalg.lstsq(x, log_dt, rcond=None)
+            self.std[pause] = float((log_dt - x @ self.weights[pause]).std())
 
-    def nats(self, test: Sequence[Rows]) -> Float[np.ndarray, " n"]:
-        """Negative log-likelihood of the time of each move, density in ms."""
-        dt, x, lifted = _events(test, pooled=self.pooled)
-        log_dt, nats = np.log(dt), np.empty(len(dt))
-        for kind in (False, True):
-            own = lifted == kind
-            nats[own] = _nats(log_dt[own], x[own] @ self.weights[kind], self.spread[kind])
-        return nats + log_dt
+    def negative_log_likelihood(self, test: Sequence[Rows]) -> Float[np.ndarray, " n"]:
+        """Of the time of each move of all drawings, nats, density in ms."""
+        dt, regressors, is_pause = _moves(test, pooled=self.pooled)
+        log_dt, nll = np.log(dt), np.empty(len(dt))
+        for pause in (False, True):
+            own = is_pause == pause
+            mean = regressors[own] @ self.weights[pause]
+            nll[own] = _normal_nll(log_dt[own], mean, self.std[pause])
+        return nll + log_dt
 
-    def timed(self, rows: Rows, *, rng: np.random.Generator) -> Rows:
-        """The drawing with times drawn from the law, one after another; its own do not matter."""
+    def retime(self, rows: Rows, *, rng: np.random.Generator) -> Rows:
+        """The drawing with sampled times, each given those before it; its own do not matter."""
         rows = rows.astype(np.float64)
         rows[1:, DT] = MIN_DT
-        geometry, lifted = _geometry(rows), rows[:, PEN] < 0.5
+        geometry, is_pause = _geometry(rows), rows[:, PEN] < 0.5
         log_dt: dict[bool, list[float]] = {False: [], True: []}
         for step in range(1, len(rows)):
-            kind = bool(lifted[step])
-            past = log_dt[kind and not self.pooled]
-            known = [0.0, past[-1], np.mean(past)] if past else [1.0, 0.0, 0.0]
-            mean = np.concatenate([geometry[step - 1], known]) @ self.weights[kind]
-            past.append(float(mean + self.spread[kind] * rng.normal()))
-            rows[step, DT] = np.clip(np.exp(past[-1]), MIN_DT, MOST_TIME)
+            pause = bool(is_pause[step])
+            past = log_dt[pause and not self.pooled]
+            history = [0.0, past[-1], np.mean(past)] if past else [1.0, 0.0, 0.0]
+            mean = np.concatenate([geometry[step - 1], history]) @ self.weights[pause]
+            past.append(float(mean + self.std[pause] * rng.normal()))
+            rows[step, DT] = np.clip(np.exp(past[-1]), MIN_DT, MAX_TIME)
         return rows
 
 
 class ConstantSpeed:
-    """Every move at the mean speed of its kind, drawn or lifted: what players without time do.
+    """Every segment at one speed and every pause at another: how players without time play.
 
     Args:
         train: stroke-4 of timed drawings, whose mean speeds are taken.
@@ -104,41 +108,40 @@ class ConstantSpeed:
 
     def __init__(self, train: Sequence[Rows]) -> None:
         moves = np.concatenate([rows[1:] for rows in train])
-        lifted = moves[:, PEN] < 0.5
+        is_pause = moves[:, PEN] < 0.5
         self.speed = {
-            kind: _length(moves[lifted == kind]).sum() / moves[lifted == kind, DT].sum()
-            for kind in (False, True)
+            pause: _length(moves[is_pause == pause]).sum() / moves[is_pause == pause, DT].sum()
+            for pause in (False, True)
         }
 
-    def timed(self, rows: Rows) -> Rows:
-        """The drawing with the times that its lengths take."""
+    def retime(self, rows: Rows) -> Rows:
+        """The drawing with the time that each move takes at that speed."""
         rows = rows.astype(np.float64)
         speed = np.where(rows[1:, PEN] < 0.5, self.speed[True], self.speed[False])
         rows[1:, DT] = np.maximum(_length(rows[1:]) / speed, MIN_DT)
         return rows
 
 
-def _events(
+def _moves(
     drawings: Sequence[Rows], *, pooled: bool = False
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n 6"], Bool[np.ndarray, " n"]]:
-    """Time (ms), features and whether the pen was lifted, of every move of all drawings."""
-    times, features, lifted = [], [], []
+    """Time (ms), regressors and whether it is a pause, of every move of all drawings."""
+    times, regressors, pauses = [], [], []
     for drawing in drawings:
         rows = drawing.astype(np.float64)
-        is_lifted = rows[1:, PEN] < 0.5
+        is_pause = rows[1:, PEN] < 0.5
         dt = np.maximum(rows[1:, DT], MIN_DT)
-        past = np.zeros((len(dt), 3))  # none yet, the one before, mean so far
-        alike = [np.ones_like(is_lifted)] if pooled else [~is_lifted, is_lifted]
-        for own in alike:
+        history = np.zeros((len(dt), 3))  # none yet, the time before, the mean so far; logs
+        for own in [np.ones_like(is_pause)] if pooled else [~is_pause, is_pause]:
             log_dt = np.log(dt[own])
             count = np.arange(len(log_dt))
             before = np.concatenate([[0.0], log_dt])[:-1]
             mean = np.cumsum(before) / np.maximum(count, 1)
-            past[own] = np.column_stack([count == 0, before, mean])
-        features.append(np.column_stack([_geometry(rows), past]))
+            history[own] = np.column_stack([count == 0, before, mean])
+        regressors.append(np.column_stack([_geometry(rows), history]))
         times.append(dt)
-        lifted.append(is_lifted)
-    return np.concatenate(times), np.concatenate(features), np.concatenate(lifted)
+        pauses.append(is_pause)
+    return np.concatenate(times), np.concatenate(regressors), np.concatenate(pauses)
 
 
 def _geometry(rows: Rows) -> Float[np.ndarray, "n 3"]:
@@ -150,10 +153,11 @@ def _geometry(rows: Rows) -> Float[np.ndarray, "n 3"]:
 
 
 def _length(moves: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
-    return np.maximum(np.hypot(moves[:, DX], moves[:, DY]), LEAST_LENGTH)
+    return np.maximum(np.hypot(moves[:, DX], moves[:, DY]), MIN_LENGTH)
 
 
-def _nats(
+def _normal_nll(
     values: Float[np.ndarray, " n"], mean: float | Float[np.ndarray, " n"], std: float
 ) -> Float[np.ndarray, " n"]:
+    """Negative log-likelihood of `values` under a normal distribution, nats."""
     return 0.5 * ((values - mean) / std) ** 2 + np.log(std * np.sqrt(2 * np.pi))

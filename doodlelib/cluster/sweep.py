@@ -14,10 +14,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doodlelib.cli.notebooks import NotebookError, check_parameters, read_parameters, run_notebook
 from doodlelib.paths import atomic_write, checked_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 LONGEST = 80  # characters of a trial's name
 
@@ -123,8 +127,6 @@ def write_results(trials: Sequence[Trial], folder: Path, *, swept: Sequence[str]
     """The table of all trials, best first, and a plot of the first figure that is a loss."""
     import pandas as pd
 
-    from doodlelib.viz.charts import plot_sweep
-
     rows = []
     for trial in trials:
         result = _result(trial, folder)
@@ -138,8 +140,27 @@ def write_results(trials: Sequence[Trial], folder: Path, *, swept: Sequence[str]
     with atomic_write(folder / "results.csv") as file:
         file.write(table.to_csv(index=False).encode())
     if scores and swept:
-        plot_sweep(table, swept=swept, score=scores[0]).savefig(folder / "results.png")
+        _plot(table, swept=swept, score=scores[0]).savefig(folder / "results.png")
     return folder / "results.csv"
+
+
+def _plot(table: "pd.DataFrame", *, swept: Sequence[str], score: str) -> "Figure":
+    """A panel for each swept column, a dot for each trial that has a score; lower is better."""
+    from doodlelib.viz.plots import PALETTE, new_figure
+
+    known = table.dropna(subset=score)
+    figure = new_figure(figsize=(3.4 * len(swept), 3.0))
+    for number, name in enumerate(swept):
+        ax = figure.add_subplot(1, len(swept), number + 1)
+        texts = known[name].astype(str)
+        values = list(dict.fromkeys(known.sort_values(name)[name].astype(str)))
+        for position, value in enumerate(values):
+            scores = known[score][texts == value]
+            ax.plot([position] * len(scores), scores, "o", color=PALETTE[0], alpha=0.6)
+            ax.plot(position, scores.min(), "o", color=PALETTE[1])
+        ax.set(xlabel=name.replace("_", " "), ylabel=score)
+        ax.set_xticks(range(len(values)), values)
+    return figure
 
 
 def _name(values: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from doodlelib.lab.controls import Message
 from doodlelib.lab.player import STATIC, Pictured, Player, Stage
 from doodlelib.models.vae import SketchVAE
 from doodlelib.strokes import Drawing, to_box
-from doodlelib.viz.plots import PALETTE, keep_apart
+from doodlelib.viz.plots import PALETTE, separate_labels
 
 WIDTH, HEIGHT, MARGIN = 620, 420, 24  # px
 INNER = np.array([WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN])
@@ -205,7 +205,7 @@ def _picture(places: list[list[float]], labels: Sequence[str]) -> str:
             f'<path d="{shape}" transform="translate({x} {y})" fill="{color}"/>' for x, y in own
         ]
         medians.append(np.median(own, axis=0))
-    spots = keep_apart(np.array(medians), words, height=16)
+    spots = separate_labels(np.array(medians), words, height=16)
     names = [
         f'<text x="{x:.0f}" y="{y:.0f}">{escape(word)}</text>'
         for word, (x, y) in zip(words, spots, strict=True)

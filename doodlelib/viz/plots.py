@@ -1,24 +1,28 @@
-"""Drawings and pictures in, matplotlib out. Nothing here shows a figure, saves one or sees a model.
+"""Drawings, images and results as matplotlib figures.
 
 Functions that draw one thing take `ax` and return it; without `ax` they make a new pyplot figure,
-which a notebook shows at the end of the cell. Those that return a `Figure` own it: it is not
+which a notebook shows at the end of the cell. Functions that return a `Figure` own it: it is not
 registered with pyplot, so it shows once, where it is the cell's value or given to `display`.
+Nothing here shows a figure, saves one or knows of models.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Real
+import pandas as pd
+from jaxtyping import Float, Real
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba_array
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
 from doodlelib.strokes import as_drawing, duration, is_timed
 
@@ -31,6 +35,17 @@ PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#f
 TIME_COLORS = LinearSegmentedColormap.from_list(
     "drawing time", plt.get_cmap("plasma")(np.linspace(0, 0.85, 256))
 )
+UNITS = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "pen": "nats/pen event",
+    "position": "nats/move, px",
+    "segment_time": "nats/segment, ms",
+    "pause_time": "nats/pause, ms",
+    "kl": "nats/drawing",
+}  # of the metrics of training
+MAX_ANNOTATED = 15  # words: larger confusion matrices have no room for numbers
+ACTIVE_KL = 0.01  # nats, above which a latent dimension counts as active
 
 
 def use_style() -> None:
@@ -55,15 +70,12 @@ def new_figure(*, figsize: tuple[float, float]) -> Figure:
     return Figure(figsize=figsize, layout="constrained")
 
 
-def keep_apart(
+def separate_labels(
     spots: Real[np.ndarray, "n 2"], names: Sequence[str], *, height: float
 ) -> Real[np.ndarray, "n 2"]:
-    """`spots`, moved along y where the names written about them would cover one another.
+    """`spots`, moved along y where the names centred on them would overlap.
 
-    Args:
-        spots: Middles of the names.
-        names: At each.
-        height: Of a line of text, in the unit of `spots`; a letter is taken to be 0.6 of it wide.
+    `height` is that of a line of text, in the unit of `spots`; a letter counts as 0.6 of it wide.
     """
     moved, placed = np.array(spots, dtype=float), []
     for index in np.argsort(moved[:, 1], kind="stable"):
@@ -85,16 +97,16 @@ def draw_drawing(
     pauses: bool = False,
     line_width: float = 2.0,
 ) -> Axes:
-    """The strokes as they lie on the page: y runs down, no frame, one scale for x and y.
+    """One drawing as lines: y runs down, no frame, one scale for x and y.
 
     Args:
         drawing: Strokes, px and ms.
-        ax: Where; none: a new figure.
-        color_by: "time": since the first touch (ink where the drawing is untimed); "stroke": a
-            colour each; none: ink.
-        seconds: Where the scale of colours ends; none: with the drawing.
-        pauses: Show the way of the lifted pen, dotted.
-        line_width: Points.
+        ax: Where to draw.
+        color_by: "time" since the first touch (ink for an untimed drawing); "stroke", one colour
+            each; None, ink.
+        seconds: Where the colour scale ends; None: at the drawing's end.
+        pauses: Show pen-up moves, dotted.
+        line_width: In points.
 
     Raises:
         ValueError: The drawing is malformed (see `strokes.as_drawing`), or `color_by` unknown.
@@ -103,7 +115,7 @@ def draw_drawing(
         raise ValueError(f"color_by must be 'time', 'stroke' or None, not {color_by!r}")
     drawing = as_drawing(drawing)
     strokes = [np.stack(stroke, axis=1) for stroke in drawing]
-    counts = [max(len(stroke) - 1, 1) for stroke in strokes]
+    counts = [max(len(stroke) - 1, 1) for stroke in strokes]  # of lines; a dot is one
     starts = np.concatenate([s[:n] for s, n in zip(strokes, counts, strict=True)])
     ends = np.concatenate([s[-n:] for s, n in zip(strokes, counts, strict=True)])
     is_dot = np.repeat([not np.ptp(stroke[:, :2], axis=0).any() for stroke in strokes], counts)
@@ -134,7 +146,7 @@ def draw_drawing(
 
 
 def add_time_bar(axes: Axes | Sequence[Axes], *, seconds: float) -> Colorbar:
-    """The scale of `draw_drawing`'s colours, 0 to `seconds`, beside `axes`."""
+    """Colour bar of `draw_drawing`'s times, 0 to `seconds`, beside `axes`."""
     axes = [axes] if isinstance(axes, Axes) else list(axes)
     bar = axes[0].figure.colorbar(
         ScalarMappable(Normalize(0, seconds), TIME_COLORS),
@@ -157,21 +169,21 @@ def draw_grid(
     pauses: bool = False,
     size: float = 1.4,
 ) -> Figure:
-    """Drawings side by side, under one scale of time.
+    """Drawings side by side, with one colour scale of time.
 
     Args:
         drawings: At least one.
-        titles: Of each.
-        columns: At most so many in a row.
-        color_by: See `draw_drawing`.
-        seconds: Where the scale of colours ends; none: with the longest drawing.
-        pauses: See `draw_drawing`.
-        size: Inches of a cell.
+        titles: One for each, or None.
+        columns: Drawings in a row, at most.
+        color_by: As in `draw_drawing`.
+        seconds: Where the colour scale ends; None: at the end of the longest drawing.
+        pauses: As in `draw_drawing`.
+        size: Width and height of a cell, inches.
 
     Raises:
-        ValueError: No drawings, or another number of titles.
+        ValueError: No drawings, another number of titles, or as `draw_drawing`.
     """
-    figure, cells = _cells(len(drawings), titles=titles, columns=columns, size=size)
+    figure, cells = _panels(len(drawings), titles=titles, columns=columns, size=(size, size))
     longest = max((duration(d) / 1000 for d in drawings if is_timed(d)), default=0.0)
     seconds = seconds or longest
     for ax, drawing in zip(cells, drawings, strict=True):
@@ -188,8 +200,8 @@ def draw_images(
     columns: int = 8,
     size: float = 1.2,
 ) -> Figure:
-    """Rasters side by side, ink (255) black on white. Arguments and errors as `draw_grid`."""
-    figure, cells = _cells(len(images), titles=titles, columns=columns, size=size)
+    """Images side by side, ink (255) black on white. Arguments and errors as `draw_grid`."""
+    figure, cells = _panels(len(images), titles=titles, columns=columns, size=(size, size))
     for ax, image in zip(cells, images, strict=True):
         ax.imshow(image, cmap="gray_r", vmin=0, vmax=255)
         ax.set(xticks=[], yticks=[])
@@ -198,7 +210,7 @@ def draw_images(
 
 
 def plot_speed(drawing: Sequence, *, ax: Axes | None = None) -> Axes:
-    """The pen's speed over time, a line for each stroke, pauses shaded.
+    """Speed of the pen over time, a line for each stroke, pauses shaded.
 
     Raises:
         ValueError: The drawing is malformed or untimed.
@@ -220,19 +232,209 @@ def plot_speed(drawing: Sequence, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _cells(
-    n: int, *, titles: Sequence[str] | None, columns: int, size: float
+def plot_losses(history: pd.DataFrame | Sequence[Mapping[str, float | int]]) -> Figure:
+    """Training and validation curves, a panel for each metric; dots mark the best epoch.
+
+    `history` holds the rows of `training.fit`, or its ``metrics.csv``: epoch, ``train_*``,
+    ``valid_*``.
+
+    Raises:
+        ValueError: `history` has no rows.
+    """
+    table = pd.DataFrame(history)
+    if table.empty:
+        raise ValueError("no epoch to plot")
+    names = [key.removeprefix("valid_") for key in table if str(key).startswith("valid_")]
+    names.sort(key=lambda name: name != "loss")  # the loss first, the rest as they come
+    figure, panels = _panels(len(names), columns=3, size=(3.4, 2.5))
+    best = table["valid_loss"].idxmin()
+    for ax, name in zip(panels, names, strict=True):
+        for part, color, line in (("train", PALETTE[0], "-"), ("valid", PALETTE[1], "--")):
+            values = table[f"{part}_{name}"]
+            ax.plot(table["epoch"], values, line, color=color, label=part)
+            ax.plot(table["epoch"][best], values[best], "o", color=color)
+        ax.set(title=name.replace("_", " "), xlabel="epoch", ylabel=UNITS.get(name, name))
+        ax.set_xlim(table["epoch"].min() - 0.5, table["epoch"].max() + 0.5)
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    panels[0].legend()
+    return figure
+
+
+def plot_distributions(real: Any, *, generated: Any = None) -> Figure:
+    """Histograms of segment times, pauses, speeds and durations, on log axes.
+
+    Args:
+        real: `analysis.measure` of real drawings.
+        generated: The same of generated ones, laid over them.
+    """
+    samples = {"real": real} | ({"generated": generated} if generated else {})
+    panels = {
+        "time per segment (ms)": ("log_segment_time", 1.0),
+        "pause (ms)": ("log_pause", 1.0),
+        "speed (px/s)": ("log_speed", 1000.0),
+        "whole drawing (s)": ("log_duration", 0.001),
+    }
+    figure = new_figure(figsize=(12.0, 2.8))
+    axes = figure.subplots(1, len(panels))
+    for ax, (label, (name, unit)) in zip(axes, panels.items(), strict=True):
+        values = {key: np.exp(getattr(some, name)) * unit for key, some in samples.items()}
+        pooled = np.concatenate(list(values.values()))
+        low, high = np.quantile(pooled, [0.001, 0.999]) if len(pooled) else (1.0, 1.0)
+        edges = np.geomspace(low * 0.95, high * 1.05, 40)
+        for number, (key, sample) in enumerate(values.items()):
+            share = 100 * np.histogram(sample, edges)[0] / max(len(sample), 1)
+            look = {"fill": True, "alpha": 0.4} if key == "real" else {"linewidth": 1.8}
+            ax.stairs(share, edges, color=PALETTE[number], label=key, **look)
+        ax.set(xlabel=label, xscale="log", ylim=0)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.tick_params(axis="x", labelsize="small")
+    axes[0].set_ylabel("share (%)")
+    axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return figure
+
+
+def plot_pit(values: Mapping[str, Float[np.ndarray, " n"]], *, ax: Axes | None = None) -> Axes:
+    """Histograms of the probability integral transform of times; a calibrated model's are flat.
+
+    `values` holds, by name, numbers from 0 to 1: see `SketchVAE.time_pit`.
+    """
+    ax = ax or new_axes(figsize=(5.0, 3.0))
+    for name, some in values.items():
+        ax.stairs(*np.histogram(some, bins=20, range=(0, 1), density=True), label=name, lw=1.5)
+    ax.axhline(1, color="black", lw=1, ls=":", label="calibrated")
+    ax.set(xlabel="predicted share of shorter times", ylabel="density", xlim=(0, 1), ylim=0)
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_position_density(
+    density: Float[np.ndarray, "s s"],
+    extent: tuple[float, float, float, float],
+    *,
+    target: Sequence[float] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """The smallest regions that hold 50 %, 90 % and 99 % of a density, dark to light.
+
+    Args:
+        density: On a grid, rows downwards: `NextMove.position`.
+        extent: Left, right, bottom and top of the grid, px: `NextMove.extent`.
+        target: The true position, marked by a dot.
+        ax: Where to draw.
+    """
+    ax = ax or new_axes(figsize=(4.0, 4.0))
+    levels, order = np.unique(density, return_inverse=True)
+    mass = (levels * np.bincount(order.ravel()))[::-1].cumsum()[::-1]  # where it is as dense
+    share = (mass / mass[0])[order].reshape(density.shape)
+    x, y = np.linspace(*extent[:2], len(density)), np.linspace(*extent[:1:-1], len(density))
+    ax.contourf(x, y, share, levels=[0, 0.5, 0.9, 0.99], colors=["#2171b5", "#6baed6", "#deebf7"])
+    if target is not None:
+        ax.plot(*target, "o", color=PALETTE[1], markersize=7, markeredgecolor="white")
+    return ax
+
+
+def plot_confusion(matrix: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Heat map of a confusion matrix, each row as shares of its true word's drawings.
+
+    `matrix` holds counts, true words in rows, predicted ones in columns; see
+    `analysis.classification`.
+    """
+    import seaborn as sns
+
+    ax = ax or new_axes(figsize=(6.4, 5.2))
+    sns.heatmap(
+        100 * matrix.div(matrix.sum(axis=1).clip(lower=1), axis=0),
+        vmin=0,
+        vmax=100,
+        cmap="Blues",
+        annot=matrix if len(matrix) <= MAX_ANNOTATED else None,
+        fmt="d",
+        square=True,
+        cbar_kws={"label": "share of the true word (%)"},
+        ax=ax,
+    )
+    ax.set(xlabel="predicted word", ylabel="true word")
+    ax.tick_params(axis="x", rotation=90)
+    ax.tick_params(axis="y", rotation=0)
+    return ax
+
+
+def plot_calibration(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axes:
+    """Reliability diagram: accuracy by predicted probability, the diagonal where calibrated.
+
+    `tables` holds, by name, tables of `analysis.calibration`; a dot's area grows with its count.
+    """
+    ax = ax or new_axes(figsize=(4.4, 4.0))
+    ax.plot([0, 1], [0, 1], color=INK, lw=1, ls=":", label="calibrated")
+    for color, (name, table) in zip(PALETTE, tables.items(), strict=False):
+        ax.plot(table["confidence"], table["accuracy"], color=color, lw=1.5, label=name)
+        area = 10 + 190 * table["count"] / table["count"].sum()
+        ax.scatter(table["confidence"], table["accuracy"], s=area, color=color, linewidths=0)
+    ax.set(xlabel="predicted probability", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_projection(
+    points: Float[np.ndarray, "n 2"], labels: Sequence[str], *, ax: Axes | None = None
+) -> Axes:
+    """Latents in the plane (see `latent.project`): colours by word, names at the medians."""
+    import seaborn as sns
+
+    ax = ax or new_axes(figsize=(6.0, 6.0))
+    names = sorted(set(labels))
+    palette = sns.color_palette("colorblind" if len(names) <= 10 else "husl", len(names))
+    of_name = [points[np.array(labels) == name] for name in names]
+    spots = np.array([np.median(own, axis=0) for own in of_name])
+    height = np.ptp(points, axis=0).max() / 28  # of a line of text on 6 inches
+    spots = separate_labels(spots, names, height=height)
+    for name, own, spot, color in zip(names, of_name, spots, palette, strict=True):
+        ax.scatter(*own.T, s=12, color=color, alpha=0.8, linewidths=0, label=name)
+        ax.annotate(
+            name,
+            spot,
+            ha="center",
+            weight="bold",
+            path_effects=[withStroke(linewidth=3, foreground="white")],
+        )
+    ax.set(xlabel="first axis (no unit)", ylabel="second axis (no unit)")
+    ax.set_aspect("equal", adjustable="datalim")
+    return ax
+
+
+def plot_active_units(kl_by_dimension: Float[np.ndarray, " z"], *, ax: Axes | None = None) -> Axes:
+    """KL of each latent dimension to the prior (nats, mean over drawings), largest first."""
+    ax = ax or new_axes(figsize=(6.4, 2.8))
+    kl = np.sort(kl_by_dimension)[::-1]
+    active = int((kl > ACTIVE_KL).sum())
+    ax.bar(np.arange(1, len(kl) + 1), kl, width=1, linewidth=0, color=PALETTE[0])
+    ax.axhline(ACTIVE_KL, color=INK, linestyle=":", label=f"{ACTIVE_KL} nats")
+    ax.set(
+        title=f"{active} of {len(kl)} dimensions have a KL above {ACTIVE_KL} nats",
+        xlabel="latent dimension, sorted",
+        ylabel="KL (nats per drawing)",
+        ylim=(ACTIVE_KL / 10, 2 * max(ACTIVE_KL, kl[0])),
+        yscale="log",
+    )
+    ax.legend()
+    return ax
+
+
+def _panels(
+    n: int, *, columns: int, size: tuple[float, float], titles: Sequence[str] | None = None
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of n cells in rows, with titles."""
+    """A figure of `n` axes in rows of at most `columns`, each `size` inches, with titles."""
     if n == 0:
         raise ValueError("nothing to draw")
     if titles is not None and len(titles) != n:
         raise ValueError(f"{len(titles)} titles for {n} pictures")
     columns = min(n, columns)
     rows = math.ceil(n / columns)
-    height = size + (0.25 if titles else 0)
-    figure = new_figure(figsize=(columns * size, rows * height))
-    cells = [figure.add_subplot(rows, columns, number + 1) for number in range(n)]
-    for ax, title in zip(cells, titles or [], strict=False):
+    height = size[1] + (0.25 if titles else 0)
+    figure = new_figure(figsize=(columns * size[0], rows * height))
+    panels = [figure.add_subplot(rows, columns, number + 1) for number in range(n)]
+    for ax, title in zip(panels, titles or [], strict=False):
         ax.set_title(title, fontsize="small")
-    return figure, cells
+    return figure, panels

@@ -1,11 +1,11 @@
-"""The simple laws of time on times whose law is known."""
+"""The time baselines on times whose law is known."""
 
 import math
 
 import numpy as np
 import pytest
 
-from doodlelib.analysis.baselines import ConstantSpeed, LogLinear, time_ladder
+from doodlelib.analysis.baselines import ConstantSpeed, LogLinear, time_baselines
 
 
 def made(count: int, *, slope: float, seed: int) -> list[np.ndarray]:
@@ -24,9 +24,9 @@ def made(count: int, *, slope: float, seed: int) -> list[np.ndarray]:
     return drawings
 
 
-def test_each_law_reaches_the_entropy_of_what_it_can_express() -> None:
+def test_each_baseline_reaches_the_entropy_of_what_it_can_express() -> None:
     train, test = made(300, slope=0.6, seed=0), made(100, slope=0.6, seed=1)
-    table = time_ladder(train, test)
+    table = time_baselines(train, test)
     moves = np.concatenate([rows[1:] for rows in test])
     log_dt = np.log(np.maximum(moves[:, 2], 1))
     noise = 0.5 * math.log(2 * math.pi * math.e * 0.25)  # of a normal with spread 0.5
@@ -40,7 +40,7 @@ def test_each_law_reaches_the_entropy_of_what_it_can_express() -> None:
 
 
 def test_where_length_says_nothing_regression_gains_nothing() -> None:
-    table = time_ladder(made(300, slope=0.0, seed=2), made(100, slope=0.0, seed=3))
+    table = time_baselines(made(300, slope=0.0, seed=2), made(100, slope=0.0, seed=3))
     gain = table.loc["log-normal"] - table.loc["log-linear regression"]
     assert gain.abs().max() < 0.02
 
@@ -50,7 +50,7 @@ def test_a_past_of_its_own_kind_tells_a_move_more() -> None:
     rng, drawings = np.random.default_rng(7), made(300, slope=0.0, seed=7)
     for rows in drawings:
         rows[:, 2] *= np.where(rows[:, 3] > 0.5, *np.exp(rng.normal(size=2)))
-    table = time_ladder(drawings[:200], drawings[200:])
+    table = time_baselines(drawings[:200], drawings[200:])
     gain = table.loc["log-linear, past pooled"] - table.loc["log-linear regression"]
     assert gain["pause_time"] > 0.05
     assert gain["segment_time"] > 0
@@ -61,8 +61,10 @@ def test_the_regression_times_a_shape_as_it_judges_it(pooled: bool) -> None:
     """Times drawn from the law have the law's own entropy, and the true law's spread."""
     train = made(300, slope=0.6, seed=4)
     law, rng = LogLinear(train, pooled=pooled), np.random.default_rng(5)
-    timed = [law.timed(rows, rng=rng) for rows in made(200, slope=0.6, seed=6)]
-    assert law.nats(timed).mean() == pytest.approx(law.nats(train).mean(), abs=0.05)
+    timed = [law.retime(rows, rng=rng) for rows in made(200, slope=0.6, seed=6)]
+    assert law.negative_log_likelihood(timed).mean() == pytest.approx(
+        law.negative_log_likelihood(train).mean(), abs=0.05
+    )
     moves = np.concatenate([rows[1:] for rows in timed])
     drawn = moves[:, 3] > 0.5
     length = np.log(np.maximum(np.hypot(moves[:, 0], moves[:, 1]), 0.5))
@@ -73,11 +75,11 @@ def test_the_regression_times_a_shape_as_it_judges_it(pooled: bool) -> None:
 
 def test_constant_speed_is_constant() -> None:
     train = made(50, slope=0.6, seed=7)
-    timed = ConstantSpeed(train).timed(train[0])
+    timed = ConstantSpeed(train).retime(train[0])
     for kind in (True, False):
         moves = timed[1:][(timed[1:, 3] > 0.5) == kind]
         speed = np.hypot(moves[:, 0], moves[:, 1]) / moves[:, 2]
         assert np.ptp(speed) < 1e-6 * speed.mean()
-    together = [ConstantSpeed(train).timed(rows) for rows in train]
+    together = [ConstantSpeed(train).retime(rows) for rows in train]
     total, expected = (sum(rows[1:, 2].sum() for rows in some) for some in (together, train))
     assert total == pytest.approx(expected, rel=0.01)

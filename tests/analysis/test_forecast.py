@@ -26,11 +26,11 @@ def test_what_is_expected_adds_up_to_one(vae: SketchVAE) -> None:
         assert seen.pen.sum() == pytest.approx(1)
         left, right, bottom, top = seen.extent
         pixel = (right - left) * (bottom - top) / 299**2
-        assert 0.8 < seen.place.sum() * pixel < 1.1, "the rest lies beyond the page"
+        assert 0.8 < seen.position.sum() * pixel < 1.1, "the rest lies beyond the page"
         assert trapezoid(seen.time, np.log(seen.times)) == pytest.approx(1, abs=0.03)
         assert seen.true_time == pytest.approx(rows[point, 2])
         np.testing.assert_allclose(to_stroke4(seen.before), rows[:point])
-        np.testing.assert_allclose(seen.goal, rows[: point + 1, :2].sum(0))
+        np.testing.assert_allclose(seen.target, rows[: point + 1, :2].sum(0))
 
 
 def test_the_density_at_the_goal_is_the_likelihood(vae: SketchVAE) -> None:
@@ -38,11 +38,11 @@ def test_the_density_at_the_goal_is_the_likelihood(vae: SketchVAE) -> None:
     point = int(np.flatnonzero(rows[:, PEN] > 0.5)[5])
     seen = forecast(vae, CAT, point, word="cat", size=800)
     left, right, bottom, top = seen.extent
-    column = round(799 * (seen.goal[0] - left) / (right - left))
-    row = round(799 * (seen.goal[1] - top) / (bottom - top))
+    column = round(799 * (seen.target[0] - left) / (right - left))
+    row = round(799 * (seen.target[1] - top) / (bottom - top))
     batch = vae.to_batch([CAT], words=vae.word_indices("cat", 1))
     nats = vae.step_log_likelihood(batch, vae.encode([CAT], see_time=False)).position[0, point - 1]
-    assert np.log(seen.place[row, column]) == pytest.approx(float(nats.detach()), abs=0.3)
+    assert np.log(seen.position[row, column]) == pytest.approx(float(nats.detach()), abs=0.3)
 
 
 def test_an_untimed_drawing_has_no_true_time(vae: SketchVAE) -> None:
