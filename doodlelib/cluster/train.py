@@ -67,14 +67,14 @@ def train(
         ValueError, FloatingPointError, OSError: As `train.fit`.
         RuntimeError: Workers were lost more often than `retries`.
     """
-    if kind not in setup.KINDS:
-        raise ValueError(f"kind must be one of {', '.join(setup.KINDS)}, not {kind!r}")
+    if kind not in setup.CONFIGS:
+        raise ValueError(f"kind must be one of {', '.join(setup.CONFIGS)}, not {kind!r}")
     if workers < 1:
         raise ValueError(f"workers is {workers}; 1 or more")
     folder = Path(folder).resolve()
     job = {
         "store": Path(store).resolve(),
-        "config": read_config(setup.KINDS[kind], **overrides),
+        "config": read_config(setup.CONFIGS[kind], **overrides),
         "last": f"{NAMES[kind]}_last.pt",
         "resume": Path(resume).read_bytes() if resume else None,
         "options": {"seed": seed, "precision": precision, "checkpoint_every": checkpoint_every},
@@ -105,7 +105,7 @@ def train(
             raise ValueError(f"{resume} has all epochs behind it; ask for more with num_epochs")
         result.checkpoint.to_directory(folder)
     if kind == "rnn":
-        setup.remember_in(folder / f"{NAMES[kind]}_best.pt", load_split(store), seed=seed)
+        setup.fill_prior(folder / f"{NAMES[kind]}_best.pt", load_split(store), seed=seed)
     prepare.remove(f"{storage}/{name}")
     return folder
 

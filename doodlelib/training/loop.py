@@ -1,7 +1,8 @@
-"""The training loop of the three models: a row of figures an epoch, checkpoints that can go on."""
+"""The training loop of all three models: one row of figures an epoch, and resumable checkpoints."""
 
 import math
-import tempfile
+import os
+import sys
 import threading
 import time
 import warnings
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
+from tqdm.auto import tqdm
 
 from doodlelib.fast import distributed
 from doodlelib.fast.cuda_graphs import Batch, Gradients
@@ -17,21 +19,23 @@ from doodlelib.fast.distributed import Sums
 from doodlelib.fast.products import has_bfloat16
 from doodlelib.interrupt import on_stop
 from doodlelib.models.checkpoint import Model
-from doodlelib.training.run_state import Epoch, Progress, Row, epochs_without_gain
+from doodlelib.training.run_state import Epoch, Row, RunState
+
+Precision = Literal["float32", "bfloat16", "auto"]
 
 
 @runtime_checkable
 class Batches(Protocol):
-    """What the loop asks of an epoch's batches; a `DataLoader` is one."""
+    """The batches of an epoch; a `DataLoader` of `training.batches` is one."""
 
     @property
-    def dataset(self) -> Any: ...  # noqa: D102 - its `batches` hold their drawings' numbers
+    def dataset(self) -> Any: ...  # noqa: D102 - its `batches` hold their drawings' indices
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Batch]: ...
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was told to stop, by Ctrl-C or SIGTERM; what it had reached is in a checkpoint."""
+    """Training was stopped by Ctrl-C or SIGTERM; a checkpoint holds what it had reached."""
 
 
 def fit(
@@ -42,9 +46,10 @@ def fit(
     folder: Path,
     seed: int = 0,
     checkpoint_every: int = 5,
-    precision: Literal["float32", "bfloat16", "auto"] = "float32",
+    precision: Precision = "float32",
     resume: Path | None = None,
     key_id: Callable[[int], str] = str,
+    progress: bool | None = None,
 ) -> Iterator[Row]:
     """Train `model`, yielding a row of figures after each epoch, until the last or early stopping.
 
@@ -52,26 +57,28 @@ def fit(
     the epoch with the least validation loss, ``<name>_best.pt``; every `checkpoint_every` epochs
     a ``<name>_epoch{X}_{Date-Time}.pt`` is kept. Ctrl-C and SIGTERM end it after the step, with a
     ``<name>_last.pt`` of the middle of the epoch. A run resumed from any of them on the same
-    machine ends with the same weights as one that was never broken off: everything random is a
-    function of (seed, epoch), within an epoch of the random states that are kept along.
+    machine ends with the same weights as one that was never interrupted: everything random is a
+    function of (seed, epoch), and within an epoch the checkpoint has the generators' states.
 
-    Where several processes train together (see `ranks`), each of them calls this alike, with the
-    whole batches: every process works on its share of each, the gradient is that of the whole
-    batch, all get the same rows, and the first writes the files.
+    In distributed training (see `fast.distributed`) each process calls this alike, with the whole
+    batches: every process works on its share of each, the gradient is that of the whole batch, all
+    get the same rows, and the first writes the files.
 
     Args:
         model: On the device to train on; holds its configuration.
-        train_batches: The batches of an epoch, whose number (from 1) it is given.
+        train_batches: The batches of an epoch, by its number (from 1).
         valid_batches: Always the same batches.
         folder: Of the run.
         seed: Of everything random.
         checkpoint_every: Epochs between the checkpoints that are kept.
-        precision: "bfloat16" runs matrix products in half precision (autocast), which is faster on
+        precision: "bfloat16" computes matrix products in bfloat16 (autocast), which is faster on
             a GPU and on a processor with instructions for it, slower on others; weights and
             likelihood stay in float32. "auto": see `chosen_precision`.
-        resume: A checkpoint of the same configuration (but for num_epochs, num_workers
-            and patience) to go on from.
-        key_id: Names a drawing by its number in the training split, where an error is about it.
+        resume: A checkpoint to go on from, of the same configuration but for
+            `run_state.RESUMABLE_KEYS`.
+        key_id: Names a drawing by its index in the training split, where an error is about it.
+        progress: Show a progress bar within each epoch; None: in a terminal and in Jupyter, where
+            somebody watches, but not headless.
 
     Yields:
         epoch, step, learning_rate, seconds, and every figure of the model's loss as its mean over
@@ -79,50 +86,47 @@ def fit(
 
     Raises:
         ValueError: `resume` does not fit the model, or `precision` is none of the three.
-        FloatingPointError: A loss or gradient is not finite, with the drawings that it is of; the
-            checkpoints are those of before.
+        FloatingPointError: A loss or gradient is not finite; names the drawings of the batch. The
+            checkpoints written before are kept.
         OSError: `folder` cannot be written, or is gone; likewise.
         Interrupted: By Ctrl-C or SIGTERM.
     """
     device = next(model.parameters()).device
-    half = chosen_precision(precision, device) == "bfloat16"
-    progress = Progress(model, model.make_optimizer(), folder)
-    if distributed.is_first():
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # better refused now than after an epoch
-        for leftover in folder.glob(f".{progress.name}_*"):  # of a run that was killed as it wrote
-            leftover.unlink()
-    if resume:
-        progress.restore(resume)
-    if half and not has_bfloat16(device) and distributed.is_first():
+    bfloat16 = chosen_precision(precision, device) == "bfloat16"
+    if bfloat16 and not has_bfloat16(device) and distributed.is_first():
         warnings.warn(
             f"there are no instructions for bfloat16 on this {device.type}: with it training takes "
             "longer than with precision 'float32', perhaps several times as long",
             stacklevel=2,
         )
-    gradients = Gradients(distributed.parallel_loss(model), progress.optimizer, device, half=half)
-    patience = getattr(model.config, "patience", math.inf)
-    while len(progress.history) < model.config.num_epochs:
-        if progress.history and epochs_without_gain(progress.history) >= patience:
-            return
-        began, stop, epoch = time.perf_counter(), threading.Event(), progress.next_epoch()
+    state = RunState(model, model.make_optimizer(), folder)
+    state.make_folder()
+    if resume:
+        state.restore(resume)
+    gradients = Gradients(distributed.parallel_loss(model), state.optimizer, device, half=bfloat16)
+    shown = (is_watched() if progress is None else progress) and distributed.is_first()
+    while not state.is_over:
+        began, stop, epoch = time.perf_counter(), threading.Event(), state.next_epoch()
+        label = f"epoch {epoch.number}/{model.config.num_epochs}"
+        bar = {"unit": " steps", "leave": False, "disable": not shown, "dynamic_ncols": True}
         with on_stop(stop.set):
             distributed.seed(seed * 1_000_003 + epoch.number)
-            if not distributed.is_first():
-                epoch.sums.clear()  # of before it was broken off; the first has them
             try:
-                _train(progress, gradients, epoch, train_batches(epoch.number), stop, key_id)
+                batches = train_batches(epoch.number)
+                with tqdm(desc=label, total=len(batches), initial=epoch.batches, **bar) as steps:
+                    _train(state, gradients, epoch, batches, stop, steps, key_id)
                 distributed.same_buffers(model)
-                valid = validate(model, _until(stop, valid_batches()), seed=seed)
+                with tqdm(valid_batches(), desc=f"{label}, validation", **bar) as steps:
+                    valid = validate(model, _until(stop, steps), seed=seed)
             except Interrupted:
-                last = progress.save("last", epoch=epoch)
+                last = state.save("last", epoch=epoch)
                 raise Interrupted(
                     f"stopped after step {epoch.step}, in epoch {epoch.number}; resume from {last}"
                 ) from None
             row: Row = {
                 "epoch": epoch.number,
                 "step": epoch.step,
-                "learning_rate": progress.optimizer.param_groups[0]["lr"],
+                "learning_rate": state.optimizer.param_groups[0]["lr"],
                 **_means("train", distributed.total(epoch.sums)),
                 **_means("valid", valid),
                 "seconds": round(time.perf_counter() - began, 3),
@@ -132,8 +136,7 @@ def fit(
                     f"validation loss is {row['valid_loss']} after epoch {epoch.number}; the "
                     f"checkpoints of before are kept in {folder}"
                 )
-            progress.history.append(row)
-            last = progress.keep(checkpoint_every=checkpoint_every)
+            last = state.save_epoch(row, checkpoint_every=checkpoint_every)
         if stop.is_set():
             raise Interrupted(f"stopped after epoch {epoch.number}; resume from {last}")
         yield row
@@ -156,7 +159,7 @@ def validate(model: Model, batches: Iterable[Batch], *, seed: int = 0) -> Sums:
 
 
 def chosen_precision(
-    precision: Literal["float32", "bfloat16", "auto"], device: str | torch.device
+    precision: Precision, device: str | torch.device
 ) -> Literal["float32", "bfloat16"]:
     """What `fit` computes in; "auto" is bfloat16 where `device` has instructions for it.
 
@@ -185,15 +188,16 @@ def log_line(row: Row, *, epochs: int) -> str:
 
 
 def _train(
-    progress: Progress[Model],
+    state: RunState[Model],
     gradients: Gradients,
     epoch: Epoch,
     batches: Batches,
     stop: threading.Event,
+    steps: tqdm,
     key_id: Callable[[int], str],
 ) -> None:
     """The steps of an epoch that are not done yet."""
-    model, optimizer, config = progress.model, progress.optimizer, progress.model.config
+    model, optimizer, config = state.model, state.optimizer, state.model.config
     model.train()
     coming = iter(batches)
     for _ in range(epoch.batches):
@@ -218,14 +222,22 @@ def _train(
         epoch.step += 1
         epoch.batches += 1
         _add(epoch.sums, figures)
+        steps.update()
 
 
 def _until(stop: threading.Event, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The batches, as long as nobody asks to stop; each is worked on to its end."""
+    """The batches, until `stop` is set; the one at hand is worked on to its end."""
     for batch in batches:
         yield batch
         if stop.is_set():
             raise Interrupted
+
+
+def is_watched() -> bool:
+    """Whether output goes to a terminal, or to a notebook that a person has open."""
+    # papermill's kernel is not started by a Jupyter server, which sets the variable
+    in_jupyter = "ipykernel" in sys.modules and "JPY_SESSION_NAME" in os.environ
+    return in_jupyter or sys.stderr.isatty()
 
 
 def _add(sums: Sums, parts: Sums) -> None:

@@ -1,13 +1,15 @@
-"""How far a training has come: what of it is kept on disk, and how it goes on from there."""
+"""State of a training run: what is kept on disk after each epoch, and how a run is resumed."""
 
 import csv
 import dataclasses
 import io
+import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Generic
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
@@ -19,20 +21,20 @@ from doodlelib.models.checkpoint import Model
 from doodlelib.paths import atomic_write
 
 Row = dict[str, int | float]  # figures of an epoch, by name
-FREE = {"num_epochs": 0, "num_workers": 0, "patience": 0}  # what a run may go on with otherwise
+RESUMABLE_KEYS = {"num_epochs", "num_workers", "patience", "lr_cooldown"}  # may differ on resuming
 NAMES = {"rnn": "DoodleGenRNN", "cnn": "DoodleCNN", "retime": "DoodleRetime"}
 
 
 @dataclass
 class Epoch:
-    """An epoch under way: what it takes, beside weights and optimiser, to go on in it.
+    """An epoch under way: what is needed, beside weights and optimiser state, to continue it.
 
     Attributes:
         number: From 1.
-        step: Of the optimiser, over all epochs.
-        batches: Of this epoch, done.
-        sums: The figures of those.
-        random_states: Where the random numbers are: on the CPU and, if one is used, the GPU.
+        step: Optimiser steps done, over all epochs.
+        batches: Batches done, of this epoch.
+        sums: Of the figures over those batches.
+        random_states: Of the generators on the CPU and, if one is used, the GPU.
     """
 
     number: int
@@ -42,12 +44,12 @@ class Epoch:
     random_states: list[Tensor] = field(default_factory=list)
 
     def note_random_states(self, device: torch.device) -> None:
-        """Keep where the random numbers are now."""
+        """Store the states of the random number generators."""
         of_gpu = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
         self.random_states = [torch.get_rng_state(), *of_gpu]
 
     def set_random_states(self, device: torch.device) -> None:
-        """Go on with the random numbers where they were noted, if they were."""
+        """Set the generators to the states stored, if there are any."""
         if self.random_states:
             torch.set_rng_state(self.random_states[0])
         for state in self.random_states[1:]:
@@ -55,67 +57,111 @@ class Epoch:
 
 
 @dataclass
-class Progress(Generic[Model]):
-    """A model with what its training has reached, and the folder where that is kept."""
+class RunState(Generic[Model]):
+    """A model in training, its history, and the folder where both are kept.
+
+    Of several processes that train together the first writes the files.
+
+    Attributes:
+        history: A row of figures for each epoch that ended.
+        interrupted: The epoch in which the resumed checkpoint was written, unless it had ended.
+    """
 
     model: Model
     optimizer: torch.optim.Optimizer
     folder: Path
-    history: list[Row] = field(default_factory=list)  # of the epochs that ended
-    begun: Epoch | None = None  # when it was broken off within one
+    history: list[Row] = field(default_factory=list)
+    interrupted: Epoch | None = None
 
     @property
     def name(self) -> str:
-        """How the names of its files begin."""
+        """Start of its files' names."""
         return NAMES[checkpoint.KINDS[type(self.model)]]
 
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are done, or `patience` of them brought nothing."""
+        patience = getattr(self.model.config, "patience", math.inf)
+        return len(self.history) >= self.model.config.num_epochs or (
+            bool(self.history) and epochs_without_gain(self.history) >= patience
+        )
+
     def next_epoch(self) -> Epoch:
-        """The epoch that was begun, else the one to begin."""
-        epoch, self.begun = self.begun, None
+        """The interrupted epoch, or a new one."""
+        epoch, self.interrupted = self.interrupted, None
+        if epoch and not distributed.is_first():
+            epoch.sums.clear()  # which the first process has
         step = int(self.history[-1]["step"]) if self.history else 0
         return epoch or Epoch(len(self.history) + 1, step)
 
+    def make_folder(self) -> None:
+        """Make the folder, or clear it of files that a killed run left half written.
+
+        Raises:
+            OSError: It cannot be written: better known now than after an epoch.
+        """
+        if distributed.is_first():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()
+            for leftover in self.folder.glob(f".{self.name}_*"):
+                leftover.unlink()
+
     def restore(self, path: Path) -> None:
-        """Take everything from a checkpoint of the same training.
+        """Load a checkpoint of the same training.
 
         Raises:
             FileNotFoundError, ValueError: See `checkpoint.read`; or it is of another training.
         """
-        model = self.model
-        stored, training = checkpoint.read(path, type(model))
-        ours, theirs = (dataclasses.asdict(m.config) | FREE for m in (model, stored))
-        differing = [
-            f"{key} {theirs[key]} -> {ours[key]}" for key in ours if ours[key] != theirs[key]
-        ]
-        if differing or stored.words != model.words:
-            raise ValueError(
-                f"{path} was trained otherwise: {', '.join(differing) or 'other words'}"
-            )
-        if getattr(stored, "scale", None) != getattr(model, "scale", None):
-            raise ValueError(f"{path} was trained on other drawings: their scale differs")
-        if "optimizer" not in training:
-            raise ValueError(f"{path} holds a model without the state of its training")
+        stored, training = checkpoint.read(path, type(self.model))
+        self._check_same_training(stored, training, path)
         try:
-            model.load_state_dict(stored.state_dict())
+            self.model.load_state_dict(stored.state_dict())
         except RuntimeError as error:  # a retimer with a reader and one without, say
             raise ValueError(f"{path} was trained otherwise: {str(error)[:300]}") from None
         try:
             self.optimizer.load_state_dict(training["optimizer"])
             self.history = [dict(row) for row in training["history"]]
-            self.begun = Epoch(**training["epoch"]) if "epoch" in training else None
+            self.interrupted = Epoch(**training["epoch"]) if "epoch" in training else None
             for weights, state in self.optimizer.state.items():
                 if any(value.shape not in ((), weights.shape) for value in state.values()):
                     raise ValueError("the optimiser's state is of other weights")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: the state of its training is damaged: {error}") from None
         if distributed.is_first() and self.history:
-            self._bring_from(path)
+            self._write_history()
+            best = self.folder / f"{self.name}_best.pt"
+            if not best.exists():  # in another folder; this run may never again be as good
+                theirs = path.with_name(best.name)
+                with atomic_write(best) as file:
+                    file.write((theirs if theirs.exists() else path).read_bytes())
+
+    def _check_same_training(self, stored: Model, training: dict[str, Any], path: Path) -> None:
+        """Raise ValueError unless a run can go on from `stored`, which was read from `path`.
+
+        It must have the same words, scale and configuration, but for `RESUMABLE_KEYS`, and hold the
+        state of its training.
+        """
+        model = self.model
+        ours, theirs = dataclasses.asdict(model.config), dataclasses.asdict(stored.config)
+        differing = [
+            f"{key} {theirs[key]} -> {ours[key]}"
+            for key in ours.keys() - RESUMABLE_KEYS
+            if ours[key] != theirs[key]
+        ]
+        if differing or stored.words != model.words:
+            raise ValueError(
+                f"{path} was trained otherwise: {', '.join(sorted(differing)) or 'other words'}"
+            )
+        if getattr(stored, "scale", None) != getattr(model, "scale", None):
+            raise ValueError(f"{path} was trained on other drawings: their scale differs")
+        if "optimizer" not in training:
+            raise ValueError(f"{path} holds a model without the state of its training")
 
     def save(self, stem: str, *, epoch: Epoch | None = None) -> Path:
-        """Write a checkpoint to go on from.
+        """Write ``<name>_<stem>.pt``, a checkpoint to resume from.
 
         Args:
-            stem: The end of its name.
+            stem: End of the file's name.
             epoch: The epoch under way, if it has not ended.
 
         Raises:
@@ -124,8 +170,8 @@ class Progress(Generic[Model]):
         """
         path = self.folder / f"{self.name}_{stem}.pt"
         if not distributed.is_first():
-            return path  # which the first writes
-        if not self.folder.is_dir():  # somebody removed it, or a drive is gone: tell, not hide it
+            return path
+        if not self.folder.is_dir():  # removed, or a drive is gone: not to be made anew in silence
             raise FileNotFoundError(f"{self.folder} is gone, so that {path.name} cannot be written")
         training = {"optimizer": self.optimizer.state_dict(), "history": self.history}
         if epoch:
@@ -133,27 +179,17 @@ class Progress(Generic[Model]):
             training["epoch"] = dataclasses.asdict(epoch)
         return checkpoint.save(path, self.model, training=training)
 
-    def keep(self, *, checkpoint_every: int) -> Path:
-        """Write what the epoch just ended leaves behind; the checkpoint to go on from."""
-        if not distributed.is_first():
-            return self.save("last")  # which writes nothing
+    def save_epoch(self, row: Row, *, checkpoint_every: int) -> Path:
+        """Add an epoch's row and write all files that are due; the checkpoint to resume from."""
+        self.history.append(row)
         if epochs_without_gain(self.history) == 0:
             self.save("best")
         if len(self.history) % checkpoint_every == 0:
             now = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
             self.save(f"epoch{len(self.history)}_{now}")
-        self._write_history()
+        if distributed.is_first():
+            self._write_history()
         return self.save("last")
-
-    def _bring_from(self, path: Path) -> None:
-        """What a run leaves that goes on elsewhere: it may never again reach what it had."""
-        self._write_history()
-        best = self.folder / f"{self.name}_best.pt"
-        if not best.exists():
-            theirs = path.with_name(best.name)
-            contents = (theirs if theirs.exists() else path).read_bytes()
-            with atomic_write(best) as file:
-                file.write(contents)
 
     def _write_history(self) -> None:
         text = io.StringIO()

@@ -1,4 +1,4 @@
-"""A store and a configuration to a training: the parts of it, and all of it in one call."""
+"""From a prepared store and a configuration to a model, its batches and its training."""
 
 import math
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ from doodlelib.models.vae import SketchVAE
 from doodlelib.training import loop
 from doodlelib.training.batches import StrokeBatches
 
-REMEMBERED = 200  # drawings encoded at a time
-KINDS: dict[str, Any] = {"rnn": VAEConfig, "retime": RetimeConfig}
+ENCODE_BATCH = 200  # drawings
+CONFIGS: dict[str, Any] = {"rnn": VAEConfig, "retime": RetimeConfig}  # by kind of checkpoint
 
 
 def train_on(
@@ -33,7 +33,7 @@ def train_on(
     reader: SketchVAE | None = None,
     **options: Any,
 ) -> Iterator[loop.Row]:
-    """Train the model that `config` describes on the drawings of a store.
+    """Make the model of `config` and train it on a store's drawings; see `make_model` and `fit`.
 
     Args:
         store: See `dataset.prepare`.
@@ -41,24 +41,24 @@ def train_on(
         device: Where to train.
         seed: Of everything random.
         reader: See `make_model`.
-        **options: The others of `train.fit`, but for the batches; errors and rows are its own.
+        **options: The other options of `fit`, whose rows are yielded.
     """
     splits = {part: load_split(store, part) for part in ("train", "valid")}
-    return loop.fit(
-        make_model(config, store, seed=seed, reader=reader).to(device),
-        **loaders(splits, config, seed=seed),
-        seed=seed,
-        **options,
-    )
+    model = make_model(config, store, seed=seed, reader=reader).to(device)
+    return loop.fit(model, **loaders(splits, config, seed=seed), seed=seed, **options)
 
 
 def make_model(
     config: VAEConfig | RetimeConfig, store: Path, *, seed: int, reader: SketchVAE | None = None
 ) -> Any:
-    """The sketch VAE or the retimer that `config` describes, for a store, with new weights.
+    """A sketch VAE or a retimer with new weights, for the words and the scale of a store.
 
-    A retimer is told what `reader`, trained on drawings of the same scale, sees in a shape; a
-    resumed one goes on with the reader of its checkpoint.
+    Args:
+        config: Decides which of the two.
+        store: See `dataset.prepare`.
+        seed: Of the weights.
+        reader: A VAE trained on this store, whose features of a drawing's geometry the retimer is
+            given; its weights stay as they are.
 
     Raises:
         ValueError: The reader's scale is another, or a VAE is given one.
@@ -70,10 +70,9 @@ def make_model(
         "simplification": {key: described[key] for key in ("method", "epsilon", "epsilon_time")},
     }
     torch.manual_seed(seed)
-    is_vae = isinstance(config, VAEConfig)
-    if is_vae and reader:
-        raise ValueError("a sketch VAE takes no reader; it can be one, for a retimer")
-    if is_vae:
+    if isinstance(config, VAEConfig):
+        if reader:
+            raise ValueError("a sketch VAE takes no reader; it can be one, for a retimer")
         return SketchVAE(config, **known)
     if reader and not math.isclose(reader.scale.xy, split.scale.xy, rel_tol=1e-4):
         raise ValueError(
@@ -87,49 +86,58 @@ def make_model(
 def loaders(
     splits: dict[str, Split], config: VAEConfig | RetimeConfig, *, seed: int
 ) -> dict[str, Any]:
-    """What `train.fit` is to be told of a store's splits "train" and "valid"."""
+    """The arguments of `fit` that describe the drawings, of a store's splits "train", "valid"."""
+    train, valid = splits["train"], splits["valid"]
     return {
-        "train_batches": lambda epoch: batches(
-            splits["train"], config, seed=seed, epoch=epoch
-        ).load(num_workers=config.num_workers),
-        "valid_batches": lambda: batches(splits["valid"], config, seed=seed, epoch=None).load(),
-        "key_id": splits["train"].key_id,
+        "train_batches": lambda epoch: stroke_batches(train, config, seed=seed, epoch=epoch).load(
+            num_workers=config.num_workers
+        ),
+        "valid_batches": stroke_batches(valid, config, seed=seed, epoch=None).load,
+        "key_id": train.key_id,
     }
 
 
-def remember_in(path: Path, split: Split, *, seed: int = 0) -> None:
-    """`remember` in a sketch VAE's checkpoint, which is written anew."""
-    vae, training = checkpoint.read(path, SketchVAE)
-    remember(vae, split, seed=seed)
-    checkpoint.save(path, vae, training=training)
-
-
-def calibrate_in(path: Path, split: Split) -> None:
-    """`Retimer.calibrate` in a checkpoint, which is written anew.
-
-    Args:
-        path: Of the checkpoint.
-        split: That no training saw; where none of its drawings has a time, nothing is done.
-    """
-    retimer, training = checkpoint.read(path, Retimer)
-    if (split.timed & (split.lengths <= retimer.config.max_seq_len)).any():
-        retimer.calibrate(batches(split, retimer.config, seed=0, epoch=None).load())
-        checkpoint.save(path, retimer, training=training)
+def stroke_batches(
+    split: Split, config: VAEConfig | RetimeConfig, *, seed: int, epoch: int | None
+) -> StrokeBatches:
+    """An epoch's training batches, augmented; None: those for validation, as they are."""
+    training: dict[str, Any] = {}
+    if epoch is not None:
+        training = {"scale_factor": config.random_scale_factor, "flip_prob": config.flip_prob}
+        if isinstance(config, VAEConfig):
+            training |= {
+                "drop_prob": config.augment_stroke_prob,
+                "rotate": config.rotate,
+                "shear": config.shear,
+                "balance": config.balance,
+            }
+        else:
+            training |= {"rdp_prob": config.rdp_prob}
+    return StrokeBatches(
+        split,
+        batch_size=config.batch_size,
+        max_seq_len=config.max_seq_len,
+        seed=seed,
+        epoch=epoch or 0,
+        timed_only=isinstance(config, RetimeConfig),
+        **training,
+    )
 
 
 @torch.no_grad()
-def remember(vae: SketchVAE, split: Split, *, seed: int = 0) -> None:
-    """Let z of new doodles come from drawings of `split` as they are (see `exemplars`).
+def fill_prior(path: Path, split: Split, *, seed: int = 0) -> None:
+    """Fill a checkpoint's exemplar prior with posteriors of training drawings as they are.
 
-    Training remembers the drawings it met last, changed by augmentation, some of them twice. Here
-    each is remembered once, with its time hidden, since the decoder is to find one. Timed ones come
-    first: they also have the points where the pen changed its speed, and z tells which there are.
+    Training fills it with the drawings it met last, augmented, some of them twice. Here each is
+    encoded once, with its time masked, since the decoder is to find one. Timed drawings come first:
+    they also have the points where the pen changed its speed, and z tells which there are.
 
     Args:
-        vae: Trained on `split`; what it remembered is forgotten.
+        path: Checkpoint of a sketch VAE, which is written anew.
         split: The training split.
         seed: Of the choice among a word's drawings.
     """
+    vae, training = checkpoint.read(path, SketchVAE)
     order = np.random.default_rng(seed).permutation(len(split))
     order = order[np.argsort(~split.timed[order], kind="stable")]
     order = order[(split.lengths[order] > 1) & (split.lengths[order] <= vae.config.max_seq_len)]
@@ -138,35 +146,22 @@ def remember(vae: SketchVAE, split: Split, *, seed: int = 0) -> None:
     )
     vae.eval()
     vae.exemplars.count.zero_()
-    for some in np.array_split(chosen, np.arange(REMEMBERED, len(chosen), REMEMBERED)):
+    for some in np.array_split(chosen, np.arange(ENCODE_BATCH, len(chosen), ENCODE_BATCH)):
         rows, words = [split[index] for index in some.tolist()], split.words[some]
-        batch = collate_drawings(rows, words=words.astype(int), scale=vae.scale).to(vae.device)
+        batch = collate_drawings(rows, words=words.astype(int), scale=vae.scale)
         posterior = vae.posterior(batch, see_time=torch.zeros_like(batch.timed))
         vae.exemplars.update(batch.words, *posterior)
+    checkpoint.save(path, vae, training=training)
 
 
-def batches(
-    split: Split, config: VAEConfig | RetimeConfig, *, seed: int, epoch: int | None
-) -> StrokeBatches:
-    """An epoch's batches, augmented; None: those for validation, as they are."""
-    augmented = epoch is not None
-    own: dict[str, Any]
-    if isinstance(config, VAEConfig):
-        own = {
-            "drop_prob": config.augment_stroke_prob * augmented,
-            "rotate": config.rotate * augmented,
-            "shear": config.shear * augmented,
-            "balance": config.balance if augmented else 1.0,
-        }
-    else:
-        own = {"rdp_prob": config.rdp_prob * augmented, "timed_only": True}
-    return StrokeBatches(
-        split,
-        batch_size=config.batch_size,
-        max_seq_len=config.max_seq_len,
-        seed=seed,
-        epoch=epoch or 0,
-        scale_factor=config.random_scale_factor * augmented,
-        flip_prob=config.flip_prob * augmented,
-        **own,
-    )
+def calibrate(path: Path, split: Split) -> None:
+    """`Retimer.calibrate` in a checkpoint, which is written anew, if any drawing has a time.
+
+    Args:
+        path: Checkpoint of a retimer.
+        split: Drawings that no training saw.
+    """
+    retimer, training = checkpoint.read(path, Retimer)
+    if (split.timed & (split.lengths <= retimer.config.max_seq_len)).any():
+        retimer.calibrate(stroke_batches(split, retimer.config, seed=0, epoch=None).load())
+        checkpoint.save(path, retimer, training=training)

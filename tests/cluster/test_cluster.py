@@ -192,8 +192,10 @@ def begin(store: Path, folder: Path) -> Path:
         vae.to_log_std.bias.fill_(-30)
     for _ in fit(
         vae,
-        train_batches=lambda epoch: setup.batches(splits["train"], config, seed=0, epoch=epoch),
-        valid_batches=lambda: setup.batches(splits["valid"], config, seed=0, epoch=None),
+        train_batches=lambda epoch: setup.stroke_batches(
+            splits["train"], config, seed=0, epoch=epoch
+        ),
+        valid_batches=lambda: setup.stroke_batches(splits["valid"], config, seed=0, epoch=None),
         folder=folder,
     ):
         pass

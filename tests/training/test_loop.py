@@ -1,9 +1,13 @@
 """Training: a broken-off run ends as an unbroken one, and nothing bad is kept."""
 
 import csv
+import re
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +20,7 @@ from doodlelib.models import checkpoint
 from doodlelib.models.vae import SketchVAE
 from doodlelib.training import loop
 from doodlelib.training.batches import StrokeBatches
+from doodlelib.training.run_state import epochs_without_gain
 
 SMALL = {
     "latent_size": 4,
@@ -151,6 +156,8 @@ def test_resume_refuses_what_does_not_fit(splits: dict[str, Split], tmp_path: Pa
     other = make_vae(splits, num_gmm_modes=3)
     with pytest.raises(ValueError, match="num_gmm_modes 2 -> 3"):
         next(run(other, splits, tmp_path, resume=last))
+    loop_only = make_vae(splits, num_epochs=3, num_workers=1, lr_cooldown=0.5)
+    assert next(run(loop_only, splits, tmp_path, resume=last))["epoch"] == 2
     bare = checkpoint.save(tmp_path / "bare.pt", make_vae(splits))
     with pytest.raises(ValueError, match="without the state"):
         next(run(make_vae(splits), splits, tmp_path, resume=bare))
@@ -184,7 +191,7 @@ def test_bfloat16_where_it_is_faster_or_with_a_warning(
 
 def test_epochs_without_gain() -> None:
     history = [{"valid_loss": value} for value in (3.0, 1.0, 2.0, 1.5)]
-    assert [loop.epochs_without_gain(history[:n]) for n in (1, 2, 3, 4)] == [0, 0, 1, 2]
+    assert [epochs_without_gain(history[:n]) for n in (1, 2, 3, 4)] == [0, 0, 1, 2]
 
 
 def test_padded_batches_cost_the_same(splits: dict[str, Split]) -> None:
@@ -221,3 +228,86 @@ def test_on_a_gpu_graphs_train_as_launches_do(
         found.append([row["train_loss"] for row in rows] + [row["valid_loss"] for row in rows])
     assert any(made[1].captured.values())
     assert found[1] == pytest.approx(found[0], rel=1e-3 if precision == "float32" else 2e-2)
+
+
+def test_the_learning_rate_cools_down_in_the_last_epochs(
+    splits: dict[str, Split], tmp_path: Path
+) -> None:
+    rates = {}
+    for cooldown in (0.0, 0.5):
+        vae = make_vae(splits, num_epochs=4, lr_decay=0.9, lr_min=0.001, lr_cooldown=cooldown)
+        rows = run(vae, splits, tmp_path / str(cooldown))
+        rates[cooldown] = {row["step"]: row["learning_rate"] for row in rows}
+    steps = list(rates[0.0])
+    for step in steps:  # the row's is that of the step before
+        assert rates[0.0][step] == pytest.approx(0.009 * 0.9 ** (step - 1) + 0.001)
+        height = min(1, 2 * (1 - (step - 1) / steps[-1]))
+        assert rates[0.5][step] - 0.001 == pytest.approx(height * (rates[0.0][step] - 0.001))
+
+
+@pytest.mark.parametrize("progress", [None, False, True])
+def test_a_progress_bar_within_an_epoch_where_it_is_wanted(
+    progress: bool | None,
+    splits: dict[str, Split],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = run(make_vae(splits, num_epochs=2), splits, tmp_path, progress=progress)
+    steps = int(next(rows)["step"])
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    if progress:
+        assert re.search(rf"epoch 1/2: +\d+%.* {steps}/{steps} .*steps", shown.err)
+        assert "epoch 1/2, validation" in shown.err
+        assert not shown.err.rpartition("\r")[0].endswith("\n"), "a line is cleared for the next"
+    else:
+        assert shown.err == "", "captured output is no terminal"
+
+
+def test_a_bar_is_closed_when_training_is_stopped(
+    splits: dict[str, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars = []
+
+    class Bar(loop.tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            bars.append(self)
+
+        def update(self, n: float | None = 1) -> bool | None:
+            if self.n == 1:
+                signal.raise_signal(signal.SIGINT)
+            return super().update(n)
+
+    monkeypatch.setattr(loop, "tqdm", Bar)
+    with pytest.raises(loop.Interrupted, match="after step 2, in epoch 1"):
+        next(run(make_vae(splits), splits, tmp_path, progress=True))
+    assert len(bars) == 1 and not Bar._instances
+
+
+@pytest.mark.parametrize(
+    ("modules", "environment", "terminal", "watched"),
+    [
+        ([], {}, False, False),
+        ([], {}, True, True),
+        (["ipykernel"], {"JPY_SESSION_NAME": "a.ipynb"}, False, True),
+        (["ipykernel"], {}, False, False),  # papermill's kernel
+        ([], {"JPY_SESSION_NAME": "a.ipynb"}, False, False),  # a process that a cell started
+    ],
+)
+def test_who_watches(
+    modules: list[str],
+    environment: dict[str, str],
+    terminal: bool,
+    watched: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in {"ipykernel"} & sys.modules.keys():
+        monkeypatch.delitem(sys.modules, name)
+    for name in modules:
+        monkeypatch.setitem(sys.modules, name, object())
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: terminal))
+    assert loop.is_watched() == watched

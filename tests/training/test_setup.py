@@ -18,14 +18,14 @@ from doodlelib.training import setup
 SMALL = {"enc_hidden_size": 8, "dec_hidden_size": 8, "latent_size": 4, "num_gmm_modes": 2}
 
 
-def test_a_trained_model_remembers_drawings_as_they_are(tmp_path: Path) -> None:
+def test_the_prior_is_filled_with_drawings_as_they_are(tmp_path: Path) -> None:
     store = dataset.prepare(
         tmp_path / "s", words=["star", "cat"], samples_per_class=100, progress=False
     )
     split = dataset.load_split(store)
     vae = setup.make_model(read_config(VAEConfig, **SMALL), store, seed=1)
     path = checkpoint.save(tmp_path / "vae.pt", vae)
-    setup.remember_in(path, split, seed=2)
+    setup.fill_prior(path, split, seed=2)
     vae, _ = checkpoint.read(path, SketchVAE)
     exemplars = vae.exemplars
     assert exemplars.count.tolist() == [KEPT, KEPT]
@@ -37,13 +37,15 @@ def test_a_trained_model_remembers_drawings_as_they_are(tmp_path: Path) -> None:
         assert len(exemplars.mean[word].unique(dim=0)) == KEPT
 
 
-def test_timed_drawings_are_remembered_first(tmp_path: Path) -> None:
+def test_the_prior_holds_timed_drawings_first(tmp_path: Path) -> None:
     store = dataset.prepare(tmp_path / "s", words=["star"], samples_per_class=200, progress=False)
     split = dataset.load_split(store)
     timed = np.zeros(len(split), dtype=bool)
     timed[-20:] = True
     vae = setup.make_model(read_config(VAEConfig, **SMALL), store, seed=1)
-    setup.remember(vae, dataset.Split(**(vars(split) | {"timed": timed})), seed=0)
+    path = checkpoint.save(tmp_path / "vae.pt", vae)
+    setup.fill_prior(path, dataset.Split(**(vars(split) | {"timed": timed})), seed=0)
+    vae, _ = checkpoint.read(path, SketchVAE)
     first = vae.exemplars.mean[0, :20].float()
     z = vae.encode([split.drawing(i) for i in range(len(split) - 20, len(split))], see_time=False)
     assert torch.cdist(z, first).amin(dim=1).max() < 1e-2 * z.std()
