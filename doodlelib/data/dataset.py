@@ -22,8 +22,9 @@ from typing import Any
 from tqdm import tqdm
 
 from doodlelib import paths
+from doodlelib.data import formats, quickdraw, sample
 from doodlelib.data.pipeline import Block, prepared_blocks
-from doodlelib.data.sources import describe
+from doodlelib.data.sources import describe, find_folder, read_chunks
 from doodlelib.data.spread import Spreads
 from doodlelib.data.store import (
     FORMAT_VERSION,
@@ -36,8 +37,9 @@ from doodlelib.data.store import (
     publish,
     read_store,
 )
+from doodlelib.strokes import Record
 
-__all__ = ["Split", "load_split", "prepare", "read_store"]
+__all__ = ["Split", "default_words", "load_split", "prepare", "read", "read_store", "sample_store"]
 
 NAMED = 5  # words that a warning names
 PACKAGES = ("doodlelib", "numba", "numpy", "orjson")  # whose versions a store records
@@ -93,7 +95,7 @@ def prepare(
         FileNotFoundError, ConnectionError: The published files cannot be reached.
     """
     out = Path(out)
-    sources = [source] if isinstance(source, str | Path) else list(source)
+    sources = _listed(source)
     settings = {
         "words": [words] if isinstance(words, str) else list(words),
         "sources": [describe(one, base_url=base_url) for one in sources],
@@ -124,6 +126,81 @@ def prepare(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def sample_store(path: str | Path = paths.PROCESSED / "sample") -> Path:
+    """The store at `path`; where there is none, it is made: 300 sample drawings of each word.
+
+    Raises:
+        ValueError: `path` holds files that are no store's.
+    """
+    try:
+        read_store(path)
+    except ValueError:
+        prepare(path, words=list(sample.WORDS), samples_per_class=300)
+    return Path(path)
+
+
+def default_words(source: str | Path | Sequence[str | Path]) -> list[str]:
+    """The words to take where none are named: those of one's own folders, else the sample's ten.
+
+    Raises:
+        ValueError: No such source.
+    """
+    folders = [one for one in _listed(source) if one not in ("sample", *quickdraw.FOLDERS)]
+    own = {record.word for one in folders for record in formats.read_folder(find_folder(one))}
+    return sorted(own) or list(sample.WORDS)
+
+
+def read(
+    words: str | Sequence[str],
+    source: str | Path | Sequence[str | Path] = "sample",
+    *,
+    limit: int | None = None,
+    recognized: bool = True,
+    seed: int = 0,
+    dropped: Counter[str] | None = None,
+    base_url: str | None = None,
+    cache: str | Path | None = None,
+    progress: bool = True,
+) -> Iterator[Record]:
+    """The drawings that `prepare` would take from its sources, as records, word by word.
+
+    Args:
+        words: One or several.
+        source: One or several; see `prepare`.
+        limit: Drawings of each word from each source, at most; None: all there are.
+        recognized: Leave out what the game did not recognise, where that was published.
+        seed: Of the sample.
+        dropped: What was left out is added to it, by reason.
+        base_url: Of the published files; see `quickdraw.read_drawings`.
+        cache: Folder for what is fetched; none: ``data/raw``.
+        progress: Show on stderr what is fetched.
+
+    Raises:
+        ValueError: While reading: a word or source that does not exist.
+        FileNotFoundError, ConnectionError: While reading: the published files cannot be reached.
+    """
+    if limit is None and "sample" in _listed(source):
+        raise ValueError("the sample has no end: limit must be a number")
+    for word in [words] if isinstance(words, str) else words:
+        for one in _listed(source):
+            for drawings in read_chunks(
+                word,
+                one,
+                limit=limit,
+                recognized=recognized,
+                seed=seed,
+                dropped=Counter() if dropped is None else dropped,
+                base_url=base_url,
+                cache=cache,
+                progress=progress,
+            ):
+                yield from drawings.records()
+
+
+def _listed(source: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    return [source] if isinstance(source, str | Path) else list(source)
 
 
 def _build(

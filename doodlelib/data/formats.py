@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from jaxtyping import UInt8
 
-from doodlelib.data import binary, ndjson, sketchrnn_npz, svg_reader
+from doodlelib.data import binary, ndjson, sketchrnn_npz
 from doodlelib.strokes import Drawing, Record, from_stroke4, geometry_id
 
 MAX_LINE = 2**24  # bytes; a drawing of MAX_POINTS takes a tenth of a MiB
@@ -237,6 +237,8 @@ def _read_npz(path: Path, word: str) -> Iterator[Found]:
 
 
 def _read_svg(path: Path, word: str) -> Iterator[Found]:
+    from doodlelib.data import svg_reader  # imports svgelements, which few need
+
     yield "svg", Record(word, "", None, svg_reader.read_drawing(path))
 
 

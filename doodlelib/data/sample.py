@@ -1,8 +1,18 @@
-"""The embedded default data: drawings of ten words, made by a kinematic model, without a download.
+"""The embedded sample: drawings of ten words that a program makes, without a download.
 
-What is drawn comes from `sample_shapes`; when comes from here. A stroke is a train of log-normal
-speed pulses along its path, slower where the path bends; a pause grows with the distance that the
-lifted pen travels; a person's tempo scales both; a device's clock and pixels round the outcome.
+**No person drew them.** What the sample shows of people is what was built in:
+
+- geometry: shapes of our own by a grammar (`Hand`, ``sample_shapes.json``), each drawn in its own
+  order, size, slant and direction, with a hand's misses and slow drift;
+- speed within a stroke: a train of log-normal pulses along the path (Plamondon 1995), slower where
+  the path bends (a power law of curvature: Lacquaniti, Terzuolo & Viviani 1983);
+- a stroke's time grows with its length to the power 0.73, a pause's with the distance that the pen
+  travels in the air to the power 0.3, both with log-normal scatter;
+- a person's tempo scales all times of a drawing, another factor all its pauses;
+- medians of drawing and pause time of each word: those that Google published for that word;
+- a device's clock (8 or 16.7 ms, with missed looks and jitter) and its pixels round the outcome.
+
+So a model that finds these laws in the sample has found what this file says, not how people draw.
 """
 
 from dataclasses import dataclass
@@ -42,6 +52,14 @@ WORDS = {
     "apple": Pace(730, 830),
     "face": Pace(480, 640),
 }
+
+SAMPLE_NOTE = (
+    "These drawings are a sample that a program made; no person drew them. Built in are: shapes of "
+    "a grammar; speed as a train of log-normal pulses, slower where the path bends (power law of "
+    "curvature); stroke times that grow with length^0.73 and pauses with distance^0.3, with "
+    "log-normal scatter; a tempo for each drawing; and each word's median times as published. "
+    "What the sample shows of people is what was built in (doodlelib/data/sample.py)."
+)
 
 GAME_MS = 20_000  # after which the game stops
 

@@ -13,7 +13,14 @@ from safetensors import safe_open
 
 from doodlelib import strokes
 from doodlelib.data import pipeline, sample, sources
-from doodlelib.data.dataset import load_split, prepare, read_store
+from doodlelib.data.dataset import (
+    default_words,
+    load_split,
+    prepare,
+    read,
+    read_store,
+    sample_store,
+)
 from doodlelib.data.pipeline import split_of
 from doodlelib.simplify import simplify
 
@@ -355,3 +362,28 @@ def test_the_mirror_is_prepared(mirror, tmp_path):
     assert split.lengths.min() > 0
     corners = np.concatenate([np.cumsum(split[n][:, :2], axis=0) for n in range(len(split))])
     assert np.abs(corners).max() <= strokes.BOX * 1.001
+
+
+def test_sources_are_read_as_a_store_would_take_them(url, tmp_path):
+    dropped = Counter()
+    both = list(read(WORDS, ["sample", "raw"], limit=7, base_url=url, seed=2, dropped=dropped))
+    assert [record.word for record in both] == ["cat"] * 14 + ["car"] * 14
+    assert both[0].to_json() == sample.make_drawings("cat", 1, seed=2)[0].to_json()
+    assert not dropped
+    with pytest.raises(ValueError, match="no end"):
+        list(read("cat"))
+    assert default_words("raw") == default_words(["sample", "raw"]) == list(sample.WORDS)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "robot.ndjson").write_bytes(orjson.dumps(both[0].to_json()))
+    assert default_words([tmp_path / "mine", "raw"]) == ["robot"]
+    assert [record.word for record in read("robot", tmp_path / "mine")] == ["robot"]
+    with pytest.raises(ValueError, match="no such folder"):
+        default_words("no such folder")
+
+
+def test_the_sample_store_is_made_where_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(sample, "WORDS", {"star": sample.WORDS["star"]})
+    out = sample_store(tmp_path / "s")
+    assert read_store(out)["words"] == ["star"]
+    before = (out / "store.json").stat().st_ino
+    assert (sample_store(out) / "store.json").stat().st_ino == before
