@@ -15,8 +15,7 @@ from torch.overrides import TorchFunctionMode
 from doodlelib.config import CNNConfig, RetimeConfig, VAEConfig, make_config
 from doodlelib.models import archive
 from doodlelib.models.cnn import DoodleCNN
-from doodlelib.models.reader import Reader
-from doodlelib.models.retimer import Retimer
+from doodlelib.models.retimer import Retimer, ShapeFeatures
 from doodlelib.models.vae import SketchVAE
 from doodlelib.paths import TRAINED, atomic_write
 from doodlelib.simplify import simplify
@@ -241,7 +240,7 @@ def _build(kind: type[Model], contents: Mapping[str, Any]) -> Model:
     simplify([[[0, 1], [0, 1]]], **contents["simplification"])  # fails now rather than later
     scale, more = Scale(**contents["scale"]), {}
     if "reader" in contents:
-        more["reader"] = Reader(make_config(VAEConfig, contents["reader"]), scale=scale)
+        more["reader"] = ShapeFeatures(make_config(VAEConfig, contents["reader"]), scale=scale)
     return kind(
         make_config(CONFIGS[kind], contents["config"]),
         words=words,

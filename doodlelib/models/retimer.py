@@ -1,12 +1,12 @@
-"""When a given shape would have been drawn: the time of every move, with the whole shape in view.
+"""The retimer: times for the moves of a given drawing, predicted with its whole geometry in view.
 
-A bidirectional LSTM reads the shape; a second LSTM goes through the moves in order, is told the
-times so far as well, and says with a mixture of log-normals how long the next move takes. Both are
-told what a sketch VAE, where there is one, sees in the shape (`reader`). Timed drawings are few,
-and several such networks together foresee better than each: they learn apart, each looks at a
-drawing and at its mirror image, and what is predicted is the mixture of all that they predict.
+A bidirectional LSTM encodes the geometry; a second LSTM goes through the moves in order, reads the
+times so far, and predicts the next move's time as a mixture of log-normals. Both may also read
+features from a frozen sketch VAE, which learned from the many drawings without times. Timed
+drawings are few, and an ensemble predicts better than each member: members are trained apart, each
+sees a drawing and its mirror image, and the prediction is the mixture of all.
 
-B drawing, T row, M mixture component, K pen kind (drawn, lifted).
+B drawing, T row, I input, R feature of the VAE, M mixture component.
 
 Source: log-normal mixtures of time, Shchur et al. 2020 (arXiv 1909.12127); ensembles,
 Lakshminarayanan et al. 2017 (arXiv 1612.01474), sec. 2.4; the rest is new here.
@@ -14,24 +14,21 @@ Lakshminarayanan et al. 2017 (arXiv 1612.01474), sec. 2.4; the rest is new here.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
-from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from doodlelib.config import RetimeConfig
+from doodlelib.config import RetimeConfig, VAEConfig
 from doodlelib.fast.distributed import Sums
 from doodlelib.fast.parallel import in_one_thread, raise_if_given_up, with_gradients
 from doodlelib.models import mdn
 from doodlelib.models.batch import StrokeBatch, collate_drawings
-from doodlelib.models.lstm import State
-from doodlelib.models.network import input_features
-from doodlelib.models.reader import Reader
-from doodlelib.models.timenet import Mixture, TimeNet
+from doodlelib.models.lstm import LSTM, BiLSTM, Dropout, FusedLayer, State
+from doodlelib.models.network import NUM_FEATURES, SketchNet, input_features
 from doodlelib.simplify import simplify
 from doodlelib.strokes import (
     DT,
@@ -45,8 +42,167 @@ from doodlelib.strokes import (
     without_time,
 )
 
-SPREADS = 0.5, 2.0  # between which `calibrate` looks
-KINDS = "segment_time", "pause_time"  # as `step_log_likelihood` gives them
+TIME_EVENTS = "segment_time", "pause_time"
+MOVE_FEATURES = NUM_FEATURES + 3  # and a move's direction and log distance
+HISTORY_FEATURES = 5
+MIN_STD = 0.05  # of a component, in standardised log time
+SPREADS = 0.5, 2.0  # range of `Retimer.calibrate`
+SURPRISE = 2  # features: log-likelihood of a row's pen state, and of its position
+MIN_SURPRISE, MAX_SURPRISE = -10.0, 5.0  # nats; clipped beyond
+NATS_PER_UNIT = 5.0
+
+Mixture = tuple[Float[Tensor, "B T M"], Float[Tensor, "B T M"], Float[Tensor, "B T M"]]
+
+
+class ShapeFeatures(nn.Module):
+    """Frozen feature extractor: what a trained sketch VAE computes of a drawing's geometry.
+
+    The VAE has learned what is being drawn, what may come next, and what nobody would expect, where
+    people hesitate. It is conditioned neither on a word nor on time.
+
+    Args:
+        config: Of the VAE.
+        scale: Of the rows to be read.
+
+    Attributes:
+        size: Features of a row.
+    """
+
+    def __init__(self, config: VAEConfig, *, scale: Scale) -> None:
+        super().__init__()
+        self.net = SketchNet(config, words=[], scale=scale).requires_grad_(False)
+        states = 2 * config.enc_hidden_size + config.dec_hidden_size
+        self.size = states + SURPRISE + config.latent_size
+        self.train()
+
+    @classmethod
+    def from_vae(cls, vae: SketchNet, *, scale: Scale) -> Self:
+        """With a copy of the weights of `vae`.
+
+        Args:
+            vae: Trained on drawings of the same unit.
+            scale: Of the model that reads the features.
+        """
+        features = cls(vae.config, scale=scale).to(vae.device)
+        wanted = features.net.state_dict()
+        weights = {name: value for name, value in vae.state_dict().items() if name in wanted}
+        weights["embed_word.weight"] = weights["embed_word.weight"][-1:]  # of no word
+        weights |= {name: value for name, value in wanted.items() if name.startswith("exemplars")}
+        features.net.load_state_dict(weights)
+        return features
+
+    def train(self, mode: bool = True) -> Self:
+        """Always evaluation mode, without dropout."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(
+        self, rows: Float[Tensor, "B T 6"], lengths: Int64[Tensor, " B"]
+    ) -> Float[Tensor, "B T R"]:
+        """Features of each row.
+
+        Those are the encoder's states (of the whole drawing), the decoder's state before the row
+        and the log-likelihoods of the row under it, and z.
+
+        Args:
+            rows: stroke-6 in model units, without the start row; their times are not read.
+            lengths: Points of each drawing; features of rows behind them are void.
+        """
+        net, untimed = self.net, torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+        x, _ = input_features(rows, see_time=untimed, xy=net.scale.xy)
+        encoded, ends = net.encoder(x, lengths)
+        z = net.to_mean(ends)
+        condition = net.condition(z, net.word_indices(None, len(rows)))
+        states = net.first_states(condition)
+        hidden, *_ = net.hidden_states(
+            rows[:, :-1], timed=untimed, condition=condition, states=states
+        )
+        logits, parameters = net.output(hidden)
+        pen_state, xy = rows[:, 1:, PEN_COLUMNS], rows[:, 1:, :DT]
+        pen = (logits.log_softmax(dim=-1) * pen_state).sum(dim=-1)
+        mixture = net.mixture(parameters, pen_state[..., PEN_UP] > 0.5)
+        position = mdn.position_terms(mixture, xy).logsumexp(dim=-1) - 2 * math.log(net.scale.xy)
+        surprise = torch.stack([pen, position], dim=-1).clamp(MIN_SURPRISE, MAX_SURPRISE)
+        before = torch.cat([hidden, surprise / NATS_PER_UNIT], dim=-1)
+        before = F.pad(before, (0, 0, 1, 0))  # nothing comes before the first
+        return torch.cat([encoded, before, z[:, None].expand(-1, rows.shape[1], -1)], dim=-1)
+
+
+class TimeNet(nn.Module):
+    """One member of the ensemble: encodes a geometry, and predicts the time of each move.
+
+    Args:
+        config: Of the retimer.
+        features: Numbers a row from `ShapeFeatures`; 0: there are none.
+    """
+
+    def __init__(self, config: RetimeConfig, *, features: int = 0) -> None:
+        super().__init__()
+        self.num_modes = config.num_modes
+        self.note = None
+        if features:
+            self.note = nn.Sequential(
+                Dropout(config.dropout), nn.Linear(features, config.read_size), nn.Tanh()
+            )
+        size = MOVE_FEATURES + config.read_size * (features > 0)
+        stack = {"layers": 1, "dropout": config.dropout, "layer": FusedLayer}
+        self.shape = BiLSTM(size, config.hidden_size, **stack)
+        course_size = 2 * config.hidden_size + size + HISTORY_FEATURES
+        self.course = LSTM(course_size, config.hidden_size, **stack)
+        self.head = nn.Linear(config.hidden_size, 2 * config.num_modes * 4)
+
+    def encode(
+        self,
+        moves: Float[Tensor, "B T I"],
+        features: Float[Tensor, "B T R"] | None,
+        lengths: Int64[Tensor, " B"],
+    ) -> Float[Tensor, "B T C"]:
+        """Each move's own features, and the encoding of all before and after it."""
+        if self.note and features is not None:
+            moves = torch.cat([moves, self.note(features)], dim=-1)
+        return torch.cat([self.shape(moves, lengths)[0], moves], dim=-1)
+
+    def first_states(self, like: Tensor) -> list[State]:
+        """Before the first move of each drawing."""
+        zero = like.new_zeros(len(like), self.course.hidden_size)
+        return [(zero, zero)]
+
+    def forward(
+        self,
+        encoded: Float[Tensor, "B T C"],
+        history: Float[Tensor, "B T 5"],
+        rows: Float[Tensor, "B T 6"],
+        states: list[State],
+    ) -> tuple[Mixture, list[State]]:
+        """Log weights, means and standard deviations of each row's log time; last states.
+
+        Args:
+            encoded: From `encode`, of the same moves.
+            history: From `history_features`, of the moves before them.
+            rows: The moves; their times are not read.
+            states: Before the first of them.
+        """
+        output, states = self.course(torch.cat([encoded, history], dim=-1), states)
+        with torch.autocast(rows.device.type, enabled=False):
+            values = self.head(output.float()).unflatten(-1, (2, self.num_modes, 4))
+            is_pen_up = (rows[..., PEN_COLUMNS.start + PEN_UP] > 0.5)[..., None, None]
+            values = torch.where(is_pen_up, values[..., 1, :, :], values[..., 0, :, :])
+            logits, mean, slope, raw_std = values.unbind(-1)
+            mean = mean + slope * mdn.log_distance(rows[..., :DT])[..., None]
+            std = F.softplus(raw_std) + MIN_STD
+        return (logits.log_softmax(-1), mean, std), states
+
+
+def history_features(rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T 5"]:
+    """Each row's time, and of pen-down and of pen-up moves up to it the mean time and whether any.
+
+    Times are standardised logs.
+    """
+    states = rows[..., PEN_COLUMNS][..., :2].clone()
+    states[:, 0] = 0  # the first point has no time before it
+    count = states.cumsum(dim=1)
+    mean = (states * rows[..., DT, None]).cumsum(dim=1) / count.clamp(min=1)
+    return torch.cat([rows[..., DT, None], mean, (count > 0).to(rows.dtype)], dim=-1)
 
 
 class Retimer(nn.Module):
@@ -54,10 +210,10 @@ class Retimer(nn.Module):
 
     Args:
         config: Its hyper-parameters.
-        words: The words it was trained on; it is not told them.
+        words: The words it was trained on; it is not conditioned on them.
         scale: The training split's.
         simplification: Keyword arguments of `simplify.simplify` in its training data.
-        reader: Of a VAE of the same scale; its weights become a part of these.
+        reader: Features from a VAE of the same scale; its weights become a part of these.
 
     Attributes:
         pause_spread: Factor of the standard deviations of pauses' log times; see `calibrate`.
@@ -72,68 +228,79 @@ class Retimer(nn.Module):
         words: Sequence[str],
         scale: Scale,
         simplification: Mapping[str, Any],
-        reader: Reader | None = None,
+        reader: ShapeFeatures | None = None,
     ) -> None:
         super().__init__()
         self.config, self.words, self.scale = config, list(words), scale
         self.simplification = dict(simplification)
         self.reader = reader
         self.register_buffer("pause_spread", torch.ones(()))
-        read = reader.size if reader else 0
-        self.members: Any = nn.ModuleList(TimeNet(config, read=read) for _ in range(config.members))
+        size = reader.size if reader else 0
+        members = (TimeNet(config, features=size) for _ in range(config.members))
+        self.members: Any = nn.ModuleList(members)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
 
-    @in_one_thread
     def retime(
         self, drawing: Sequence, *, temperature: float = 1.0, seed: int | None = None
     ) -> Drawing:
-        """The drawing, simplified by its shape alone, with the time a person might have taken.
+        """`retime_all` for one drawing."""
+        return self.retime_all([drawing], temperature=temperature, seed=seed)[0]
+
+    @in_one_thread
+    def retime_all(
+        self, drawings: Sequence, *, temperature: float = 1.0, seed: int | None = None
+    ) -> list[Drawing]:
+        """The drawings, simplified by geometry alone, with times that a person might have taken.
 
         Args:
-            drawing: Timed or untimed; its own time is not looked at.
+            drawings: Timed or untimed; their own times are not read.
             temperature: 0 takes the likeliest times, 1 the model's own spread.
             seed: Equal seeds give equal times (on a CPU).
 
         Raises:
-            ValueError: The temperature is negative, or the drawing is malformed.
+            ValueError: The temperature is negative, a drawing is malformed, or there is none.
         """
         if not temperature >= 0:
             raise ValueError(f"temperature must be >= 0, not {temperature}")
-        shape = to_stroke4(simplify(without_time(drawing), **self.simplification))
-        batch = collate_drawings([shape], words=np.zeros(1, dtype=int), scale=self.scale)
-        batch = batch.to(self.device)
+        if len(drawings) == 0:
+            raise ValueError("no drawings given")
+        plain = [simplify(without_time(drawing), **self.simplification) for drawing in drawings]
+        rows4, words = [to_stroke4(drawing) for drawing in plain], np.zeros(len(plain), dtype=int)
+        batch = collate_drawings(rows4, words=words, scale=self.scale).to(self.device)
         rows = batch.rows[:, 1:-1]
         generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
-        if len(shape) > 1:  # a single point takes no time
+        if rows.shape[1] > 1:  # a single point takes no time
             times = self.sample(rows, batch.lengths, temperature=temperature, generator=generator)
-            batch.rows[:, 1:-1, DT] = times
-        return from_stroke4(from_stroke6(batch.rows[0].numpy(force=True), scale=self.scale))
+            rows[..., DT] = times
+        rows6 = batch.rows.numpy(force=True)
+        return [from_stroke4(from_stroke6(drawing, scale=self.scale)) for drawing in rows6]
 
     def loss(self, batch: StrokeBatch, *, step: int | Tensor | None) -> tuple[Tensor, Sums]:
         """Mean negative log-likelihood of the times of timed drawings, and its parts in nats.
 
-        A pause counts `pause_weight` times: pauses are few, and hard to foresee. `step`, the
+        A pause counts `pause_weight` times: pauses are few, and hard to predict. `step`, the
         optimiser's, plays no part here.
 
         Returns:
             The loss, and for each figure of interest its sum over the batch and the count.
         """
-        judge, weights = partial(self._judge, batch), list(self.parameters())
-        nats, counts = (each.sum(0) for each in with_gradients(judge, batch.size, weights=weights))
-        weight = self.config.pause_weight
-        total, count = -(nats[0] + weight * nats[1]), counts[0] + weight * counts[1]
-        sums = dict(zip(KINDS, zip(-nats.detach(), counts, strict=True), strict=True))
-        return total / count.clamp(min=1), sums | {"loss": (total.detach(), count)}
 
-    def _judge(self, batch: StrokeBatch, drawings: slice) -> tuple[Tensor, Tensor]:
-        """Of some `drawings`: nats of the times of both `KINDS`, and how many; each (b, 2)."""
-        nats, *kinds = self.step_log_likelihood(batch.part(drawings))
-        total = torch.stack([nats.where(kind, 0).sum(1) for kind in kinds], dim=1)
-        return total, torch.stack([kind.sum(1) for kind in kinds], dim=1)
+        def log_likelihood(drawings: slice) -> tuple[Tensor, Tensor]:
+            """Log-likelihood of the `TIME_EVENTS` of each drawing, and how many; both (b, 2)."""
+            values, *masks = self.step_log_likelihood(batch.part(drawings))
+            total = torch.stack([values.where(mask, 0).sum(1) for mask in masks], dim=1)
+            return total, torch.stack([mask.sum(1) for mask in masks], dim=1)
+
+        results = with_gradients(log_likelihood, batch.size, weights=list(self.parameters()))
+        values, counts = (each.sum(0) for each in results)
+        weight = self.config.pause_weight
+        total, count = -(values[0] + weight * values[1]), counts[0] + weight * counts[1]
+        sums = dict(zip(TIME_EVENTS, zip(-values.detach(), counts, strict=True), strict=True))
+        return total / count.clamp(min=1), sums | {"loss": (total.detach(), count)}
 
     def step_log_likelihood(
         self, batch: StrokeBatch
@@ -141,16 +308,15 @@ class Retimer(nn.Module):
         """Log density, in ms, of the time of each point but the first.
 
         Returns:
-            Nats, and where they are those of a segment's and of a pause's time.
+            Nats, and which of them are of segments and of pauses of timed drawings.
         """
         rows = batch.rows[:, 1:-1]
-        is_lifted = rows[:, 1:, PEN_COLUMNS.start + PEN_UP] > 0.5
+        is_pen_up = rows[:, 1:, PEN_COLUMNS.start + PEN_UP] > 0.5
         number = torch.arange(1, rows.shape[1], device=rows.device)
         known = (number < batch.lengths[:, None]) & batch.timed[:, None]
-        nats = mdn.log_density_in_ms(
-            self.log_prob(rows, batch.lengths), rows[:, 1:, DT], is_lifted, scale=self.scale
-        )
-        return nats, known & ~is_lifted, known & is_lifted
+        log_density = self.log_prob(rows, batch.lengths)
+        values = mdn.log_density_in_ms(log_density, rows[:, 1:, DT], is_pen_up, scale=self.scale)
+        return values, known & ~is_pen_up, known & is_pen_up
 
     def log_prob(
         self, rows: Float[Tensor, "B T 6"], lengths: Int64[Tensor, " B"]
@@ -158,29 +324,26 @@ class Retimer(nn.Module):
         """Log density of the standardised log time of each row but the first, in nats.
 
         In training the mean of the members' log densities, so that each learns as if alone, from
-        the drawing as it is.
+        the drawing as it is; afterwards that of the ensemble.
 
         Args:
             rows: stroke-6 in model units, without the start row.
-            lengths: Points of each drawing; what is said of rows behind them is of no use.
+            lengths: Points of each drawing; what is returned of rows behind them is void.
         """
-        views, looks = self._see(rows, lengths)
-        past, each = self._past(views[:, :-1]), []
-        for member, seen in zip(self.members, looks, strict=True):
+        views, encoded = self._encode(rows, lengths)
+        history, each = history_features(views[:, :-1]), []
+        for member, own in zip(self.members, encoded, strict=True):
+            states = member.first_states(views)
             (logits, mean, std), _ = self._predict(
-                member, seen[:, 1:], past, views[:, 1:], member.first_states(views)
+                member, own[:, 1:], history, views[:, 1:], states
             )
-            # unchecked: a check asks the GPU for its answer and waits
-            mixture = MixtureSameFamily(
-                Categorical(logits=logits, validate_args=False),
-                Normal(mean, std, validate_args=False),
-                validate_args=False,
-            )
-            each.append(mixture.log_prob(views[:, 1:, DT]).unflatten(0, (-1, len(rows))))
-        together = torch.cat(each)
+            z = (views[:, 1:, DT, None] - mean) / std
+            terms = logits - 0.5 * z**2 - std.log() - 0.5 * math.log(2 * math.pi)
+            each.append(terms.logsumexp(-1).unflatten(0, (-1, len(rows))))
+        densities = torch.cat(each)
         if self.training:
-            return together.mean(0)
-        return together.logsumexp(0) - math.log(len(together))
+            return densities.mean(0)
+        return densities.logsumexp(0) - math.log(len(densities))
 
     @torch.no_grad()
     def sample(
@@ -191,54 +354,44 @@ class Retimer(nn.Module):
         temperature: float,
         generator: torch.Generator | None,
     ) -> Float[Tensor, "B T"]:
-        """Standardised log time of each row; 0 for the first, nothing of use behind `lengths`.
+        """Standardised log time of each row; 0 for the first, void behind `lengths`.
 
         Args:
-            rows: See `log_prob`; their times are not looked at.
-            lengths: See there.
+            rows: As `log_prob`; their times are not read.
+            lengths: Points of each drawing.
             temperature: Logits are divided by it, variances multiplied; 0 takes the mean of the
                 weightiest component.
             generator: Source of randomness, on the rows' device.
         """
         self.eval()
-        views, looks = self._see(rows, lengths)
+        views, encoded = self._encode(rows, lengths)
         states = [member.first_states(views) for member in self.members]
         views[..., DT] = 0
         for step in range(1, rows.shape[1]):
             raise_if_given_up()
-            now, past = slice(step, step + 1), self._past(views[:, :step])[:, -1:]
+            now, history = slice(step, step + 1), history_features(views[:, :step])[:, -1:]
             mixtures = []
-            for number, (member, seen) in enumerate(zip(self.members, looks, strict=True)):
+            for number, (member, own) in enumerate(zip(self.members, encoded, strict=True)):
                 mixture, states[number] = self._predict(
-                    member, seen[:, now], past, views[:, now], states[number]
+                    member, own[:, now], history, views[:, now], states[number]
                 )
                 mixtures += zip(*(part[:, 0].split(len(rows)) for part in mixture), strict=True)
             logits, mean, std = (torch.cat(parts, dim=-1) for parts in zip(*mixtures, strict=True))
             chance = torch.rand(len(rows), generator=generator, device=rows.device)
             component = mdn.choose(logits, temperature=temperature, chance=chance)[:, None]
             noise = torch.randn(component.shape, generator=generator, device=rows.device)
-            time = mean.gather(1, component) + (
-                math.sqrt(temperature) * std.gather(1, component) * noise
-            )
-            time = time[:, 0].clamp(-mdn.MAX_TIME, mdn.MAX_TIME)
+            std = math.sqrt(temperature) * std.gather(1, component)
+            time = (mean.gather(1, component) + std * noise)[:, 0]
+            time = time.clamp(-mdn.MAX_TIME, mdn.MAX_TIME)
             views[:, step, DT] = time.repeat(len(views) // len(rows))
         return views[: len(rows), :, DT]
 
-    @staticmethod
-    def _past(rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T 5"]:
-        """The time of each row, and of drawn and lifted moves up to it the mean and whether any."""
-        kinds = rows[..., PEN_COLUMNS][..., :2].clone()
-        kinds[:, 0] = 0  # the first point has no time before it
-        count = kinds.cumsum(dim=1)
-        mean = (kinds * rows[..., DT, None]).cumsum(dim=1) / count.clamp(min=1)
-        return torch.cat([rows[..., DT, None], mean, (count > 0).to(rows.dtype)], dim=-1)
-
     @torch.no_grad()
     def calibrate(self, batches: Iterable[StrokeBatch]) -> float:
-        """Set the spread under which the pauses of `batches` are likeliest, and tell it.
+        """Set and return the `pause_spread` under which the pauses of `batches` are likeliest.
 
-        There are few pauses to learn from, and the networks become surer of them than they are
-        right. Without any in `batches`, of drawings held out from training, nothing changes.
+        There are few pauses to learn from, and the networks become overconfident. Without any in
+        `batches`, of drawings held out from training, nothing changes.
 
         Source: Guo et al. 2017 (arXiv 1706.04599), sec. 4.2, for a scale instead of logits.
         """
@@ -250,43 +403,35 @@ class Retimer(nn.Module):
         def cost(log: float) -> float:
             self.pause_spread.fill_(math.exp(log))
             parts = [self.step_log_likelihood(batch) for batch in held_out]
-            return -torch.cat([nats[is_pause] for nats, _, is_pause in parts]).sum().item()
+            return -torch.cat([values[is_pause] for values, _, is_pause in parts]).sum().item()
 
         bounds = tuple(map(math.log, SPREADS))
         if any(self.step_log_likelihood(batch)[2].any() for batch in held_out):
             cost(minimize_scalar(cost, bounds=bounds, options={"xatol": 0.01}).x)
         return self.pause_spread.item()
 
-    def _see(self, rows: Tensor, lengths: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The drawings, and after training their mirror images behind them; what each network sees.
-
-        Returns:
-            (B or 2 B, T, 6), and of each network that of `TimeNet.see`.
-        """
+    def _encode(self, rows: Tensor, lengths: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The drawings, in evaluation with their mirror images behind them; encodings by member."""
         views = rows.clone()
         if not self.training:
             mirrored = torch.cat([-rows[..., :1], rows[..., 1:]], dim=-1)
             views, lengths = torch.cat([rows, mirrored]), lengths.repeat(2)
-        own = self._own(views)
-        read = self.reader(views, lengths) if self.reader else None
-        return views, [member.see(own, read, lengths) for member in self.members]
+        untimed = torch.zeros(len(views), dtype=torch.bool, device=rows.device)
+        moves, _ = input_features(views, see_time=untimed, xy=self.scale.xy)
+        distance = mdn.log_distance(views[..., :DT])[..., None]
+        moves = torch.cat([moves, views[..., :DT] / distance.exp(), distance], dim=-1)
+        features = self.reader(views, lengths) if self.reader else None
+        return views, [member.encode(moves, features, lengths) for member in self.members]
 
     def _predict(
-        self, member: TimeNet, seen: Tensor, past: Tensor, rows: Tensor, states: list[State]
+        self, member: TimeNet, encoded: Tensor, history: Tensor, rows: Tensor, states: list[State]
     ) -> tuple[Mixture, list[State]]:
-        """`TimeNet.forward` with the spread of `calibrate`, after training."""
-        (logits, mean, std), states = member(seen, past, rows, states)
+        """`TimeNet.forward`, in evaluation with the calibrated spread of pauses."""
+        (logits, mean, std), states = member(encoded, history, rows, states)
         if not self.training:
-            is_lifted = rows[..., PEN_COLUMNS.start + PEN_UP, None] > 0.5
-            std = torch.where(is_lifted, self.pause_spread, 1.0) * std
+            is_pen_up = rows[..., PEN_COLUMNS.start + PEN_UP, None] > 0.5
+            std = torch.where(is_pen_up, self.pause_spread, 1.0) * std
         return (logits, mean, std), states
-
-    def _own(self, rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T I"]:
-        """The geometry of each move; times are not looked at."""
-        hidden = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
-        moves, _ = input_features(rows, see_time=hidden, xy=self.scale.xy)
-        distance = mdn.log_distance(rows[..., :DT])[..., None]
-        return torch.cat([moves, rows[..., :DT] / distance.exp(), distance], dim=-1)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Adam."""

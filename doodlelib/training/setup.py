@@ -14,8 +14,7 @@ from doodlelib.data.store import Split
 from doodlelib.models import checkpoint
 from doodlelib.models.batch import collate_drawings
 from doodlelib.models.prior import KEPT
-from doodlelib.models.reader import Reader
-from doodlelib.models.retimer import Retimer
+from doodlelib.models.retimer import Retimer, ShapeFeatures
 from doodlelib.models.vae import SketchVAE
 from doodlelib.training import loop
 from doodlelib.training.batches import StrokeBatches
@@ -79,7 +78,7 @@ def make_model(
             f"the reader's unit is {reader.scale.xy} px, that of {store} {split.scale.xy}: it was "
             "trained on other drawings; take the VAE that was trained on this store"
         )
-    made = Reader.of(reader, scale=split.scale) if reader else None
+    made = ShapeFeatures.from_vae(reader, scale=split.scale) if reader else None
     return Retimer(config, **known, reader=made)
 
 

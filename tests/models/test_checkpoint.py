@@ -13,8 +13,7 @@ from doodlelib.config import CNNConfig, RetimeConfig, VAEConfig, read_config
 from doodlelib.data import quickdraw
 from doodlelib.models import checkpoint
 from doodlelib.models.cnn import DoodleCNN
-from doodlelib.models.reader import Reader
-from doodlelib.models.retimer import Retimer
+from doodlelib.models.retimer import Retimer, ShapeFeatures
 from doodlelib.models.vae import SketchVAE
 from doodlelib.strokes import Scale, duration
 
@@ -58,7 +57,9 @@ def test_shipped_classifiers_go_by_name() -> None:
 def make_retimer(*, reads: bool = False, **overrides: Any) -> Retimer:
     config = read_config(RetimeConfig, hidden_size=8, num_modes=2, **overrides)
     known = {"words": ["cat"], "scale": SCALE, "simplification": SIMPLIFICATION}
-    return Retimer(config, **known, reader=Reader.of(make_vae(), scale=SCALE) if reads else None)
+    return Retimer(
+        config, **known, reader=ShapeFeatures.from_vae(make_vae(), scale=SCALE) if reads else None
+    )
 
 
 @pytest.mark.parametrize("reads", [False, True])

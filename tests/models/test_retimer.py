@@ -12,8 +12,7 @@ from doodlelib.config import RetimeConfig, VAEConfig, read_config
 from doodlelib.data.sample import make_drawings
 from doodlelib.models import mdn
 from doodlelib.models.batch import StrokeBatch, collate_drawings
-from doodlelib.models.reader import Reader
-from doodlelib.models.retimer import Retimer
+from doodlelib.models.retimer import Retimer, ShapeFeatures
 from doodlelib.models.vae import SketchVAE
 from doodlelib.simplify import simplify
 from doodlelib.strokes import DT, PEN, Scale, duration, is_timed, to_stroke4, without_time
@@ -23,7 +22,7 @@ SCALE = Scale(30.0, 4.4, 0.8, 6.0, 0.8)
 DRAWINGS = [simplify(record.drawing, **SIMPLIFICATION) for record in make_drawings("cat", n=12)]
 
 
-def make_reader(*, words: bool = True) -> Reader:
+def make_reader(*, words: bool = True) -> ShapeFeatures:
     torch.manual_seed(1)
     config = read_config(
         VAEConfig,
@@ -34,7 +33,7 @@ def make_reader(*, words: bool = True) -> Reader:
         class_conditioning=words,
     )
     known = {"scale": SCALE, "simplification": SIMPLIFICATION}
-    return Reader.of(SketchVAE(config, words=["cat", "dog"], **known), scale=SCALE)
+    return ShapeFeatures.from_vae(SketchVAE(config, words=["cat", "dog"], **known), scale=SCALE)
 
 
 @pytest.fixture(params=["alone", "with a reader"])
@@ -347,3 +346,13 @@ def test_equal_seeds_drop_alike_in_any_order_of_the_threads(two_parts: None) -> 
     torch.manual_seed(1)
     torch.randint(2**62, ())  # all that a loss takes of the common numbers
     assert found[0][1] == torch.rand(())
+
+
+def test_several_drawings_are_timed_at_once(retimer: Retimer) -> None:
+    drawings = [without_time(DRAWINGS[0]), [[[3.0], [4.0]]], without_time(DRAWINGS[1])]
+    timed = retimer.retime_all(drawings, temperature=0, seed=1)
+    for drawing, found in zip(drawings, timed, strict=True):
+        alone = retimer.retime(drawing, temperature=0)
+        np.testing.assert_allclose(to_stroke4(found), to_stroke4(alone), rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="no drawings"):
+        retimer.retime_all([])
