@@ -11,14 +11,13 @@ slower, over those unpacked from an array of rows (strided to Numba) or into the
 
 import math
 
-import numba
 import numpy as np
 
 from doodlelib.fast.lstm_trace import EPSILON
 from doodlelib.jit import kernel
 
 # Sums may be taken in any order; but a NaN stays one, since `train.fit` looks for it.
-_FAST = {"reassoc", "contract", "arcp", "nsz"}
+_FAST = ("reassoc", "contract", "arcp", "nsz")
 
 
 def _fast(function):
@@ -288,7 +287,7 @@ def _bend(x, steepness):
             x[k] = a * _tanh32(a * x[k]) + rest
 
 
-@numba.njit(inline="always")
+@kernel
 def _tanh32(x):
     """tanh(x / 2) by seven levels of Lambert's continued fraction, then doubled; error 3e-7."""
     half = np.float32(0.5) * (math.copysign(np.float32(9), x) if abs(x) > np.float32(9) else x)

@@ -3,14 +3,13 @@ import json
 from collections import Counter
 from itertools import chain, islice
 
-import numba
 import numpy as np
 import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from doodlelib import jit, strokes
+from doodlelib import strokes
 from doodlelib.data import ndjson, quickdraw
 from doodlelib.data.ragged import RaggedDrawings
 
@@ -179,16 +178,6 @@ def test_decimals_are_rounded_as_python_rounds_them(digits, places):
     )
     assert numbers == ([0] if len(number) < 20 else [])
     assert scanned.points[0].tolist() == [float(number)][: len(numbers)]
-
-
-def test_kernels_work_where_nothing_can_be_cached():
-    code = "def double(value):\n    return 2 * value\n"
-    names: dict = {}
-    exec(compile(code, "<nowhere>", "exec"), names)
-    with pytest.raises(RuntimeError):
-        numba.njit(cache=True)(names["double"])
-
-    assert jit.kernel(names["double"])(4) == 8
 
 
 @pytest.mark.parametrize("kind", ["raw", "simplified"])

@@ -1,5 +1,6 @@
 """The same seed gives the same weights in another process, with any number of workers."""
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -44,3 +45,31 @@ victims.train_to_the_end({kind!r}, Path({str(data)!r}), Path({str(tmp_path / "fr
     for other in others:
         assert all(torch.equal(one[name], other[name]) for name in one)
         tally["trainings in another process or with workers, equal to the last bit"] += 1
+
+
+def test_weights_are_equal_the_first_time_too(tmp_path: Path, tally: Counter[str]) -> None:
+    """A process that compiles the kernels, and one that finds them on disk."""
+    code = f"""
+import hashlib, sys
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+import torch
+from vaes import make_vae
+torch.set_num_threads(1)
+vae = make_vae(use_layer_norm=True, recurrent_dropout=0.1)
+optimizer = torch.optim.Adam(vae.parameters(), lr=0.01)
+for _ in range(5):
+    optimizer.zero_grad()
+    vae.loss(vae.to_batch(vae.generate(6, seed=0), words=None), step=0)[0].backward()
+    optimizer.step()
+weights = b"".join(value.numpy().tobytes() for value in vae.state_dict().values())
+print(hashlib.sha256(weights).hexdigest())
+"""
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True
+        ).stdout
+        for _ in range(2)
+    )
+    assert first == second
+    tally["trainings from freshly compiled kernels, equal to the last bit"] += 1
