@@ -11,7 +11,7 @@ import numpy as np
 import traitlets
 
 from doodlelib.strokes import is_timed, to_box
-from doodlelib.viz.frames import paced
+from doodlelib.viz.animation import paced
 from doodlelib.viz.svg import to_markup
 
 STATIC = Path(__file__).parent / "static"

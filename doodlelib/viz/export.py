@@ -1,10 +1,8 @@
-"""One drawing out: GIF and SVG that play at the human's pace, PNG, ndjson, stroke-4, a gallery.
+"""Drawings as files: GIF and SVG that play in true time, PNG, and ndjson.
 
 Every function writes a whole file or none (see `paths.atomic_write`) and returns its path.
 """
 
-import html
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,10 +13,10 @@ import numpy as np
 import orjson
 from PIL import Image
 
-from doodlelib import strokes
 from doodlelib.paths import atomic_write
 from doodlelib.strokes import Record, as_drawing, geometry_id
-from doodlelib.viz import animation, frames, svg
+from doodlelib.viz.animation import INK_RGB, encode_gif, paced, render_ink
+from doodlelib.viz.svg import to_markup
 
 
 def to_gif(
@@ -33,69 +31,29 @@ def to_gif(
     pen: bool = True,
     hold_ms: int = 0,
 ) -> Path:
-    """The doodle being drawn, at the pace of its own timestamps, over and over.
+    """An endless GIF of the drawing being drawn, at the pace of its own timestamps.
 
-    The GIF lasts as long as the drawing (the sum of its dt), to 5 ms or, below 20 ms, to one
-    frame; plus `hold_ms`. Frames that look alike become one with a longer delay.
+    It lasts as long as the drawing (the sum of its dt), to 5 ms or, below 20 ms, to one frame;
+    plus `hold_ms`. Equal consecutive frames become one with a longer delay.
 
     Args:
         drawing: Strokes ``[x, y, t]``; an untimed drawing needs `constant` or `duration_ms`.
         path: Where to write.
         frame_ms: Time between frames: a multiple of 10 (the format's unit), 20 to 100.
         size: Side, px.
-        constant: The pen moves at one speed, in the same total time.
+        constant: Move the pen at one speed, in the same total time.
         duration_ms: Play in this time instead of the drawing's own.
         trail_ms: Ink is blue when fresh and black after this time.
         pen: Show the pen: a dot where it draws, a ring where it hovers.
         hold_ms: How much longer the finished drawing stays.
 
     Raises:
-        ValueError: See `frames.paced`; or `frame_ms`, `size` or `hold_ms` is out of range; or
-            the drawing takes over `gif.MAX_FRAMES` frames.
+        ValueError: The drawing cannot be played (see `animation.paced`); `frame_ms`, `size` or
+            `hold_ms` is out of range; or there would be over `animation.MAX_FRAMES` frames.
     """
-    panels = [frames.paced(drawing, constant=constant, duration_ms=duration_ms)]
-    data = animation.encode(
+    panels = [paced(drawing, constant=constant, duration_ms=duration_ms)]
+    data = encode_gif(
         panels, frame_ms=frame_ms, size=size, trail_ms=trail_ms, pen=pen, hold_ms=hold_ms
-    )
-    return _write(path, data)
-
-
-def grid_gif(
-    drawings: Sequence[Sequence],
-    path: str | Path,
-    *,
-    labels: Sequence[str] = (),
-    columns: int | None = None,
-    frame_ms: int = 30,
-    size: int = 128,
-    trail_ms: float = 0.0,
-    hold_ms: int = 1000,
-) -> Path:
-    """Several doodles being drawn at once, each at its own pace; the longest sets the duration.
-
-    Args:
-        drawings: Timed drawings.
-        path: Where to write.
-        labels: What to write below each.
-        columns: Doodles in a row; default: as square as can be.
-        frame_ms: As in `to_gif`.
-        size: Side of each doodle, px.
-        trail_ms: As in `to_gif`.
-        hold_ms: As in `to_gif`.
-
-    Raises:
-        ValueError: As `to_gif`; no drawings; or more or fewer labels than drawings.
-    """
-    if not drawings or len(labels) not in (0, len(drawings)):
-        raise ValueError(f"{len(drawings)} drawings and {len(labels)} labels")
-    data = animation.encode(
-        [frames.paced(drawing) for drawing in drawings],
-        labels=labels,
-        columns=columns or math.ceil(len(drawings) ** 0.5),
-        frame_ms=frame_ms,
-        size=size,
-        trail_ms=trail_ms,
-        hold_ms=hold_ms,
     )
     return _write(path, data)
 
@@ -103,20 +61,19 @@ def grid_gif(
 def compare_gif(
     drawing: Sequence, path: str | Path, *, size: int = 255, hold_ms: int = 1000
 ) -> Path:
-    """The same timed drawing twice, side by side: at human and at constant speed.
+    """A GIF of a timed drawing twice, side by side: at human and at constant speed.
 
-    Raises:
-        ValueError: As `to_gif`.
+    `size` is the side of each, px. Arguments and errors are otherwise those of `to_gif`.
     """
-    return grid_gif(
-        [frames.paced(drawing), frames.paced(drawing, constant=True)],
-        path,
+    data = encode_gif(
+        [paced(drawing), paced(drawing, constant=True)],
         labels=("human time", "constant speed"),
-        columns=2,
+        frame_ms=30,
         size=size,
         trail_ms=300.0,
         hold_ms=hold_ms,
     )
+    return _write(path, data)
 
 
 def to_svg(
@@ -134,26 +91,26 @@ def to_svg(
         drawing: Strokes; an untimed drawing stands still.
         path: Where to write.
         animate: Play it (SMIL) at the pace of its timestamps, over and over, with a pen. Viewers
-            that do not play show the whole drawing.
+            that do not animate show the whole drawing.
         hold_ms: How much longer than the drawing's duration each round takes.
         digits: Decimals of the coordinates.
-        title: What a screen reader says.
+        title: Text for screen readers.
 
     Raises:
         ValueError: The drawing is malformed, or its clock runs backwards.
     """
-    markup = svg.to_markup(drawing, animate=animate, hold_ms=hold_ms, digits=digits, title=title)
+    markup = to_markup(drawing, animate=animate, hold_ms=hold_ms, digits=digits, title=title)
     return _write(path, f"{markup}\n".encode())
 
 
 def to_png(drawing: Sequence, path: str | Path, *, size: int = 255) -> Path:
-    """The finished drawing, black on white, `size` px square.
+    """The finished drawing as a PNG, black on white, `size` px square.
 
     Raises:
         ValueError: The drawing is malformed, or `size` is below 16.
     """
-    ink = frames.draw_ink(drawing, size=size) / 255
-    image = Image.fromarray(np.rint(255 - ink * (255 - frames.INK[0])).astype(np.uint8))
+    ink = render_ink(drawing, size=size) / 255
+    image = Image.fromarray(np.rint(255 - ink * (255 - INK_RGB[0])).astype(np.uint8))
     data = BytesIO()
     image.save(data, format="PNG", optimize=True)
     return _write(path, data.getvalue())
@@ -163,13 +120,13 @@ def to_ndjson(drawings: Record | Iterable, path: str | Path, *, word: str | None
     """Drawings in Google's raw schema (simplified, where they are untimed), one a line.
 
     Args:
-        drawings: A record, several records, or one drawing.
+        drawings: One record, several records, or the strokes of one drawing.
         path: Where to write.
-        word: What they show; needed for a drawing, which counts as recognised, drawn now, in no
-            known country (``ZZ``). For records default: what each says.
+        word: The class label, instead of the records' own. Bare strokes need one; they are written
+            as recognised, with the present time and an unknown country (``ZZ``).
 
     Raises:
-        ValueError: A drawing is malformed or nameless, or there are none.
+        ValueError: A drawing is malformed, bare strokes have no word, or there are no drawings.
     """
     items = [drawings] if isinstance(drawings, Record) else list(drawings)
     if not items or not all(isinstance(item, Record) for item in items):
@@ -181,66 +138,6 @@ def to_ndjson(drawings: Record | Iterable, path: str | Path, *, word: str | None
     records = [replace(item, word=word or item.word) for item in items]
     lines = [orjson.dumps(replace(r, drawing=as_drawing(r.drawing)).to_json()) for r in records]
     return _write(path, b"".join(line + b"\n" for line in lines))
-
-
-def to_stroke4(drawing: Sequence, path: str | Path) -> Path:
-    """The drawing as stroke-4 in a `.npy`, px and ms; `formats.read_file` reads it back.
-
-    Raises:
-        ValueError: The drawing is malformed, or its clock runs backwards.
-    """
-    data = BytesIO()
-    np.save(data, strokes.to_stroke4(drawing), allow_pickle=False)
-    return _write(path, data.getvalue())
-
-
-def to_gallery(
-    drawings: Iterable, path: str | Path, *, title: str = "Doodles", hold_ms: int = 1000
-) -> Path:
-    """One page of doodles that draw themselves, in one file that loads nothing from elsewhere.
-
-    Args:
-        drawings: Records, which get their word as caption, or drawings.
-        path: Where to write.
-        title: The page's.
-        hold_ms: How long each finished doodle stays.
-
-    Raises:
-        ValueError: A drawing is malformed, or there are none.
-    """
-    figures = []
-    for item in drawings:
-        drawing, caption = (item.drawing, item.word) if isinstance(item, Record) else (item, "")
-        markup = svg.to_markup(drawing, animate=True, hold_ms=hold_ms, digits=1, title=caption)
-        figures.append(f"<figure>{markup}<figcaption>{html.escape(caption)}</figcaption></figure>")
-    if not figures:
-        raise ValueError("no drawings for the gallery")
-    page = _PAGE.replace("TITLE", html.escape(title)).replace("FIGURES", "\n".join(figures))
-    return _write(path, page.encode())
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width">
-<title>TITLE</title>
-<style>
-:root { color-scheme: light dark; font-family: system-ui, sans-serif; }
-main { display: grid; grid-template-columns: repeat(auto-fill, minmax(160px, 1fr)); gap: 1rem; }
-figure { margin: 0; text-align: center; }
-svg { width: 100%; height: auto; aspect-ratio: 1; border-radius: 8px; }
-</style>
-</head>
-<body>
-<h1>TITLE</h1>
-<main>
-FIGURES
-</main>
-</body>
-</html>
-"""
 
 
 def _write(path: str | Path, data: bytes) -> Path:

@@ -1,4 +1,4 @@
-"""Animated SVG: a path for each stroke, and the time as SMIL animations, which can be left out."""
+"""Drawings as SVG markup: a path for each stroke, and its time as SMIL animations if wanted."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -6,13 +6,13 @@ from html import escape
 import numpy as np
 
 from doodlelib.strokes import BOX, Drawing, as_drawing, is_timed
-from doodlelib.viz.frames import paced
+from doodlelib.viz.animation import paced
 
 
 def to_markup(
     drawing: Sequence, *, animate: bool, hold_ms: int = 0, digits: int = 2, title: str = ""
 ) -> str:
-    """An ``<svg>`` element; the arguments are those of `export.to_svg`, and a title to read out.
+    """The drawing as an ``<svg>`` element; the arguments are those of `export.to_svg`.
 
     Raises:
         ValueError: The drawing is malformed, or its clock runs backwards.
@@ -38,7 +38,7 @@ def to_markup(
 
 
 def _path(stroke: list[np.ndarray], *, total: float, digits: int) -> str:
-    """A stroke; with a `total` above 0, it appears at its start and grows as it was drawn."""
+    """A stroke; with a `total` above 0 (ms), it appears at its start and grows as it was drawn."""
     xy = np.round(np.column_stack(stroke[:2]), digits)
     corners = [_join(point, digits) for point in xy]
     data = f"M{corners[0]}" + (f"L{' '.join(corners[1:])}" if len(corners) > 1 else "z")
@@ -56,7 +56,7 @@ def _path(stroke: list[np.ndarray], *, total: float, digits: int) -> str:
 
 
 def _pen(drawing: Drawing, *, radius: float, total: float, digits: int) -> str:
-    """A dot that follows the drawing and hovers through its pauses; hidden where nothing plays."""
+    """A dot that follows the pen, also through pauses; hidden in viewers that do not animate."""
     x, y, t = (np.concatenate(rows) for rows in zip(*drawing, strict=True))
     motion = _animate("visibility", [0, t[-1]], ["visible", "hidden"], total=total, is_step=True)
     for name, values in (("cx", x), ("cy", y)):
@@ -69,7 +69,7 @@ def _pen(drawing: Drawing, *, radius: float, total: float, digits: int) -> str:
 def _animate(
     name: str, times: list, values: list[str], *, total: float, is_step: bool = False
 ) -> str:
-    """One attribute's values at `times`, over and over."""
+    """An ``<animate>`` element: one attribute's `values` at `times` (ms), repeated for ever."""
     key_times = ";".join(f"{time / total:.6g}" for time in times)
     mode = ' calcMode="discrete"' if is_step else ""
     return (

@@ -7,7 +7,7 @@ from defusedxml.ElementTree import fromstring
 from doodlelib.data.sample import make_drawings
 from doodlelib.lab.player import Player, Stage
 from doodlelib.strokes import duration, to_box, without_time
-from doodlelib.viz.frames import TYPICAL_MS
+from doodlelib.viz.animation import TYPICAL_MS
 
 DRAWING = [[[10, 210, 210], [5, 5, 105], [900, 1000, 1500]], [[50, 70], [25, 25], [2500, 2900]]]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from doodlelib.strokes import to_stroke4
-from doodlelib.viz import animation, frames
+from doodlelib.viz import animation
 
 # Along a line of 100 px: 20 px in the first 600 ms, a dot after a pause, the other 80 px in 300 ms
 SLOW_FAST = [[[0, 20], [0, 0], [0, 600]], [[20], [30], [800]], [[20, 100], [0, 0], [900, 1200]]]
@@ -44,7 +44,9 @@ def is_orange(picture: np.ndarray) -> np.ndarray:
 def encode(*drawings: list, **options) -> bytes:
     settings = {"frame_ms": 30, "size": 100, "trail_ms": 0.0, "hold_ms": 0} | options
     pace = {key: settings.pop(key) for key in ("constant", "duration_ms") if key in settings}
-    return animation.encode([frames.paced(drawing, **pace) for drawing in drawings], **settings)
+    return animation.encode_gif(
+        [animation.paced(drawing, **pace) for drawing in drawings], **settings
+    )
 
 
 def width_of_the_line(picture: np.ndarray) -> int:
@@ -96,7 +98,7 @@ def test_trail_is_blue_and_fades():
 
 @pytest.mark.parametrize("options", [{}, {"trail_ms": 200.0}, {"pen": False}, {"frame_ms": 40}])
 def test_last_picture_is_the_whole_drawing(options):
-    ink = frames.draw_ink(SLOW_FAST, size=100)
+    ink = animation.render_ink(SLOW_FAST, size=100)
     last = pictures(encode(SLOW_FAST, **options))[-1][1]
     assert np.abs(last[..., 0] - (255 - ink * (229 / 255))).max() <= 9  # one of 15 shades
 
@@ -120,7 +122,7 @@ def test_a_dot_is_one_picture():
 
 
 def test_side_by_side_each_at_its_own_pace():
-    data = encode(SLOW_FAST, [[[0, 50], [0, 0], [0, 300]]], columns=2, labels=("a", "bb"))
+    data = encode(SLOW_FAST, [[[0, 50], [0, 0], [0, 300]]], labels=("a", "bb"))
     picture = at(data, 330)
     assert picture.shape == (112, 200, 3)
     left, right = is_dark(picture)[:100, :100], is_dark(picture)[:100, 100:]
@@ -157,11 +159,11 @@ def test_options_out_of_range(options, message):
 
 
 def test_paced_keeps_the_points_and_moves_the_clock():
-    own = frames.paced(SLOW_FAST)
+    own = animation.paced(SLOW_FAST)
     assert np.array_equal(to_stroke4(own), to_stroke4(SLOW_FAST))
-    double = frames.paced(SLOW_FAST, duration_ms=2400.0)
+    double = animation.paced(SLOW_FAST, duration_ms=2400.0)
     assert np.allclose(double[-1][2], [1800, 2400])
-    constant = to_stroke4(frames.paced(SLOW_FAST, constant=True))[1:]
+    constant = to_stroke4(animation.paced(SLOW_FAST, constant=True))[1:]
     speed = np.hypot(constant[:, 0], constant[:, 1]) / constant[:, 2]
     assert np.allclose(speed, speed[0])
     assert constant[:, 2].sum() == pytest.approx(1200)
@@ -170,11 +172,11 @@ def test_paced_keeps_the_points_and_moves_the_clock():
 def test_untimed_drawings_need_a_pace():
     drawing = [[[0, 3], [0, 4]], [[3], [9]]]
     with pytest.raises(ValueError, match="untimed"):
-        frames.paced(drawing)
-    assert np.allclose(frames.paced(drawing, duration_ms=100.0)[0][2], [0, 50])
-    assert frames.paced(drawing, constant=True)[1][2] == pytest.approx(frames.TYPICAL_MS)
+        animation.paced(drawing)
+    assert np.allclose(animation.paced(drawing, duration_ms=100.0)[0][2], [0, 50])
+    assert animation.paced(drawing, constant=True)[1][2] == pytest.approx(animation.TYPICAL_MS)
 
 
 def test_palette_has_no_colour_twice():
-    colours = list(zip(*[iter(frames.PALETTE)] * 3, strict=True))
+    colours = list(zip(*[iter(animation.GIF_PALETTE)] * 3, strict=True))
     assert len(set(colours)) == len(colours) <= 128
