@@ -1,4 +1,10 @@
-"""Where things lie, found from the package's own place, so that every working directory will do."""
+"""Folders that are read and written, and file writes that succeed as a whole or not at all.
+
+In a clone of the repository all folders are the clone's, whatever the working directory. A package
+installed without it (``pip install .``, a wheel) brings `CONFIG` and `TRAINED` along in
+``doodlelib/shipped``; everything else is taken from and written to the folder in which Python was
+started.
+"""
 
 import difflib
 import os
@@ -9,19 +15,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-ROOT = Path(__file__).resolve().parent.parent
-CONFIG = ROOT / "config"
+_PACKAGE = Path(__file__).resolve().parent
+_SHIPPED = _PACKAGE / "shipped"  # made by the build, see pyproject.toml
+ROOT = Path.cwd() if _SHIPPED.is_dir() else _PACKAGE.parent
+CONFIG = (_SHIPPED if _SHIPPED.is_dir() else ROOT) / "config"
+TRAINED = CONFIG.parent / "trained_models"
 NOTEBOOKS = ROOT / "notebooks"
 RAW = ROOT / "data" / "raw"
 PROCESSED = ROOT / "data" / "processed"
 RUNS = ROOT / "reports" / "runs"
-TRAINED = ROOT / "trained_models"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]*")
 
 
 def resolve(path: str | Path) -> Path:
-    """`path` below the repository; an absolute path passes through unchanged."""
+    """`path` below `ROOT`; an absolute path passes through unchanged."""
     return ROOT / path
 
 

@@ -18,18 +18,14 @@ from doodlelib.paths import NOTEBOOKS, ROOT, RUNS, atomic_write, similar_names
 DAY = 24 * 60 * 60  # s
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 MATH = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$]+?)\$", re.DOTALL)
-LISTED = {".ipynb": "executed notebooks", ".pt": "checkpoints", ".csv": "metrics"} | {
-    ".gif": "doodles",
-    ".png": "plots",
-}
+LISTED = {"checkpoints": ".pt", "metrics": ".csv", "doodles": ".gif", "plots": ".png"}
 MALFORMED = (  # what `json` and `ast` raise
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    SyntaxError,
-    TypeError,
-    ValueError,
+    *(AttributeError, LookupError, MemoryError, RecursionError),
+    *(SyntaxError, TypeError, ValueError),
+)
+NO_CLONE = (
+    "there is no {}: notebooks are not a part of the installed package; "
+    "run this in a clone of the repository"
 )
 EXAMPLE = """\
 example:
@@ -59,11 +55,8 @@ def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
             assignments of literals to names.
     """
     notebook = Path(notebook)
-    if not notebook.is_file() and notebook.parent == NOTEBOOKS:
-        raise FileNotFoundError(
-            f"there is no {notebook}: notebooks are not a part of the installed package; "
-            "run this in a clone of the repository"
-        )
+    if not notebook.exists() and not NOTEBOOKS.is_dir():
+        raise FileNotFoundError(NO_CLONE.format(notebook))
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8")).get("cells", [])
         tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
@@ -249,10 +242,7 @@ def run_series(series: str, *, source: str | None = None, html: bool = False) ->
     """
     files = sorted((ROOT / "config" / series).glob("*.yaml"))
     if not files:
-        raise FileNotFoundError(
-            f"there is no {ROOT / 'config' / series}: run this in a clone of the repository, "
-            "whose notebooks are not a part of the installed package"
-        )
+        raise FileNotFoundError(NO_CLONE.format(ROOT / "config" / series))
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # such small models are faster on one thread
     began, folders, pages = time.time(), set(), []
     for path in files:
@@ -270,7 +260,7 @@ def run_series(series: str, *, source: str | None = None, html: bool = False) ->
             pages.append(to_html(output, RUNS.parent / "html" / f"{step}.html"))
     print(f"All done in {time.time() - began:.0f} s. Below {ROOT}:")
     written = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    for ending, title in LISTED.items():
+    for title, ending in {"executed notebooks": ".ipynb", **LISTED}.items():
         print(f"  {title}")
         for path in sorted(written):
             if path.suffix == ending and path.stat().st_mtime >= began:
