@@ -39,6 +39,8 @@ AT_ONCE = 16  # drawings read before they are let go; each may map some MB of th
 ASIDE = "old"  # name of a store that makes room for a new one, in a folder of its own
 _FILES = {f"{name}.safetensors" for name in SPLITS} | {"store.json"}
 
+SAMPLE_ID = b"sample-"  # how the key_id of every sample drawing begins
+
 
 @dataclass(frozen=True)
 class Split:
@@ -114,6 +116,13 @@ class Split:
     def key_id(self, index: int) -> str:
         """The id of a drawing."""
         return self.ids[index].tobytes().rstrip(b"\0").decode()
+
+    @property
+    def origin(self) -> str:
+        """Who made the drawings, as titles of figures say it: "by people", "by a program", both."""
+        made = (self.ids[:, : len(SAMPLE_ID)] == list(SAMPLE_ID)).all(axis=1)
+        who = ["by people"] * (not made.all()) + ["by a program"] * bool(made.any())
+        return "made " + " and ".join(who)
 
 
 def load_split(folder: str | Path, name: str = "train") -> Split:

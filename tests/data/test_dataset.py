@@ -387,3 +387,17 @@ def test_the_sample_store_is_made_where_there_is_none(tmp_path, monkeypatch):
     assert read_store(out)["words"] == ["star"]
     before = (out / "store.json").stat().st_ino
     assert (sample_store(out) / "store.json").stat().st_ino == before
+
+
+def test_a_split_says_who_made_its_drawings(tmp_path):
+    lines = [record.to_json() for record in sample.make_drawings("cat", 9)]
+    lines = [orjson.dumps(line | {"key_id": f"{n}"}) for n, line in enumerate(lines)]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "cat.ndjson").write_bytes(b"\n".join(lines))
+    for source, who in [
+        ("sample", "made by a program"),
+        (tmp_path / "mine", "made by people"),
+        (["sample", tmp_path / "mine"], "made by people and by a program"),
+    ]:
+        prepare(tmp_path / who, words="cat", source=source, samples_per_class=9)
+        assert load_split(tmp_path / who, "train").origin == who
