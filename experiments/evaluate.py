@@ -25,7 +25,7 @@ from doodlelib.analysis import baselines, metrics
 from doodlelib.data.dataset import Split, load_split
 from doodlelib.models import checkpoint
 from doodlelib.models.batch import collate_drawings
-from doodlelib.models.cnn import draw
+from doodlelib.models.cnn import to_images
 from doodlelib.models.retimer import Retimer
 from doodlelib.models.vae import SketchVAE
 from doodlelib.simplify import simplify
@@ -212,7 +212,7 @@ def evaluate_cnn(model: Path, store: Path) -> dict[str, Any]:
     probabilities = cnn.predict(drawings)
     report, _ = metrics.classification(np.asarray(test.words), probabilities, cnn.words)
     recall = report["recall"][list(cnn.words)]
-    pictures = draw(drawings[:256], cnn.config)
+    pictures = to_images(drawings[:256], cnn.config)
     return {
         "test_drawings": len(test),
         "test_accuracy": report.loc["accuracy", "recall"],

@@ -1,4 +1,4 @@
-"""Drawings to padded batches: augmentation, length buckets, one flat pass and no loop over points.
+"""Padded batches of drawings in stroke-6.
 
 B drawing, T row.
 """
@@ -11,16 +11,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
-from doodlelib.strokes import (
-    DT,
-    END,
-    PEN,
-    PEN_COLUMNS,
-    PEN_DOWN,
-    PEN_UP,
-    Scale,
-    standardise,
-)
+from doodlelib.strokes import DT, END, PEN, PEN_COLUMNS, PEN_DOWN, PEN_UP, Scale, standardise
 
 PADDED = 8  # steps
 
@@ -59,28 +50,15 @@ class StrokeBatch:
         return replace(self, rows=torch.cat([self.rows, behind], dim=1))
 
     def part(self, drawings: slice) -> "StrokeBatch":
-        """Some of the drawings, padded as they need it, to two points at least.
-
-        Some models have nothing to say of single points, and cannot be asked.
-        """
+        """Some of the drawings, padded to their longest, but at least to two points."""
         if drawings == slice(0, self.size):
             return self  # does not wait for a GPU
-        lengths = self.lengths[drawings]
-        return StrokeBatch(
-            rows=self.rows[drawings, : max(int(lengths.max()), 2) + 2],
-            lengths=lengths,
-            words=self.words[drawings],
-            timed=self.timed[drawings],
-        )
+        some = StrokeBatch(**{name: value[drawings] for name, value in vars(self).items()})
+        return replace(some, rows=some.rows[:, : max(int(some.lengths.max()), 2) + 2])
 
     def to(self, device: torch.device | str) -> "StrokeBatch":
         """The batch on `device`."""
-        return StrokeBatch(
-            rows=self.rows.to(device),
-            lengths=self.lengths.to(device),
-            words=self.words.to(device),
-            timed=self.timed.to(device),
-        )
+        return StrokeBatch(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 def collate(

@@ -1,19 +1,23 @@
-"""One file holds a model: configuration, weights, words, scale, and the state of its training."""
+"""Checkpoints: save and load models, safely; shipped ones by name; weight averaging.
+
+One file holds a model: configuration, weights, words, scale, and the state of its training.
+"""
 
 import dataclasses
 import hashlib
 import io
+import pickle
+import pickletools
 import re
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from doodlelib.config import CNNConfig, RetimeConfig, VAEConfig, make_config
-from doodlelib.models import archive
 from doodlelib.models.cnn import DoodleCNN
 from doodlelib.models.retimer import Retimer, ShapeFeatures
 from doodlelib.models.vae import SketchVAE
@@ -26,6 +30,26 @@ KINDS: dict[type, str] = {SketchVAE: "rnn", DoodleCNN: "cnn", Retimer: "retime"}
 FORMATS: dict[type, int] = {SketchVAE: 3, DoodleCNN: 3, Retimer: 4}  # version of each one's files
 CONFIGS: dict[type, Any] = {SketchVAE: VAEConfig, DoodleCNN: CNNConfig, Retimer: RetimeConfig}
 RETIMER = "DoodleRetime_best.pt"  # in the folder of a run
+STORAGES = ("BFloat16", "Bool", "Byte", "Double", "Float", "Half", "Long")
+GLOBALS = {  # all that a checkpoint of ours names
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    *(f"torch {name}Storage" for name in STORAGES),
+}
+_MALFORMED = (  # what reading or building raises where a file is not what it should be
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def save(
@@ -33,27 +57,32 @@ def save(
     model: SketchVAE | DoodleCNN | Retimer,
     *,
     training: Mapping[str, Any] | None = None,
+    half_precision: bool = False,
 ) -> Path:
     """Write `model` to one file, whole or not at all.
 
     Args:
         path: The file.
-        model: Any of the three; its kind is told by its class.
+        model: Any of the three; its kind follows from its class.
         training: Step, epoch, optimiser state and the like; only plain values and tensors.
+        half_precision: Store float32 weights as float16, for shipping; `read` gives float32.
 
     Raises:
         FloatingPointError: A weight is not finite.
         OSError: The file cannot be written. In both cases an older one stays as it was.
     """
-    for name, value in model.state_dict().items():
-        if not value.isfinite().all():
+    weights = model.state_dict()
+    for name, value in weights.items():
+        if half_precision and value.dtype == torch.float32:
+            weights[name] = value.half()
+        if not weights[name].isfinite().all():
             raise FloatingPointError(f"{name} is not finite, so that {path} is not written")
     contents: dict[str, Any] = {
         "format_version": FORMATS[type(model)],
         "kind": KINDS[type(model)],
         "config": dataclasses.asdict(model.config),
         "words": model.words,
-        "weights": model.state_dict(),
+        "weights": weights,
         "training": dict(training or {}),
     }
     if not isinstance(model, DoodleCNN):
@@ -73,6 +102,8 @@ def read(
 ) -> tuple[Model, dict[str, Any]]:
     """The model in a checkpoint, in evaluation mode, and the state of its training.
 
+    Nothing in the file is run, and no more memory is taken than its size allows.
+
     Args:
         path: The file.
         kind: What it must hold.
@@ -83,7 +114,7 @@ def read(
         ValueError: It is not a checkpoint of ours, of another version or kind, or incomplete.
     """
     path = Path(path)
-    contents = archive.load(path)
+    contents = _load(path)
     if not isinstance(contents, dict) or "format_version" not in contents:
         raise ValueError(f"{path} is not a checkpoint of this project")
     if contents.get("kind") != KINDS[kind]:
@@ -94,38 +125,20 @@ def read(
             "train it anew, or use the version of this project that wrote it"
         )
     try:
-        # takes no memory, whatever sizes the file asks for
-        with torch.device("meta"), _WithoutNormals():
+        with torch.device("meta"):  # takes no memory, whatever sizes the file asks for
             model = _build(kind, contents)
-        types = {name: value.dtype for name, value in model.state_dict().items()}
-        model.load_state_dict(contents["weights"], assign=True)
-        for name, value in model.state_dict().items():
-            if value.dtype != types[name] or not value.isfinite().all():
-                raise ValueError(f"{name} is not {types[name]}, or not finite")
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        RuntimeError,
-        ValueError,
-    ) as error:
+        weights = dict(contents["weights"])
+        for name, own in model.state_dict().items():
+            if own.dtype == torch.float32 and weights[name].dtype == torch.float16:
+                weights[name] = weights[name].float()
+            if weights[name].dtype != own.dtype or not weights[name].isfinite().all():
+                raise ValueError(f"{name} is not {own.dtype}, or not finite")
+        model.load_state_dict(weights, assign=True)
+    except _MALFORMED as error:
         raise ValueError(
             f"{path}: weights and configuration do not fit: {str(error)[:1000]}"
         ) from None
     return model.to(device).eval(), contents.get("training", {})
-
-
-class _WithoutNormals(TorchFunctionMode):
-    """Draws no normal numbers: for "meta" PyTorch loads its compiler to do so (2 s, 150 MB)."""
-
-    def __torch_function__(
-        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func in (Tensor.normal_, nn.init.normal_):
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
 
 
 def load_vae(path: str | Path = "trained", *, device: str = "cpu") -> SketchVAE:
@@ -166,11 +179,10 @@ def load_cnn(path: str | Path = "trained", *, device: str = "cpu") -> DoodleCNN:
 def average(paths: Sequence[str | Path], kind: type[Model]) -> Model:
     """The model whose weights are the mean of those of several checkpoints of one training.
 
-    What is no weight (running figures, exemplars) is that of the last.
+    Buffers (running statistics, exemplars) are those of the last.
 
     Args:
-        paths: Checkpoints that lie near one another: epochs of one run, or of a run and of one
-            that started from it.
+        paths: Epochs of one run, or of a run and of one that started from it.
         kind: What they must hold.
 
     Raises:
@@ -192,43 +204,53 @@ def average(paths: Sequence[str | Path], kind: type[Model]) -> Model:
     return models[-1]
 
 
-def join(paths: Sequence[str | Path]) -> Retimer:
-    """The retimer whose members are those of several, trained apart.
-
-    Args:
-        paths: Checkpoints of retimers for the same words, scale and size.
-
-    Raises:
-        FileNotFoundError, ValueError: See `read`; or there are none, or they do not fit together.
-    """
-    if not paths:
-        raise ValueError("no checkpoints to join")
-    retimers = [read(path, Retimer)[0] for path in paths]
-    first = retimers[0]
-    known = {  # a scale that differs behind the sixth digit is of the same drawings
-        (
-            one.config.hidden_size,
-            one.config.num_modes,
-            one.config.read_size,
-            _digest(one.reader),
-            *one.words,
-            *(f"{value:.6g}" for value in vars(one.scale).values()),
-        )
-        for one in retimers
-    }
-    if len(known) > 1:
-        raise ValueError(f"retimers of different data or sizes: {', '.join(map(str, paths))}")
-    first.members.extend(member for one in retimers[1:] for member in one.members)
-    first.config = dataclasses.replace(first.config, members=len(first.members))
-    return first
-
-
 def _digest(model: torch.nn.Module | None) -> str:
-    """Of all weights; equal for equal ones."""
+    """A hash of all weights."""
     digest = hashlib.sha256()
     for value in model.state_dict().values() if model else ():
         digest.update(value.cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _load(path: Path) -> Any:
+    """The contents of a checkpoint that may come from anybody.
+
+    `torch.load(weights_only=True)` runs nothing, but believes what a file says of its sizes (a
+    packed part, a view that spreads one number over a terabyte, a ``bytearray(10**12)``).
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for part in archive.infolist():
+                if part.compress_type != zipfile.ZIP_STORED:
+                    raise ValueError("it is packed")
+                if part.filename.endswith(".pkl"):
+                    operations = pickletools.genops(archive.read(part))
+                    named = {str(given) for code, given, _ in operations if code.name == "GLOBAL"}
+                    if others := sorted(named - GLOBALS):
+                        raise ValueError(f"it names {', '.join(others)[:200]}")
+        contents = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if sum(each.numel() * each.element_size() for each in _tensors(contents, set())) > (
+            path.stat().st_size
+        ):
+            raise ValueError("its tensors are larger than the file")
+    except _MALFORMED as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from None
+    return contents
+
+
+def _tensors(value: Any, met: set[int]) -> Iterator[Tensor]:
+    """All tensors in nested values, each once."""
+    if id(value) in met:
+        return
+    met.add(id(value))
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(inner, met)
 
 
 def _build(kind: type[Model], contents: Mapping[str, Any]) -> Model:

@@ -1,6 +1,6 @@
-"""The classifier: a small residual network from pictures of doodles to words.
+"""The classifier: a small residual network from images of doodles to words.
 
-N, B drawing, C channel, S side of a picture, W word.
+N, B drawing, C channel, S side of an image, W word.
 """
 
 import math
@@ -17,23 +17,21 @@ from doodlelib.config import CNNConfig
 from doodlelib.fast.distributed import Sums
 from doodlelib.raster import rasterize_many, rasterize_timed
 
+CHANNELS = {"ink": 1, "timed": 3}  # of an image, by `CNNConfig.channels`
 PREDICT_BATCH = 256
-TEMPERATURES = 0.1, 10.0  # between which `calibrate` looks
-
-
-CHANNELS = {"ink": 1, "timed": 3}  # of a picture, by the configuration's name for them
+TEMPERATURES = 0.1, 10.0  # range of `calibrate`
 
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Pictures and the index of each one's word."""
+    """Images and the index of each one's word."""
 
     images: UInt8[Tensor, "B C S S"]
     labels: Int64[Tensor, " B"]
 
     @property
     def size(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> "ImageBatch":
@@ -41,12 +39,12 @@ class ImageBatch:
         return ImageBatch(self.images.to(device), self.labels.to(device))
 
     def padded(self) -> "ImageBatch":
-        """Itself: pictures are all of one size."""
+        """Itself: images are all of one size."""
         return self
 
 
-def draw(drawings: Sequence, config: CNNConfig) -> UInt8[np.ndarray, "N C S S"]:
-    """Pictures of `drawings` of the configured size and channels.
+def to_images(drawings: Sequence, config: CNNConfig) -> UInt8[np.ndarray, "N C S S"]:
+    """Images of `drawings`, of the configured size and channels.
 
     Raises:
         ValueError: A drawing is malformed, or has no times where the channels show them.
@@ -57,7 +55,7 @@ def draw(drawings: Sequence, config: CNNConfig) -> UInt8[np.ndarray, "N C S S"]:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, each normalised.
+    """Two 3x3 convolutions with batch norm, and a shortcut.
 
     Source: He et al. 2016 (arXiv 1512.03385), sec. 3.3; shortcuts pool before they project, as He
     et al. 2019 (arXiv 1812.01187) sec. 4, model D.
@@ -81,27 +79,25 @@ class ResidualBlock(nn.Module):
             )
 
     def forward(self, x: Float[Tensor, "B C S S"]) -> Float[Tensor, "B C2 S2 S2"]:
-        """Shortcut plus what the convolutions add."""
+        """Shortcut plus convolutions."""
         return F.relu(self.shortcut(x) + self.body(x))
 
 
 class DoodleCNN(nn.Module):
-    """Which word a drawing shows.
+    """Classifier of drawings: which of its words each one shows.
 
-    A stem (at 255 px it shrinks the picture eightfold, to 32), two pairs of residual blocks at half
-    and quarter resolution, the mean over the picture, one linear layer. No block works at full
-    resolution: on a processor that multiplies matrices fast, moving the many pixels takes longer.
+    A stem (at 255 px it shrinks the image eightfold, to 32), two pairs of residual blocks at half
+    and quarter resolution, global average pooling, one linear layer. No block works at full
+    resolution, where moving the many pixels would take longer than multiplying.
 
     Attributes:
-        temperature: Divides the logits before they become probabilities; see `calibrate`.
+        temperature: Divides the logits before the softmax; see `calibrate`.
+
+    Raises:
+        ValueError: No words, or the same twice.
     """
 
     def __init__(self, config: CNNConfig, words: Sequence[str]) -> None:
-        """Build the network with new weights from torch's global random state.
-
-        Raises:
-            ValueError: No words, or the same twice.
-        """
         super().__init__()
         if not words or len(set(words)) != len(words):
             raise ValueError(f"a classifier needs words, each once, not {list(words)}")
@@ -126,25 +122,25 @@ class DoodleCNN(nn.Module):
         nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
 
     def forward(self, images: Shaped[Tensor, "B C S S"]) -> Float[Tensor, "B W"]:
-        """Logits of the words for pictures, uint8 or floats of that range.
+        """Logits of the words for images, uint8 or floats of that range.
 
         Raises:
-            ValueError: The pictures are not of the configured size.
+            ValueError: The images are not of the configured size.
         """
         return self.head(self.dropout(self.embed(images)))
 
     def embed(self, images: Shaped[Tensor, "B C S S"]) -> Float[Tensor, "B F"]:
-        """What the last layer sees of pictures; arguments and errors as `forward`."""
+        """Pooled features, the input of the last layer. Arguments and errors as `forward`."""
         needed = (CHANNELS[self.config.channels], *2 * [self.config.image_size])
         if tuple(images.shape[1:]) != needed:
-            raise ValueError(f"pictures are {tuple(images.shape[1:])}, the model takes {needed}")
+            raise ValueError(f"images are {tuple(images.shape[1:])}, the model takes {needed}")
         x = (images.float() / 255).contiguous(memory_format=torch.channels_last)
         return self.stages(self.stem(x)).mean(dim=(2, 3))
 
     def loss(self, batch: ImageBatch, *, step: int | Tensor | None) -> tuple[Tensor, Sums]:
-        """Cross-entropy, nats a picture, and the accuracy; labels are smoothed in training only.
+        """Cross-entropy, nats an image, and the accuracy; labels are smoothed in training only.
 
-        `step`, the optimiser's, plays no part here.
+        `step`, the optimiser's, has no effect here.
 
         Returns:
             The loss, and for each figure of interest its sum over the batch and the count.
@@ -158,7 +154,7 @@ class DoodleCNN(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, drawings: Sequence | np.ndarray, labels: Shaped[np.ndarray, " N"]) -> float:
-        """Set the temperature under which the true words of `drawings` are likeliest, and tell it.
+        """Set and return the temperature under which the true words of `drawings` are likeliest.
 
         Args:
             drawings: Held out from training; as for `predict`.
@@ -171,7 +167,7 @@ class DoodleCNN(nn.Module):
         """
         from scipy.optimize import minimize_scalar
 
-        logits = torch.from_numpy(self._in_parts(drawings, self))
+        logits = torch.from_numpy(self._in_batches(drawings, self))
         truth = torch.from_numpy(labels.astype(np.int64))
         bounds = tuple(map(math.log, TEMPERATURES))
         found = minimize_scalar(
@@ -184,24 +180,25 @@ class DoodleCNN(nn.Module):
     def predict(self, drawings: Sequence | UInt8[np.ndarray, "*"]) -> Float32[np.ndarray, "N W"]:
         """Probabilities of `words` for each of `drawings`.
 
-        These are strokes, timed if the channels are, or one array of pictures, (N, S, S) as
-        `to_frame` makes them or (N, C, S, S) as `pictures.draw` does.
+        Args:
+            drawings: Strokes, timed if the channels are; or one array of images, (N, S, S) or
+                (N, C, S, S) as from `to_images`.
 
         Raises:
-            ValueError: A drawing is malformed or lacks times, or pictures are of another shape.
+            ValueError: A drawing is malformed or lacks times, or images are of another shape.
         """
-        return self._in_parts(drawings, lambda x: (self(x) / self.temperature).softmax(dim=1))
+        return self._in_batches(drawings, lambda x: (self(x) / self.temperature).softmax(dim=1))
 
     @torch.no_grad()
     def features(self, drawings: Sequence | np.ndarray) -> Float32[np.ndarray, "N F"]:
-        """What the last layer sees of each of `drawings`; arguments and errors as `predict`."""
-        return self._in_parts(drawings, self.embed)
+        """`embed` for each of `drawings`; arguments and errors as `predict`."""
+        return self._in_batches(drawings, self.embed)
 
-    def _in_parts(
+    def _in_batches(
         self, drawings: Sequence | np.ndarray, function: Callable[[Tensor], Tensor]
     ) -> Float32[np.ndarray, "N _"]:
         if not isinstance(drawings, np.ndarray):
-            drawings = draw(drawings, self.config)
+            drawings = to_images(drawings, self.config)
         images = drawings[:, None] if drawings.ndim == 3 else drawings
         parts = np.split(images, range(PREDICT_BATCH, len(images), PREDICT_BATCH))
         training, device = self.training, self.head.weight.device
@@ -218,7 +215,7 @@ class DoodleCNN(nn.Module):
         return torch.optim.AdamW(self.parameters(), lr=rate, weight_decay=decay, fused=True)
 
     def learning_rate(self, step: int, *, progress: float) -> float:
-        """At a share `progress` of training: a line from lr_min up, then a cosine down to it."""
+        """At a share `progress` of training: a linear rise from lr_min, then a cosine down to it."""
         config = self.config
         if progress < config.warmup:
             height = progress / config.warmup

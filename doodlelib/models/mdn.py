@@ -52,10 +52,8 @@ class Mixture:
 def from_output(output: Float[Tensor, "*batch M 9"], *, reg_covar: float) -> Mixture:
     """The mixture that the network's unbounded output describes.
 
-    Args:
-        output: Numbers of each component.
-        reg_covar: Added to the variances, as to the diagonal of the covariance matrix, so that no
-            component can close in on a single value (many moves have dx = 0 exactly).
+    `reg_covar` is added to the variances, as to the diagonal of the covariance matrix, so that no
+    component can close in on a single value (many moves have dx = 0 exactly).
     """
     log_pi, mean_x, mean_y, log_x, log_y, rho, time_mean, time_slope, log_time = output.unbind(-1)
     raw_std = torch.stack([log_x, log_y], dim=-1).clamp(-MAX_LOG, MAX_LOG).exp()
@@ -104,14 +102,8 @@ def log_prob(
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """Log density of the position, and of the time given that position; their sum is the joint.
 
-    Args:
-        mixture: Of each step.
-        xy: dx, dy in model units.
-        time: Standardised log time.
-
     Returns:
-        log p(dx, dy) and log p(time | dx, dy), nats in model units. The second is the log-sum-exp
-        of the joint terms less that of the position's.
+        log p(dx, dy) and log p(time | dx, dy), nats in model units.
     """
     position = position_terms(mixture, xy)
     joint = torch.logsumexp(position + time_terms(mixture, xy, time), dim=-1)
@@ -120,51 +112,45 @@ def log_prob(
 
 
 def row_log_likelihood(
-    logits: Float[Tensor, "*batch 3"], mixture: Mixture, rows: Float[Tensor, "*batch 6"]
+    logits: Float[Tensor, "*batch 3"],
+    mixture: Mixture,
+    rows: Float[Tensor, "*batch 6"],
+    *,
+    timed: bool = True,
 ) -> Float[Tensor, "*batch"]:
-    """Log-likelihood of rows of stroke-6, nats in model units: of the pen event and of the move.
+    """Log-likelihood of each row's pen state, move and, where `timed`, time; nats in model units.
 
     Args:
-        logits: Of the pen events.
-        mixture: Of each row's kind.
-        rows: None of them an end row.
+        logits: Of the pen states.
+        mixture: Of each row, given its pen state.
+        rows: stroke-6 in model units, without end rows.
+        timed: Whether the rows' times are known.
     """
     pen = (logits.log_softmax(dim=-1) * rows[..., PEN_COLUMNS]).sum(dim=-1)
-    xy, time = rows[..., :DT], rows[..., DT]
-    move = position_terms(mixture, xy) + time_terms(mixture, xy, time)
-    return pen + move.logsumexp(dim=-1)
+    position, time = log_prob(mixture, rows[..., :DT], rows[..., DT])
+    return pen + position + time * timed
 
 
 def time_cdf(
     mixture: Mixture, xy: Float[Tensor, "*batch 2"], time: Float[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch"]:
-    """P(a time no longer than `time` | the position), arguments as `log_prob`.
-
-    Of times that follow the model this is uniform on (0, 1): the probability integral transform.
-    """
+    """P(a time no longer than `time` | the position): the probability integral transform."""
     mean = mixture.time_mean + mixture.time_slope * log_distance(xy)[..., None]
     below = torch.special.ndtr((time[..., None] - mean) / mixture.time_std)
     return (position_terms(mixture, xy).softmax(dim=-1) * below).sum(dim=-1)
 
 
 def log_density_in_ms(
-    nats: Float[Tensor, "*batch"],
+    log_density: Float[Tensor, "*batch"],
     time: Float[Tensor, "*batch"],
     is_pen_up: Bool[Tensor, "*batch"],
     *,
     scale: Scale,
 ) -> Float[Tensor, "*batch"]:
-    """Log density of dt itself, in ms, from that of its standardised log.
-
-    Args:
-        nats: Log density of `time`.
-        time: Standardised log time.
-        is_pen_up: Whose is a pause; pauses are standardised apart.
-        scale: Of the training split.
-    """
+    """Log density of dt itself, in ms, from that of its standardised log, `time`."""
     mean = torch.where(is_pen_up, scale.pause_mean, scale.segment_mean)
     std = torch.where(is_pen_up, scale.pause_std, scale.segment_std)
-    return nats - std.log() - (time * std + mean)
+    return log_density - std.log() - (time * std + mean)
 
 
 def sample_position(
@@ -174,22 +160,19 @@ def sample_position(
     chance: Float[Tensor, "*batch"],
     noise: Float[Tensor, "*batch 2"],
 ) -> Float[Tensor, "*batch 2"]:
-    """Draw dx, dy; at temperature 0 the mean of the weightiest component.
+    """Sample dx, dy; at temperature 0 the mean of the weightiest component.
 
     Args:
         mixture: Of each step.
         temperature: Log weights are divided by it, variances multiplied.
-        chance: Uniform numbers, which choose the component.
-        noise: Standard normal numbers.
+        chance: Uniform random numbers, which choose the component.
+        noise: Standard normal random numbers.
 
     Source: Ha & Eck 2017, eq. 8.
     """
     component = choose(mixture.log_pi, temperature=temperature, chance=chance)
-    rho = _take(mixture.rho, component)
-    mean, std = (
-        torch.stack([_take(axis, component) for axis in both.unbind(-1)], dim=-1)
-        for both in (mixture.mean, mixture.std)
-    )
+    rho, index = _take(mixture.rho, component), component[..., None, None]
+    mean, std = (x.take_along_dim(index, -2).squeeze(-2) for x in (mixture.mean, mixture.std))
     x, y = noise.unbind(-1)
     correlated = torch.stack([x, rho * x + (1 - rho**2).sqrt() * y], dim=-1)
     return mean + std * math.sqrt(temperature) * correlated
@@ -203,10 +186,10 @@ def sample_time(
     chance: Float[Tensor, "*batch"],
     noise: Float[Tensor, "*batch"],
 ) -> Float[Tensor, "*batch"]:
-    """Draw the standardised log time given the move made, within `MAX_TIME`.
+    """Sample the standardised log time given the move made, within `MAX_TIME`.
 
-    The component is drawn anew, by its weight given the move: at temperature 1 this is exactly
-    p(time | dx, dy), however the move itself was drawn. Arguments as `sample_position`.
+    The component is sampled anew, by its weight given the move: at temperature 1 this is exactly
+    p(time | dx, dy), however the move itself was sampled. Arguments as `sample_position`.
     """
     weights = position_terms(mixture, xy)
     component = choose(weights, temperature=temperature, chance=chance)

@@ -36,6 +36,7 @@ from doodlelib.strokes import BOX, DT, END, PEN_COLUMNS, PEN_UP, Scale
 NUM_FEATURES = 11  # stroke-6, whether the time is known, position, offset from the stroke's start
 WORD_SIZE = 32  # of the word embedding that conditions the decoder
 PEN_STATES = 3
+ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "none": nn.Identity}
 
 
 def input_features(
@@ -55,8 +56,7 @@ def input_features(
         rows: stroke-6 in model units.
         see_time: Drawings whose time is shown; for the others the time and its flag are 0.
         xy: The scale's px to one unit; positions are given in halves of the 255 box.
-        pen: Before the first of `rows`: the position and the start of the stroke, in model units;
-            None: both 0, as before a drawing's first row.
+        pen: Position and start of the stroke before `rows`, in model units; None: both 0.
     """
     pen = rows.new_zeros(len(rows), 2, 2) if pen is None else pen
     position = pen[:, :1] + rows[..., :DT].cumsum(dim=1)
@@ -75,12 +75,8 @@ def input_features(
 class SketchNet(nn.Module):
     """A bidirectional LSTM encodes a drawing; an LSTM with a mixture head decodes z, row by row.
 
-    Beside its weights it keeps an `ExemplarPrior`: recent training posteriors of each word.
-
-    Args:
-        config: Its hyper-parameters.
-        words: The words it was trained on; with class conditioning it can be asked for one.
-        scale: The training split's; turns model units into px and ms.
+    It also keeps an `ExemplarPrior`: recent training posteriors of each word. Arguments: see
+    `vae.SketchVAE`.
     """
 
     def __init__(self, config: VAEConfig, *, words: Sequence[str], scale: Scale) -> None:
@@ -92,25 +88,20 @@ class SketchNet(nn.Module):
         self.to_log_std = nn.Linear(2 * config.enc_hidden_size, config.latent_size)
 
         self.word_size = WORD_SIZE if config.class_conditioning else 0
-        self.embed_word = nn.Embedding(len(self.words) + 1, self.word_size)  # the last: no word
+        embedding = torch.empty(len(self.words) + 1, self.word_size).uniform_(-1, 1)
+        self.embed_word = nn.Embedding.from_pretrained(embedding, freeze=False)  # last: no word
         condition_size = config.latent_size + self.word_size
-        state_size = 2 * config.num_lstm_layers * config.dec_hidden_size
-        self.to_state = nn.Linear(condition_size, state_size)
-        self.act = {"tanh": nn.Tanh(), "relu": nn.ReLU(), "gelu": nn.GELU(), "none": nn.Identity()}[
-            config.decoder_act
-        ]
-        layer = partial(
-            make_layer,
-            layer_norm=config.use_layer_norm,
-            recurrent_dropout=config.recurrent_dropout,
-        )
-        decoder_inputs = NUM_FEATURES + condition_size
-        self.decoder = LSTM(decoder_inputs, config.dec_hidden_size, layer=layer, **stack)
-        mixture_size = 2 * config.num_gmm_modes * mdn.PARAMETERS
-        self.head = nn.Linear(config.dec_hidden_size, PEN_STATES + mixture_size)
+        states = 2 * config.num_lstm_layers
+        self.to_state = nn.Linear(condition_size, states * config.dec_hidden_size)
+        self.act = ACTIVATIONS[config.decoder_act]()
+        kind = {"layer_norm": config.use_layer_norm, "recurrent_dropout": config.recurrent_dropout}
+        layer, inputs = partial(make_layer, **kind), NUM_FEATURES + condition_size
+        self.decoder = LSTM(inputs, config.dec_hidden_size, layer=layer, **stack)
+        outputs = PEN_STATES + 2 * config.num_gmm_modes * mdn.PARAMETERS
+        self.head = nn.Linear(config.dec_hidden_size, outputs)
         self.exemplars = ExemplarPrior(len(self.words), config.latent_size)
         for linear in (self.to_mean, self.to_log_std, self.to_state):
-            nn.init.normal_(linear.weight, std=0.001)
+            nn.init.uniform_(linear.weight, -0.0017, 0.0017)
             nn.init.zeros_(linear.bias)
 
     @property
@@ -124,11 +115,7 @@ class SketchNet(nn.Module):
         return len(self.words)
 
     def word_indices(self, word: str | Sequence[str] | None, n: int) -> Int64[Tensor, " N"]:
-        """Word indices of `n` drawings.
-
-        Args:
-            word: One for all drawings or one for each; None: not conditioned on a word.
-            n: Number of drawings.
+        """Indices of one word for all of `n` drawings, of one for each, or of none for any.
 
         Raises:
             ValueError: A word is not known (the message names similar ones), there are not `n`, or
@@ -151,12 +138,7 @@ class SketchNet(nn.Module):
     def posterior(
         self, batch: StrokeBatch, *, see_time: Bool[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B Z"], Float[Tensor, "B Z"]]:
-        """Mean and log standard deviation of q(z | drawing).
-
-        Args:
-            batch: Drawings.
-            see_time: Which drawings' time the encoder sees, where they have any.
-        """
+        """Mean and log standard deviation of q(z | drawing); the encoder sees some's times."""
         rows, see_time = batch.rows[:, 1:-1], batch.timed & see_time
         x, _ = input_features(rows, see_time=see_time, xy=self.scale.xy)
         _, ends = self.encoder(x, batch.lengths)
@@ -209,10 +191,9 @@ class SketchNet(nn.Module):
     def predict(
         self, batch: StrokeBatch, z: Float[Tensor, "B Z"]
     ) -> tuple[Float[Tensor, "B T 6"], Int64[Tensor, "B T"], Float[Tensor, "B T 3"], mdn.Mixture]:
-        """Each next row, its pen state, the logits of pen states, and the mixture given its state.
+        """Each row but the first, its pen state, and the predicted pen logits and mixture.
 
-        Each step reads the true rows before it (teacher forcing). The first row is the same in
-        every drawing; it is given, not predicted.
+        Each step reads the true rows before it (teacher forcing).
         """
         rows, targets = batch.rows[:, 1:-1], batch.rows[:, 2:]
         condition = self.condition(z, batch.words)
@@ -240,11 +221,7 @@ class SketchNet(nn.Module):
     def time_cdf(
         self, batch: StrokeBatch, z: Float[Tensor, "B Z"]
     ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-        """P(a time no longer than the true one | position, rows before) of every timed move.
-
-        Returns:
-            Of all moves of the batch in one row, and which of them are pauses.
-        """
+        """P(a time no longer than the true one) of all timed moves, and which are pauses."""
         targets, pen_state, _, mixture = self.predict(batch, z)
         timed = batch.is_step & (pen_state != END) & batch.timed[:, None]
         cdf = mdn.time_cdf(mixture, targets[..., :DT], targets[..., DT])

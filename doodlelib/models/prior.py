@@ -37,20 +37,7 @@ class ExemplarPrior(nn.Module):
         self.register_buffer("count", torch.zeros(words, dtype=torch.long))
         for name in ("mean", "std"):
             self.register_buffer(name, torch.zeros(words, KEPT, latent_size, dtype=torch.float16))
-
-    def resize(self, mean: Tensor, std: Tensor) -> None:
-        """Make room for buffers of a file, which may hold fewer exemplars or a shared std.
-
-        Raises:
-            ValueError: They are no buffers for these words and this latent size.
-        """
-        words, _, size = self.mean.shape
-        kept = mean.shape[1] if mean.ndim == 3 else 0
-        if kept < 1 or mean.shape != (words, kept, size):
-            raise ValueError(f"exemplars have shape {tuple(mean.shape)}")
-        if std.shape not in (mean.shape, (words, 1, size)):
-            raise ValueError(f"exemplars' std has shape {tuple(std.shape)}")
-        self.mean, self.std = self.mean.new_empty(mean.shape), self.std.new_empty(std.shape)
+        self.register_load_state_dict_pre_hook(_resize)
 
     def share_std(self) -> None:
         """Replace each word's standard deviations by their root mean square: half the memory."""
@@ -123,3 +110,14 @@ class ExemplarPrior(nn.Module):
         log_density = -0.5 * distance - std.log().sum(-1)
         log_density = log_density.fill_diagonal_(-math.inf).logsumexp(-1)
         return log_density.argsort(descending=True).cpu()
+
+
+def _resize(prior: ExemplarPrior, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Before weights are loaded: as many exemplars as they have, with a shared std if theirs is."""
+    words, _, size = prior.mean.shape
+    mean, std = (state.get(f"{prefix}{name}") for name in ("mean", "std"))
+    if mean is None or std is None or mean.ndim != 3 or mean.shape[::2] != (words, size):
+        return  # `load_state_dict` will complain
+    prior.mean = prior.mean.new_empty(mean.shape)
+    if std.shape in (mean.shape, (words, 1, size)):
+        prior.std = prior.std.new_empty(std.shape)

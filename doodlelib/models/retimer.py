@@ -250,7 +250,6 @@ class Retimer(nn.Module):
         """`retime_all` for one drawing."""
         return self.retime_all([drawing], temperature=temperature, seed=seed)[0]
 
-    @in_one_thread
     def retime_all(
         self, drawings: Sequence, *, temperature: float = 1.0, seed: int | None = None
     ) -> list[Drawing]:
@@ -264,18 +263,30 @@ class Retimer(nn.Module):
         Raises:
             ValueError: The temperature is negative, a drawing is malformed, or there is none.
         """
+        plain = [simplify(without_time(drawing), **self.simplification) for drawing in drawings]
+        rows = [to_stroke4(drawing) for drawing in plain]
+        return self.time_rows(rows, temperature=temperature, seed=seed)
+
+    @in_one_thread
+    def time_rows(
+        self,
+        rows: Sequence[Float[np.ndarray, "n 4"]],
+        *,
+        known: int = 1,
+        temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> list[Drawing]:
+        """`retime_all` for stroke-4 as it is, of which the first `known` rows keep their times."""
         if not temperature >= 0:
             raise ValueError(f"temperature must be >= 0, not {temperature}")
-        if len(drawings) == 0:
+        if len(rows) == 0:
             raise ValueError("no drawings given")
-        plain = [simplify(without_time(drawing), **self.simplification) for drawing in drawings]
-        rows4, words = [to_stroke4(drawing) for drawing in plain], np.zeros(len(plain), dtype=int)
-        batch = collate_drawings(rows4, words=words, scale=self.scale).to(self.device)
-        rows = batch.rows[:, 1:-1]
+        words = np.zeros(len(rows), dtype=int)
+        batch = collate_drawings(rows, words=words, scale=self.scale).to(self.device)
         generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
-        if rows.shape[1] > 1:  # a single point takes no time
-            times = self.sample(rows, batch.lengths, temperature=temperature, generator=generator)
-            rows[..., DT] = times
+        if batch.rows.shape[1] > 3:  # a single point takes no time
+            options = {"known": known, "temperature": temperature, "generator": generator}
+            batch.rows[:, 1:-1, DT] = self.sample(batch.rows[:, 1:-1], batch.lengths, **options)
         rows6 = batch.rows.numpy(force=True)
         return [from_stroke4(from_stroke6(drawing, scale=self.scale)) for drawing in rows6]
 
@@ -351,14 +362,16 @@ class Retimer(nn.Module):
         rows: Float[Tensor, "B T 6"],
         lengths: Int64[Tensor, " B"],
         *,
+        known: int = 1,
         temperature: float,
         generator: torch.Generator | None,
     ) -> Float[Tensor, "B T"]:
         """Standardised log time of each row; 0 for the first, void behind `lengths`.
 
         Args:
-            rows: As `log_prob`; their times are not read.
+            rows: As `log_prob`.
             lengths: Points of each drawing.
+            known: Rows whose times are given; the others' are not read.
             temperature: Logits are divided by it, variances multiplied; 0 takes the mean of the
                 weightiest component.
             generator: Source of randomness, on the rows' device.
@@ -366,7 +379,7 @@ class Retimer(nn.Module):
         self.eval()
         views, encoded = self._encode(rows, lengths)
         states = [member.first_states(views) for member in self.members]
-        views[..., DT] = 0
+        views[:, known:, DT] = views[:, 0, DT] = 0
         for step in range(1, rows.shape[1]):
             raise_if_given_up()
             now, history = slice(step, step + 1), history_features(views[:, :step])[:, -1:]
@@ -383,7 +396,8 @@ class Retimer(nn.Module):
             std = math.sqrt(temperature) * std.gather(1, component)
             time = (mean.gather(1, component) + std * noise)[:, 0]
             time = time.clamp(-mdn.MAX_TIME, mdn.MAX_TIME)
-            views[:, step, DT] = time.repeat(len(views) // len(rows))
+            if step >= known:
+                views[:, step, DT] = time.repeat(len(views) // len(rows))
         return views[: len(rows), :, DT]
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from doodlelib.config import CNNConfig
 from doodlelib.data.store import Split
 from doodlelib.models.batch import StrokeBatch, collate
-from doodlelib.models.cnn import ImageBatch, draw
+from doodlelib.models.cnn import ImageBatch, to_images
 from doodlelib.simplify import keep_mask
 from doodlelib.strokes import DT, PEN
 
@@ -268,7 +268,7 @@ def images_of(split: Split, config: CNNConfig) -> UInt8[np.ndarray, "N C S S"]:
     Raises:
         ValueError: A drawing has no times where ``config.channels`` shows them.
     """
-    return draw([split.drawing(index) for index in range(len(split))], config)
+    return to_images([split.drawing(index) for index in range(len(split))], config)
 
 
 def augment_images(

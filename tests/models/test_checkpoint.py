@@ -1,7 +1,6 @@
 """One file holds a model, and nothing that is not one gets in."""
 
 import pickle
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,38 +164,51 @@ def test_an_average_lies_between_and_keeps_the_last_ones_buffers(tmp_path: Path)
         checkpoint.average([], SketchVAE)
 
 
-def test_retimers_join(tmp_path: Path) -> None:
-    config = read_config(RetimeConfig, hidden_size=8, num_modes=2, dropout=0.0)
-    known = {"words": ["cat"], "scale": SCALE, "simplification": {}}
-    for number, size in enumerate((8, 8, 9)):
-        torch.manual_seed(number)
-        retimer = Retimer(replace(config, hidden_size=size), **known)
-        checkpoint.save(tmp_path / f"{number}.pt", retimer)
-    both = checkpoint.join([tmp_path / "0.pt", tmp_path / "1.pt"])
-    checkpoint.save(tmp_path / "both.pt", both)
-    read = checkpoint.load_retimer(tmp_path / "both.pt")
-    assert (read.config.members, len(read.members)) == (2, 2)
-    alone = checkpoint.load_retimer(tmp_path / "1.pt")
-    torch.testing.assert_close(read.members[1].state_dict(), alone.members[0].state_dict())
-    with pytest.raises(ValueError, match="different data or sizes"):
-        checkpoint.join([tmp_path / "0.pt", tmp_path / "2.pt"])
-    with pytest.raises(ValueError, match="no checkpoints"):
-        checkpoint.join([])
+def test_half_precision_is_half_the_size_and_loads_as_float32(tmp_path: Path) -> None:
+    vae = make_vae()
+    words = torch.arange(2).repeat(100)
+    vae.exemplars.update(words, torch.randn(200, 4), torch.randn(200, 4))
+    whole = checkpoint.save(tmp_path / "whole.pt", vae)
+    half = checkpoint.save(tmp_path / "half.pt", vae, half_precision=True)
+    sizes = [
+        sum(v.nbytes for v in torch.load(p, weights_only=True)["weights"].values())
+        for p in (whole, half)
+    ]
+    assert sizes[1] < 0.6 * sizes[0]
+    again = checkpoint.load_vae(half)
+    for name, value in vae.state_dict().items():
+        assert again.state_dict()[name].dtype == value.dtype
+        torch.testing.assert_close(again.state_dict()[name], value, rtol=1e-3, atol=1e-6)
+    with torch.no_grad():
+        vae.head.bias[0] = 1e6
+    with pytest.raises(FloatingPointError, match=r"head\.bias is not finite"):
+        checkpoint.save(half, vae, half_precision=True)
 
 
-def test_retimers_that_join_read_alike(tmp_path: Path) -> None:
-    paths = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed)
-        retimer = make_retimer(reads=True)
-        paths.append(checkpoint.save(tmp_path / f"{len(paths)}.pt", retimer))
-    assert len(checkpoint.join(paths[:2]).members) == 2
-    with pytest.raises(ValueError, match="different data or sizes"):
-        checkpoint.join(paths[1:])
-    torch.manual_seed(1)
-    paths.append(checkpoint.save(tmp_path / "3.pt", make_retimer(reads=True, read_size=9)))
-    with pytest.raises(ValueError, match="different data or sizes"):
-        checkpoint.join([paths[0], paths[3]])
+def test_fewer_exemplars_and_a_shared_std_are_read(tmp_path: Path) -> None:
+    vae = make_vae()
+    words = torch.arange(2).repeat(100)
+    vae.exemplars.update(words, torch.randn(200, 4), torch.randn(200, 4))
+    vae.exemplars.share_std()
+    path = checkpoint.save(tmp_path / "vae.pt", vae)
+    again = checkpoint.load_vae(path)
+    assert again.exemplars.std.shape == (2, 1, 4)
+    one, other = (each.generate(1, word="cat", seed=1)[0] for each in (vae, again))
+    np.testing.assert_array_equal(one[0][0], other[0][0])
+    contents = torch.load(path, weights_only=True)
+    contents["weights"]["exemplars.mean"] = contents["weights"]["exemplars.mean"][:, :10].clone()
+    torch.save(contents, path)
+    again = checkpoint.load_vae(path)
+    assert again.exemplars.mean.shape == (2, 10, 4)
+    assert len(again.generate(3, seed=1)) == 3
+    fresh = make_vae()
+    fresh.load_state_dict(again.state_dict())  # to train on
+    fresh.exemplars.update(words, torch.randn(200, 4), torch.randn(200, 4))
+    assert fresh.exemplars.std.shape == (2, 10, 4)
+    contents["weights"]["exemplars.mean"] = torch.zeros(2, 10, 5, dtype=torch.float16)
+    torch.save(contents, path)
+    with pytest.raises(ValueError, match=r"exemplars\.mean"):
+        checkpoint.load_vae(path)
 
 
 def test_a_mean_leaves_readers_as_they_are(tmp_path: Path) -> None:
