@@ -215,7 +215,7 @@ class DoodleCNN(nn.Module):
         return torch.optim.AdamW(self.parameters(), lr=rate, weight_decay=decay, fused=True)
 
     def learning_rate(self, step: int, *, progress: float) -> float:
-        """At a share `progress` of training: a linear rise from lr_min, then a cosine down to it."""
+        """At a share `progress` of training: a line up from lr_min, then a cosine down to it."""
         config = self.config
         if progress < config.warmup:
             height = progress / config.warmup
