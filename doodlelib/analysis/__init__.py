@@ -1,1 +1,35 @@
-"""Figures about drawings and models."""
+"""Numbers about drawings and models: movement statistics, distances, baselines, latent space.
+
+`measure` sums up timed drawings; `distances` and `time_panel` compare generated with real ones,
+`generation_report` during training; `time_baselines` are what a model of time must beat;
+`classification` and `calibration` judge a classifier. `analysis.latent` holds interpolation and
+projection of latents, `analysis.forecast` the prediction of a single move.
+"""
+
+from doodlelib.analysis.baselines import time_baselines
+from doodlelib.analysis.metrics import (
+    calibration,
+    calibration_error,
+    classification,
+    distances,
+    generate_like,
+    generation_report,
+    measure,
+    speed_and_curvature,
+    speed_profile,
+    time_panel,
+)
+
+__all__ = [
+    "calibration",
+    "calibration_error",
+    "classification",
+    "distances",
+    "generate_like",
+    "generation_report",
+    "measure",
+    "speed_and_curvature",
+    "speed_profile",
+    "time_baselines",
+    "time_panel",
+]

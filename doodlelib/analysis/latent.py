@@ -1,35 +1,43 @@
-"""Ways through the latent space. N drawing, Z latent dimension."""
+"""Paths, word means and projections in the VAE's latent space.
+
+Dimensions in annotations: N drawings, Z latent size.
+"""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from doodlelib.strokes import Drawing
+
+if TYPE_CHECKING:
+    from doodlelib.models.vae import SketchVAE
+
 Kind = Literal["slerp", "lerp"]
 Method = Literal["pca", "tsne"]
 
-STRAIGHT = 1e-3  # sine of the angle below which an arc is taken for its chord
+MIN_SINE = 1e-3  # of the angle below which an arc is taken for its chord
 PERPLEXITY = 30.0  # of t-SNE, where there are drawings enough
 
 
 def lerp(
     a: Float[Tensor, "*N Z"], b: Float[Tensor, "*N Z"], t: float | Float[Tensor, "*M 1"]
 ) -> Float[Tensor, "*K Z"]:
-    """The point at share `t` of the straight way from `a` to `b`; shapes are broadcast."""
+    """Linear interpolation: the point at share `t` of the line from `a` to `b`, broadcast."""
     return a * (1 - t) + b * t
 
 
 def slerp(
     a: Float[Tensor, "*N Z"], b: Float[Tensor, "*N Z"], t: float | Float[Tensor, "*M 1"]
 ) -> Float[Tensor, "*K Z"]:
-    """The point at share `t` of the arc from `a` to `b`; shapes are broadcast.
+    """Spherical interpolation: the point at share `t` of the arc from `a` to `b`, broadcast.
 
-    A Gaussian's samples lie near a sphere; the arc stays near it, where the straight way passes
-    through latents that the decoder rarely saw. Where there is no arc (parallel, opposite or zero
-    vectors) this is `lerp`.
+    A Gaussian's samples lie near a sphere. The arc stays near it; the line passes through latents
+    that the decoder rarely saw. Where there is no arc (parallel, opposite or zero vectors) this is
+    `lerp`.
 
     Source: Shoemake 1985; for latents White 2016 (arXiv 1609.04468).
     """
@@ -38,7 +46,7 @@ def slerp(
     angle = 2 * torch.atan2((unit_a - unit_b).norm(dim=-1), (unit_a + unit_b).norm(dim=-1))
     angle = angle[..., None]
     sine = angle.sin()
-    is_arc = (sine > STRAIGHT) & (unit_a != 0).any(-1, keepdim=True)
+    is_arc = (sine > MIN_SINE) & (unit_a != 0).any(-1, keepdim=True)
     is_arc = is_arc & (unit_b != 0).any(-1, keepdim=True)
     safe = torch.where(is_arc, sine, 1)
     arc = a * (((1 - t) * angle).sin() / safe) + b * ((t * angle).sin() / safe)
@@ -48,7 +56,7 @@ def slerp(
 def path(
     a: Float[Tensor, " Z"], b: Float[Tensor, " Z"], *, steps: int, kind: Kind = "slerp"
 ) -> Float[Tensor, "steps Z"]:
-    """`steps` points from `a` to `b`, both included.
+    """`steps` evenly spaced points from `a` to `b`, both included.
 
     Raises:
         ValueError: `steps` is below 2, or `kind` unknown.
@@ -61,28 +69,48 @@ def path(
     return (slerp if kind == "slerp" else lerp)(a, b, t)
 
 
-def arithmetic(
-    plus: Sequence[Float[Tensor, " Z"]], minus: Sequence[Float[Tensor, " Z"]]
-) -> Float[Tensor, " Z"]:
-    """The sum of `plus` less the sum of `minus`, as in cat face + pig - pig face = cat.
+def decode_path(
+    vae: "SketchVAE",
+    start: Float[Tensor, " Z"],
+    end: Float[Tensor, " Z"],
+    *,
+    steps: int,
+    words: tuple[str | None, str | None] = (None, None),
+    temperature: float = 0.1,
+    time_temperature: float = 0.1,
+    seed: int = 0,
+) -> list[Drawing]:
+    """A drawing of each of `steps` latents on the arc from `start` to `end`.
+
+    Args:
+        vae: The model.
+        start: Latent at one end.
+        end: Latent at the other.
+        steps: At least 2.
+        words: Of both ends; the decoder is conditioned on the nearer one, and on none if either is
+            None.
+        temperature: As in `SketchVAE.decode`; low, so that what changes along the path is z.
+        time_temperature: Likewise.
+        seed: One for all drawings, for the same reason.
 
     Raises:
-        ValueError: There is nothing to add.
+        ValueError: As `path` and `SketchVAE.decode`.
     """
-    if len(plus) == 0:
-        raise ValueError("nothing to add")
-    return torch.stack(list(plus)).sum(0) - sum(minus, torch.zeros_like(plus[0]))
+    nearer = [words[0] if step < steps / 2 else words[1] for step in range(steps)]
+    return vae.decode(
+        path(start, end, steps=steps),
+        word=None if None in words else [word for word in nearer if word],
+        temperature=temperature,
+        time_temperature=time_temperature,
+        seed=seed,
+    )
 
 
 def word_means(z: Float[Tensor, "N Z"], words: Sequence[str]) -> dict[str, Float[Tensor, " Z"]]:
-    """The mean latent of each word, in order of the words' first drawings.
-
-    Args:
-        z: Latents.
-        words: Of each.
+    """Mean latent of each word, in order of the words' first drawings.
 
     Raises:
-        ValueError: Not as many words as latents.
+        ValueError: `words` does not name one word for each of `z`.
     """
     if len(words) != len(z):
         raise ValueError(f"{len(words)} words for {len(z)} latents")

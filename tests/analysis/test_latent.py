@@ -1,4 +1,4 @@
-"""Ways through the latent space."""
+"""Paths, means and projections in the latent space."""
 
 import math
 
@@ -7,8 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vaes import make_vae
 
 from doodlelib.analysis import latent
+from doodlelib.strokes import to_stroke4
 
 VALUES = st.floats(-10, 10, width=32)
 VECTORS = st.lists(VALUES, min_size=3, max_size=3).map(torch.tensor)
@@ -87,19 +89,29 @@ def test_path_faults_are_named() -> None:
         latent.path(a, a, steps=3, kind="cubic")  # ty: ignore[invalid-argument-type]
 
 
-def test_arithmetic_and_word_means() -> None:
+def test_word_means() -> None:
     z = torch.tensor([[1.0, 0], [3, 0], [0, 5]])
     means = latent.word_means(z, ["pig", "pig", "cat"])
     assert list(means) == ["pig", "cat"]
     torch.testing.assert_close(means["pig"], torch.tensor([2.0, 0]))
     torch.testing.assert_close(means["cat"], torch.tensor([0.0, 5]))
-    result = latent.arithmetic([means["pig"], means["cat"]], [z[0]])
-    torch.testing.assert_close(result, torch.tensor([1.0, 5]))
-    torch.testing.assert_close(latent.arithmetic([z[0]], []), z[0])
-    with pytest.raises(ValueError, match="nothing to add"):
-        latent.arithmetic([], [z[0]])
     with pytest.raises(ValueError, match="1 words for 3 latents"):
         latent.word_means(z, ["pig"])
+
+
+def test_a_path_is_decoded_with_the_nearer_word() -> None:
+    vae = make_vae()
+    start, end = torch.randn(2, 8, generator=torch.Generator().manual_seed(1))
+    z, settings = latent.path(start, end, steps=3), {"temperature": 0.1, "time_temperature": 0.1}
+    for words, nearer in (
+        (("cat", "dog"), ["cat", "cat", "dog"]),
+        (("cat", None), None),
+        ((None, None), None),
+    ):
+        decoded = latent.decode_path(vae, start, end, steps=3, words=words, seed=4)
+        expected = vae.decode(z, word=nearer, seed=4, **settings)
+        for drawing, other in zip(decoded, expected, strict=True):
+            np.testing.assert_array_equal(to_stroke4(drawing), to_stroke4(other))
 
 
 def two_groups() -> torch.Tensor:

@@ -1,4 +1,4 @@
-// A map of dots: pointing at one shows its drawing, choosing two asks the kernel for the way.
+// A map of dots: pointing at one shows its drawing, choosing two asks the kernel for the path between them.
 
 const NEAR = 14; // px of the map within which a dot counts as pointed at
 
@@ -20,7 +20,7 @@ function render({ model, el }) {
   map.setAttribute("tabindex", 0);
   map.setAttribute("role", "application");
   map.setAttribute("aria-label", "Map of drawings. Arrow keys go from one to the next, enter chooses.");
-  const way = shape(map, "polyline", { class: "doodle-path" });
+  const path = shape(map, "polyline", { class: "doodle-path" });
   const rings = [0, 1].map(() => shape(map, "circle", { class: "doodle-chosen", r: 8 }));
   const ring = shape(map, "circle", { class: "doodle-current", r: 8 });
   const card = field.appendChild(document.createElement("div"));
@@ -102,9 +102,9 @@ function render({ model, el }) {
   function follow() {
     const chosen = model.get("chosen");
     rings.forEach((made, i) => circle(made, chosen[i] ?? -1));
-    way.setAttribute("points", model.get("way").join(" "));
+    path.setAttribute("points", model.get("path").join(" "));
   }
-  model.on("change:chosen change:way", follow);
+  model.on("change:chosen change:path", follow);
   follow();
   point(-1);
 }
