@@ -31,11 +31,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from evaluate import frechet_distance
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 from tqdm import tqdm
 
-from doodlelib.analysis import metrics
 from doodlelib.data import formats
 from doodlelib.data.dataset import Split, load_split
 from doodlelib.models import checkpoint
@@ -130,7 +130,7 @@ def image_metrics(judge: DoodleCNN, real: Sequence, made: Sequence) -> dict[str,
     a, b = features(judge, real), features(judge, made)
     precision, recall = precision_recall(a, b)
     return {
-        "frechet": metrics.frechet_distance(a, b),
+        "frechet": frechet_distance(a, b),
         "precision": precision,
         "recall": recall,
         "real": len(a),

@@ -99,29 +99,6 @@ class LogLinear:
         return rows
 
 
-class ConstantSpeed:
-    """Every segment at one speed and every pause at another: how players without time play.
-
-    Args:
-        train: stroke-4 of timed drawings, whose mean speeds are taken.
-    """
-
-    def __init__(self, train: Sequence[Rows]) -> None:
-        moves = np.concatenate([rows[1:] for rows in train])
-        is_pause = moves[:, PEN] < 0.5
-        self.speed = {
-            pause: _length(moves[is_pause == pause]).sum() / moves[is_pause == pause, DT].sum()
-            for pause in (False, True)
-        }
-
-    def retime(self, rows: Rows) -> Rows:
-        """The drawing with the time that each move takes at that speed."""
-        rows = rows.astype(np.float64)
-        speed = np.where(rows[1:, PEN] < 0.5, self.speed[True], self.speed[False])
-        rows[1:, DT] = np.maximum(_length(rows[1:]) / speed, MIN_DT)
-        return rows
-
-
 def _moves(
     drawings: Sequence[Rows], *, pooled: bool = False
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n 6"], Bool[np.ndarray, " n"]]:

@@ -55,12 +55,9 @@ def forecast(
 ) -> NextMove:
     """What `vae` predicts for the move to point number `point` of a drawing, from the one before.
 
-    Args:
-        vae: The model.
-        drawing: Strokes; simplified first, as the training drawings were.
-        point: Index over all strokes after that; 1 is the first move's end.
-        word: Condition of the decoder; None: unconditional.
-        size: Side of the grid of positions.
+    The drawing is simplified first, as the training drawings were; `point` counts over all strokes
+    after that, and 1 is the first move's end. The decoder is conditioned on `word`, if any. `size`
+    is the side of the grid of positions.
 
     Raises:
         ValueError: There is no such point, or the word is unknown.

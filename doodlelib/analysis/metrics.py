@@ -10,7 +10,7 @@ drawings. Start, end and padding rows are never counted.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,17 +29,6 @@ MIN_BENDS = 5  # of a drawing whose speed-curvature exponent is estimated
 MIN_TURN = 0.05  # radians: a smaller turn is no bend
 MIN_LENGTH = 0.1  # px: the log of a length needs one above zero
 FEATURE_SETS = ("timing", "shape", "joint")  # of the two-sample tests
-MARGINALS = (
-    "dx",
-    "dy",
-    "dt",
-    "log_segment_time",
-    "log_speed",
-    "log_pause",
-    "log_duration",
-    "pen_up_share",
-    "speed_curvature_exponent",
-)
 
 
 @dataclass(frozen=True)
@@ -69,6 +58,9 @@ class Measures:
     speed_curvature_exponent: Float[np.ndarray, " c"]
     length_time_correlation: float
     lag1_autocorrelation: float
+
+
+MARGINALS = tuple(field.name for field in fields(Measures) if field.type is not float)
 
 
 def measure(drawings: Sequence) -> Measures:
@@ -148,14 +140,10 @@ def _correlation(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> floa
 def speed_profile(
     stroke: Sequence, *, step_ms: float = 20.0
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """Speed of the pen over a stroke, at even steps of time, so that two strokes can be compared.
+    """Speed of the pen over a stroke ``[x, y, t]`` (px, ms), in steps of `step_ms`.
 
-    Between points the pen is taken to move evenly; a stroke and its simplified self have the same
-    steps, since both have the same first and last point.
-
-    Args:
-        stroke: ``[x, y, t]``, px and ms.
-        step_ms: Time between steps.
+    Between points the pen moves evenly. A stroke and its simplified self, which has the same first
+    and last point, have the same steps and can be compared.
 
     Returns:
         The end of each step (s) and the mean speed in it (px/s).
@@ -172,18 +160,11 @@ def speed_profile(
 def speed_and_curvature(
     stroke: Sequence, *, step_ms: float = 10.0, smoothing_ms: float = 25.0
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """Speed (px/s) and curvature (1/px) along a stroke, at even steps of time.
+    """Speed (px/s) and curvature (1/px) along a stroke ``[x, y, t]`` (px, ms), every `step_ms`.
 
-    The points are resampled and smoothed, for derivatives make noise of the pixel grid; three steps
-    at either end, where the smoothing has no neighbours, are left out.
-
-    Args:
-        stroke: ``[x, y, t]``, px and ms.
-        step_ms: Time between steps.
-        smoothing_ms: Standard deviation of the Gaussian that smooths x and y.
-
-    Returns:
-        Speed and curvature at the same moments; empty for a stroke of fewer than eight steps.
+    x and y are resampled and smoothed by a Gaussian of standard deviation `smoothing_ms`, for the
+    derivatives of whole pixels are noise. Three steps at either end, where the smoothing lacks
+    neighbours, are left out; a stroke of fewer than eight steps gives empty arrays.
 
     Raises:
         ValueError: The stroke is untimed.
@@ -223,10 +204,7 @@ def jsd(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], *, bins: int = B
 def distances(real: Sequence, generated: Sequence, *, seed: int = 0) -> pd.DataFrame:
     """JSD, Wasserstein-1 and Kolmogorov-Smirnov distance of each marginal, with floors.
 
-    Args:
-        real: Timed drawings.
-        generated: Timed drawings.
-        seed: Of the random halves of `real`.
+    Both sets are timed drawings; `seed` decides the random halves of `real`.
 
     Returns:
         One row for each of `MARGINALS`; columns ``jsd`` (bits), ``w1`` (the marginal's unit),
@@ -266,10 +244,8 @@ def time_panel(real: Sequence, generated: Sequence, *, seed: int = 0) -> pd.Data
     Constant speed passes the marginals of duration, shuffled times pass those of dt; correlations
     and the two-sample tests catch both.
 
-    Args:
-        real: Timed drawings, held out.
-        generated: Timed drawings.
-        seed: Of the random halves of `real` and of the two-sample tests.
+    Both sets are timed drawings, `real` held out; `seed` decides its random halves and the
+    two-sample tests.
 
     Returns:
         One row for each statistic, columns ``real``, ``generated`` and ``floor``. For a JSD (bits)
@@ -304,11 +280,8 @@ def time_panel(real: Sequence, generated: Sequence, *, seed: int = 0) -> pd.Data
 def two_sample_auc(a: Sequence, b: Sequence, *, features: str, seed: int = 0) -> float:
     """Cross-validated AUC of a classifier that tells drawings of `a` from those of `b`.
 
-    Args:
-        a: Timed drawings.
-        b: Timed drawings.
-        features: What the classifier sees of a drawing: "timing", "shape" or "joint".
-        seed: Of classifier and folds.
+    Both are timed drawings, of which the classifier sees the `features` "timing", "shape" or
+    "joint"; `seed` is that of classifier and folds.
 
     Raises:
         ValueError: Unknown `features`; no drawings, or an untimed one.
@@ -356,14 +329,10 @@ def _halves(drawings: Sequence, seed: int) -> tuple[list, list]:
 def generate_like(
     vae: "SketchVAE", words: Sequence[str], *, n: int, temperature: float = 1.0, seed: int = 0
 ) -> list[Drawing]:
-    """`n` generated drawings whose words are as frequent as in `words`, but for chance.
+    """`n` generated drawings with words drawn from `words`, those of the real drawings to compare.
 
-    Args:
-        vae: The model; one trained without words is given none.
-        words: Of the real drawings to be compared with.
-        n: At least 1.
-        temperature: 1 is the model's own distribution, which alone may be compared with people's.
-        seed: Of the words and of the drawings.
+    Only `temperature` 1, the model's own distribution, may be compared with people's. The words are
+    not given to a model trained without them.
     """
     chosen = np.random.default_rng(seed).choice(words, n).tolist()
     return vae.generate(n, word=vae.word_or_none(chosen), temperature=temperature, seed=seed)
@@ -378,19 +347,19 @@ def generation_report(
     epoch: int,
     path: str | Path | None = None,
 ) -> pd.DataFrame:
-    """How far generated drawings are from held-out ones after an epoch: `distances` and ``epoch``.
+    """`distances` of `n` generated drawings from held-out ones after an epoch, which seeds them.
 
     Args:
         vae: The model in training.
         real: Timed drawings, held out.
-        words: Of each of `real`; see `generate_like`.
-        n: Drawings to generate.
-        epoch: The last that was trained; also the seed.
-        path: A CSV of all reports of a run, to which this one is added. Rows of this and later
+        words: Word of each.
+        n: Drawings to generate, see `generate_like`.
+        epoch: The last that was trained; a column of the table.
+        path: CSV of all reports of a run, to which this one is added. Rows of this and later
             epochs, which a resumed run trains again, are replaced.
 
     Raises:
-        ValueError: `real` or `n` is below `MIN_DRAWINGS`, or a drawing of `real` is untimed.
+        ValueError: As `distances`.
     """
     table = distances(real, generate_like(vae, words, n=n, seed=epoch)).assign(epoch=epoch)
     if path is not None:
@@ -400,28 +369,12 @@ def generation_report(
     return table
 
 
-def frechet_distance(a: Float[np.ndarray, "n f"], b: Float[np.ndarray, "m f"]) -> float:
-    """Frechet distance of the normal distributions fitted to two samples of features.
-
-    Source: Heusel et al. 2017 (arXiv 1706.08500), eq. 6; there in an Inception network's features.
-    """
-    from scipy.linalg import sqrtm
-
-    mean = [x.mean(axis=0) for x in (a, b)]
-    covariance = [np.cov(x, rowvar=False) for x in (a, b)]
-    root = sqrtm(covariance[0] @ covariance[1])
-    return float(((mean[0] - mean[1]) ** 2).sum() + np.trace(sum(covariance) - 2 * root.real))
-
-
 def classification(
     labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n w"], words: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Precision, recall, F1 and support of each word with their averages, and the confusion matrix.
 
-    Args:
-        labels: Index of each drawing's true word.
-        probabilities: Predicted, of each word.
-        words: Their names.
+    `labels` are indices of the true words, `probabilities` the predicted ones of all `words`.
 
     Returns:
         The report, with the rows "accuracy" and "top 3" (share of drawings whose word is the
@@ -451,13 +404,11 @@ def calibration(
 ) -> pd.DataFrame:
     """Accuracy of the likeliest word in bins of its predicted probability (reliability diagram).
 
-    Args:
-        labels: Index of each drawing's true word.
-        probabilities: Predicted, of each word.
-        bins: Of equal width from 0 to 1; those without a drawing are left out.
+    `labels` are indices of the true words; the `bins` have equal width from 0 to 1.
 
     Returns:
-        Rows by the lower edge; columns ``confidence`` (mean probability), ``accuracy``, ``count``.
+        A row for each bin with drawings, by its lower edge; columns ``confidence`` (mean
+        probability), ``accuracy``, ``count``.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     table = pd.DataFrame(

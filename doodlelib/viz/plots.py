@@ -18,7 +18,6 @@ from jaxtyping import Float, Real
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
-from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -145,20 +144,6 @@ def draw_drawing(
     return ax
 
 
-def add_time_bar(axes: Axes | Sequence[Axes], *, seconds: float) -> Colorbar:
-    """Colour bar of `draw_drawing`'s times, 0 to `seconds`, beside `axes`."""
-    axes = [axes] if isinstance(axes, Axes) else list(axes)
-    bar = axes[0].figure.colorbar(
-        ScalarMappable(Normalize(0, seconds), TIME_COLORS),
-        ax=axes,
-        label="time (s)",
-        aspect=25,
-        pad=0.02,
-    )
-    bar.outline.set_visible(False)
-    return bar
-
-
 def draw_grid(
     drawings: Sequence,
     *,
@@ -171,14 +156,9 @@ def draw_grid(
 ) -> Figure:
     """Drawings side by side, with one colour scale of time.
 
-    Args:
-        drawings: At least one.
-        titles: One for each, or None.
-        columns: Drawings in a row, at most.
-        color_by: As in `draw_drawing`.
-        seconds: Where the colour scale ends; None: at the end of the longest drawing.
-        pauses: As in `draw_drawing`.
-        size: Width and height of a cell, inches.
+    There are at most `columns` in a row, each `size` inches wide, with one of `titles` above it.
+    `seconds` is where the colour scale ends, None the end of the longest drawing. The other
+    arguments are those of `draw_drawing`.
 
     Raises:
         ValueError: No drawings, another number of titles, or as `draw_drawing`.
@@ -189,7 +169,9 @@ def draw_grid(
     for ax, drawing in zip(cells, drawings, strict=True):
         draw_drawing(drawing, ax=ax, color_by=color_by, seconds=seconds, pauses=pauses)
     if color_by == "time" and longest:
-        add_time_bar(figure.axes, seconds=seconds)
+        scale = ScalarMappable(Normalize(0, seconds), TIME_COLORS)
+        bar = figure.colorbar(scale, ax=figure.axes, label="time (s)", aspect=25, pad=0.02)
+        bar.outline.set_visible(False)
     return figure
 
 
@@ -263,9 +245,7 @@ def plot_losses(history: pd.DataFrame | Sequence[Mapping[str, float | int]]) -> 
 def plot_distributions(real: Any, *, generated: Any = None) -> Figure:
     """Histograms of segment times, pauses, speeds and durations, on log axes.
 
-    Args:
-        real: `analysis.measure` of real drawings.
-        generated: The same of generated ones, laid over them.
+    Both are what `analysis.measure` returns; the generated ones lie over the real ones.
     """
     samples = {"real": real} | ({"generated": generated} if generated else {})
     panels = {
@@ -318,11 +298,8 @@ def plot_position_density(
 ) -> Axes:
     """The smallest regions that hold 50 %, 90 % and 99 % of a density, dark to light.
 
-    Args:
-        density: On a grid, rows downwards: `NextMove.position`.
-        extent: Left, right, bottom and top of the grid, px: `NextMove.extent`.
-        target: The true position, marked by a dot.
-        ax: Where to draw.
+    `density` is on a grid with rows downwards, `extent` its left, right, bottom and top in px, as
+    in `analysis.forecast.NextMove`; `target` is the true position, marked by a dot.
     """
     ax = ax or new_axes(figsize=(4.0, 4.0))
     levels, order = np.unique(density, return_inverse=True)

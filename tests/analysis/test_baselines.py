@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from evaluate import ConstantSpeed
 
-from doodlelib.analysis.baselines import ConstantSpeed, LogLinear, time_baselines
+from doodlelib.analysis.baselines import LogLinear, time_baselines
 
 
 def made(count: int, *, slope: float, seed: int) -> list[np.ndarray]:
