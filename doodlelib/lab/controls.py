@@ -1,6 +1,6 @@
-"""What a person sets, and what is said back.
+"""Labelled inputs for widgets (sliders, numbers, choices, texts), and messages to the person.
 
-The sliders of ipywidgets have no name that a screen reader could read out; these are the browser's.
+They are the browser's own: the sliders of ipywidgets have no name for a screen reader.
 """
 
 import html
@@ -18,13 +18,12 @@ Field = dict[str, Any]
 
 
 class Controls(anywidget.AnyWidget):
-    """Labelled inputs, one below the other. `values`, by name, change when an input is let go.
+    """A column of labelled inputs, whose `values` by name change when an input is let go.
 
-    Args:
-        fields: By name, as `slider`, `number`, `choice` and `text` make them.
+    `fields`, by name, are made by `slider`, `number`, `choice` and `text`.
 
     Raises:
-        ValueError: A field cannot stand at its value.
+        ValueError: A field's value is not among those that it allows.
     """
 
     _esm = STATIC / "controls.js"
@@ -42,7 +41,7 @@ class Controls(anywidget.AnyWidget):
         """Set some of the values, as a person would.
 
         Raises:
-            ValueError: There is no such field, or it cannot stand at its value.
+            ValueError: There is no such field, or it does not allow its value.
         """
         for name, value in values.items():
             if name not in self.fields:
@@ -52,22 +51,22 @@ class Controls(anywidget.AnyWidget):
 
 
 def slider(label: str, value: float, *, low: float = 0, top: float, step: float) -> Field:
-    """A number from `low` to `top`, in steps."""
+    """A slider from `low` to `top`, in steps."""
     return {"kind": "range", "label": label, "value": value, "min": low, "max": top, "step": step}
 
 
 def number(label: str, value: int, *, low: int, top: int) -> Field:
-    """A whole number to be typed."""
+    """A field for an integer from `low` to `top`."""
     return {"kind": "number", "label": label, "value": value, "min": low, "max": top, "step": 1}
 
 
 def choice(label: str, value: str, *, options: Mapping[str, str]) -> Field:
-    """One of some values; `options` gives the text of each."""
+    """A drop-down list; `options` gives the text of each value."""
     return {"kind": "choice", "label": label, "value": value, "options": dict(options)}
 
 
 def text(label: str, value: str, *, suggestions: Sequence[str] = ()) -> Field:
-    """Words to be typed; some are suggested."""
+    """A text field with suggestions."""
     return {"kind": "text", "label": label, "value": value, "suggestions": list(suggestions)}
 
 
@@ -84,15 +83,15 @@ def _check(field: Field, value: Any) -> None:
 
 
 class Message(ipywidgets.HTML):
-    """A line for what there is to say; read out when it changes."""
+    """A line of text, which screen readers read out when it changes."""
 
     def say(self, text: str) -> None:
-        """Show a text instead of the last one."""
+        """Replace the text."""
         self.value = f'<p role="status">{html.escape(text)}</p>' if text else ""
 
     @contextmanager
     def errors_shown(self) -> Generator[None]:
-        """Show an error of the block to the person, and let it pass on."""
+        """Show an error of the block to the person, and raise it all the same."""
         self.say("")
         try:
             yield

@@ -1,4 +1,4 @@
-"""A pad to draw on in a notebook, and what the models say of what was drawn."""
+"""A pad to draw on in a notebook; the models guess, complete, reconstruct and retime drawings."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -38,22 +38,22 @@ class Paper(Pictured):
         super().__init__(size=size)
 
     def to_html(self) -> str:
-        """What was drawn."""
+        """The drawing, standing still."""
         return to_markup(self.strokes, animate=False, title="drawing") if self.strokes else ""
 
 
 class DrawingPad(Stage):
-    """Paper, the classifier's words as one draws, and what the VAE makes of it.
+    """Paper to draw on, with the classifier's guesses, and buttons for the VAE and for saving.
 
     Times are those of the pen, ms since the first touch. A stroke that is undone leaves its time
     behind, as a longer pause.
 
     Args:
-        vae: Completes, reconstructs, retimes.
-        cnn: Guesses.
-        own: Folder of one's own drawings: `<own>/<word>/*.ndjson`, a source of `dataset.prepare`.
+        vae: Completes, reconstructs and retimes the drawing.
+        cnn: Guesses what it shows.
+        own: Folder for ``<word>/*.ndjson``, which `data.prepare` takes as a source.
         pictures: Folder for SVG and GIF.
-        seed: Of the first thing that the VAE draws; each press takes the next.
+        seed: Of the first button press; each press takes the next.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class DrawingPad(Stage):
         self.paper, self.message = Paper(), Message()
         self.controls = Controls(word=text("Word", "", suggestions=vae.words))
         actions = {
-            "Complete": (self._complete, f"{ENDINGS} endings of what you began"),
-            "Reconstruct": (self._reconstruct, "Your drawing through the latent and back"),
-            "Retime": (self._retime, "Your shape at the model's pace"),
-            "Save ndjson": (self._save_ndjson, "Keep it among your own drawings, as data"),
+            "Complete": (self._complete, f"{ENDINGS} ways to finish your drawing"),
+            "Reconstruct": (self._reconstruct, "Your drawing, encoded and decoded again"),
+            "Retime": (self._retime, "Your drawing at the model's pace"),
+            "Save ndjson": (self._save_ndjson, "Keep it as training data, under its word"),
             "Save SVG": (self._save_svg, "An animated picture"),
             "Save GIF": (self._save_gif, "An animated picture"),
         }
@@ -86,10 +86,10 @@ class DrawingPad(Stage):
 
     @property
     def drawing(self) -> Drawing:
-        """What is on the paper: strokes ``[x, y, t]``, px and ms.
+        """The drawing on the paper: strokes ``[x, y, t]``, px and ms.
 
         Raises:
-            ValueError: Nothing is.
+            ValueError: The paper is empty.
         """
         return as_drawing(self.paper.strokes)
 
@@ -150,7 +150,7 @@ class DrawingPad(Stage):
 
     @property
     def _word(self) -> str:
-        """What the person says it shows, fit for a folder's name; or nothing."""
+        """The word that the person typed, fit for a folder's name; or empty."""
         word = self.controls.values["word"].strip()
         return checked_name(word) if word else ""
 

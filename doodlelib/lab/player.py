@@ -1,4 +1,4 @@
-"""Drawings that play in a notebook's page, at the pace of their own timestamps."""
+"""A widget in which drawings play at the pace of their own timestamps, and its base classes."""
 
 from collections.abc import Sequence
 from html import escape
@@ -19,10 +19,10 @@ Pace = Literal["human", "constant", "both"]
 
 
 class Pictured(anywidget.AnyWidget):
-    """A widget with a picture for where no widget can run: a notebook's HTML export, nbviewer."""
+    """A widget with a static picture for where no widget can run: HTML export, nbviewer."""
 
     def to_html(self) -> str:
-        """The picture, as a piece of HTML that needs nothing else."""
+        """The picture, as self-contained HTML."""
         raise NotImplementedError
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -31,10 +31,10 @@ class Pictured(anywidget.AnyWidget):
 
 
 class Stage(ipywidgets.VBox):
-    """Widgets below each other, and the pictures of those that have one."""
+    """Widgets in a column, with the static pictures of those that have one."""
 
     def to_html(self) -> str:
-        """The pictures, as a piece of HTML that needs nothing else."""
+        """The pictures, as self-contained HTML."""
         return "".join(child.to_html() for child in self.children if isinstance(child, Pictured))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
@@ -44,20 +44,19 @@ class Stage(ipywidgets.VBox):
 class Player(Pictured):
     """A grid of drawings with play, scrub, speed and loop; it plays without asking the kernel.
 
-    Space plays and pauses, the arrow keys scrub. Where no widget can run, the finished drawings are
-    shown.
+    Space plays and pauses, the arrow keys scrub.
 
     Args:
         drawings: At least one. An untimed drawing plays at constant speed.
-        titles: What stands below each; none: nothing.
-        columns: At most so many in a row.
-        size: Of each drawing, px.
+        titles: Captions, one for each or none.
+        columns: Drawings in a row, at most.
+        size: Side of each drawing, px.
         pace: "human" time, "constant" speed in the same total time, or "both" side by side.
-        speed: Times as fast, 0.25 to 4.
+        speed: Factor, 0.25 to 4.
         loop: Start again at the end.
         autoplay: Start at once (never for people who asked their system for less motion).
-        along: A label makes the drawings a way: one is shown at a time, and a slider of this
-            label, whose `share` is 0 to 1, goes from the first to the last.
+        along: Label of a slider from the first drawing to the last, which shows one at a time;
+            its position is `share`, 0 to 1. Empty: all drawings are shown.
 
     Raises:
         ValueError: No drawings, another number of titles, a setting is out of range, or a drawing
@@ -113,20 +112,14 @@ class Player(Pictured):
     def show(
         self, drawings: Sequence, *, titles: Sequence[str] = (), along: str | None = None
     ) -> None:
-        """Other drawings instead; arguments and errors as of the player itself.
-
-        Args:
-            drawings: See there.
-            titles: See there.
-            along: See there; None: as it is.
-        """
+        """Replace the drawings; arguments and errors are those of the class, None keeps `along`."""
         strokes, titles = _checked(drawings, titles)
         with self.hold_sync():
             self.strokes, self.titles = strokes, titles
             self.along = self.along if along is None else along
 
     def to_html(self) -> str:
-        """The finished drawings."""
+        """The finished drawings with their titles."""
         figures = [
             f'<figure style="margin:0;width:{self.size}px;text-align:center">'
             f"{to_markup(strokes, animate=False, digits=1, title=title or 'doodle')}"
@@ -139,13 +132,13 @@ class Player(Pictured):
 
 
 def _checked(drawings: Sequence, titles: Sequence[str]) -> tuple[list, list[str]]:
-    """The drawings as the page takes them, with a title each."""
+    """The drawings as sent to the page, with a title each."""
     if len(drawings) == 0 or len(titles) not in (0, len(drawings)):
         raise ValueError(f"{len(drawings)} drawings and {len(titles)} titles")
     return [_plain(drawing) for drawing in drawings], list(titles) or [""] * len(drawings)
 
 
 def _plain(drawing: Sequence) -> list[list[list[float]]]:
-    """Strokes [x, y, t] in the box, as lists of numbers that are short in JSON."""
+    """Strokes [x, y, t], normalised to 255 px, as lists of numbers that are short in JSON."""
     timed = to_box(paced(drawing, constant=not is_timed(drawing)))
     return [[np.round(values, 1).tolist() for values in stroke] for stroke in timed]
