@@ -1,8 +1,8 @@
-"""How long a person waits for new doodles: from a slider's new value to what the page is sent.
+"""Latency of the lab: from a slider's new value to the message with new doodles to the page.
 
     python benchmarks/lab.py [--word cat] [--n 9] [--rounds 20]
 
-The kernel's part, with the shipped model: drawing, and making the strokes for the player. The way
+The kernel's part, with the shipped model: sampling, and making the strokes for the player. The way
 to the page and the page's own part come on top; see reports/LOG.md for these.
 """
 

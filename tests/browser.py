@@ -69,17 +69,17 @@ def serving(folder: Path) -> Generator[str]:
 
 
 def _url_of(process: subprocess.Popen, runtime: Path) -> str:
-    """Of the server, once it answers; which tells its port in a file."""
-    told = runtime / f"jpserver-{process.pid}.json"
+    """Address of the server, once it answers; it writes its port to a file."""
+    info = runtime / f"jpserver-{process.pid}.json"
     for _ in range(300):
         try:
-            url = f"http://127.0.0.1:{json.loads(told.read_text())['port']}"
+            url = f"http://127.0.0.1:{json.loads(info.read_text())['port']}"
             with urllib.request.urlopen(f"{url}/api/status?token={TOKEN}", timeout=2):
                 return url
         except (OSError, ValueError):  # not there, half written, or not listening yet
             assert process.poll() is None, "the server ended"
             time.sleep(0.2)
-    raise TimeoutError(f"no answer from the server of {told}")
+    raise TimeoutError(f"no answer from the server of {info}")
 
 
 class Lab:
@@ -87,7 +87,7 @@ class Lab:
 
     def __init__(self, page: "Page", shots: Path) -> None:
         self.page, self.shots = page, shots
-        self.told: list[str] = []  # messages of widgets to the kernel
+        self.messages: list[str] = []  # from widgets to the kernel
         self.errors: list[str] = []
         self.strangers: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -101,7 +101,7 @@ class Lab:
     def _hear(self, frame: str | bytes) -> None:
         text = frame if isinstance(frame, str) else frame.decode(errors="replace")
         if "comm_msg" in text:
-            self.told.append(text)
+            self.messages.append(text)
 
     def wait_until_idle(self) -> None:
         """Before that the toolbar says idle, and a run would be lost."""

@@ -77,7 +77,7 @@ def test_doodles_play_scrub_and_stop_without_the_kernel(lab: Lab) -> None:
     player = output.get_by_role("group", name="Player")
     time = player.get_by_role("slider", name="Time")
     lab.wait_until_idle()
-    told = len(lab.told)
+    sent = len(lab.messages)
     lab.wait_for(lambda: inks(player)[0] != "")  # it started by itself
     first = time.input_value()
     lab.wait_for(lambda: time.input_value() != first)
@@ -104,7 +104,7 @@ def test_doodles_play_scrub_and_stop_without_the_kernel(lab: Lab) -> None:
     lab.page.mouse.up()
     assert 0.4 < float(time.input_value()) / float(time.get_attribute("max")) < 0.6
     lab.shoot("player_scrubbed")
-    assert len(lab.told) == told
+    assert len(lab.messages) == sent
 
 
 def test_a_player_s_speed_pace_and_loop(lab: Lab) -> None:
@@ -151,11 +151,11 @@ def test_sliders_give_new_doodles_when_they_are_let_go(lab: Lab) -> None:
     lab.wait_for(lambda: doodles() != before)
     assert float(shape.input_value()) == pytest.approx(0.45)
     lab.wait_until_idle()
-    before, told = doodles(), len(lab.told)
+    before, sent = doodles(), len(lab.messages)
     drag(lab.page, output.get_by_role("slider", name="Time temperature"), -60)
-    assert len(lab.told) == told and doodles() == before  # not before it is let go
+    assert len(lab.messages) == sent and doodles() == before  # not before it is let go
     lab.page.mouse.up()
-    lab.wait_for(lambda: len(lab.told) > told)
+    lab.wait_for(lambda: len(lab.messages) > sent)
     output.get_by_role("slider", name="Doodles").fill("4")
     lab.wait_for(lambda: len(doodles()) == 4)
     before = doodles()
@@ -170,9 +170,9 @@ def test_the_picture_follows_the_hand_along_the_way(lab: Lab) -> None:
     way = player.get_by_role("slider", name="From star to face")
     way.fill("0")
     lab.wait_until_idle()
-    told, first = len(lab.told), inks(player)
+    sent, first = len(lab.messages), inks(player)
     drag(lab.page, way, 40)
-    assert inks(player) != first and len(lab.told) == told
+    assert inks(player) != first and len(lab.messages) == sent
     middle = inks(player)
     lab.page.mouse.move(0, 0)
     lab.page.mouse.up()

@@ -120,20 +120,20 @@ def test_interpolation_between_drawings_or_words_has_their_latents_at_its_ends()
 
     player = explorers.interpolation_explorer(vae, "cat", "dog", steps=3, seed=2)
     ends = [vae.encode(vae.generate(1, word=word, seed=2))[0] for word in ("cat", "dog")]
-    told = vae.decode(latent.path(*ends, steps=3), word=["cat", "cat", "dog"], **settings)
-    assert player.strokes == Player(told).strokes
+    conditioned = vae.decode(latent.path(*ends, steps=3), word=["cat", "cat", "dog"], **settings)
+    assert player.strokes == Player(conditioned).strokes
     assert player.along == "From cat to dog"
 
 
-def test_interpolation_between_drawings_may_be_told_the_word_of_each() -> None:
+def test_interpolation_between_drawings_takes_a_word_for_each_end() -> None:
     vae = make_vae()
     player = explorers.interpolation_explorer(
         vae, DRAWING, DRAWING[:1], word=("dog", "cat"), steps=4
     )
     path = latent.path(*vae.encode([DRAWING, DRAWING[:1]]), steps=4)
     settings = {"temperature": 0.1, "time_temperature": 0.1, "seed": 0}
-    told = vae.decode(path, word=["dog", "dog", "cat", "cat"], **settings)
-    assert player.strokes == Player(told).strokes
+    conditioned = vae.decode(path, word=["dog", "dog", "cat", "cat"], **settings)
+    assert player.strokes == Player(conditioned).strokes
     assert player.along == "From dog to cat"
 
 
@@ -181,8 +181,8 @@ def test_choosing_two_draws_the_path_between_them() -> None:
     shown.dots.chosen = [3, 20]
     vae = make_vae()
     path = latent.path(*vae.encode([DRAWINGS[3], DRAWINGS[20]]), steps=5)
-    told = ["cat", "cat", "cat", "dog", "dog"]
-    drawings = vae.decode(path, word=told, temperature=0.1, time_temperature=0.1, seed=0)
+    words = ["cat", "cat", "cat", "dog", "dog"]
+    drawings = vae.decode(path, word=words, temperature=0.1, time_temperature=0.1, seed=0)
     assert shown.player.strokes == Player(drawings).strokes
     assert shown.player.along == "From cat to dog"
 
@@ -201,7 +201,7 @@ def test_the_path_starts_and_ends_at_its_dots_and_lies_where_its_latents_do() ->
     np.testing.assert_allclose(np.abs(line - middle), np.abs(expected), atol=0.3)
 
 
-def test_words_that_the_model_does_not_know_are_not_told() -> None:
+def test_unknown_words_condition_nothing() -> None:
     shown = make_map(["cow"] * 12 + ["dog"] * 12, steps=2)
     vae = make_vae()
     path = vae.encode([DRAWINGS[0], DRAWINGS[12]])
