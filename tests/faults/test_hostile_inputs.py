@@ -11,8 +11,7 @@ import matplotlib as mpl
 import pytest
 from PIL import Image
 
-from doodlelib.__main__ import main
-from doodlelib.cli import commands
+from doodlelib.cli import main as cli
 from doodlelib.data import photos
 from doodlelib.paths import NOTEBOOKS, PROCESSED, RUNS, checked_name
 
@@ -100,8 +99,8 @@ def test_every_notebook_checks_its_name_first(notebook: Path) -> None:
 def test_the_command_line_refuses_before_it_runs(
     arguments: list[str], message: str, monkeypatch, capsys, tally: Counter[str]
 ) -> None:
-    monkeypatch.setattr(commands, "run_notebook", lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setattr(cli, "run_notebook", lambda *_, **__: pytest.fail("it ran"))
     with pytest.raises(SystemExit):
-        main(["-m", "train", "--source", "sample", *arguments])
+        cli.main(["-m", "train", "--source", "sample", *arguments])
     assert message in capsys.readouterr().err
     tally["parameters refused on the command line"] += 1

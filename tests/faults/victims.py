@@ -36,6 +36,7 @@ CONTEXT.set_forkserver_preload(
         "doodlelib.data.dataset",
         "pytest",
         "torch._dynamo",
+        "numba",
     ]
 )
 
