@@ -11,9 +11,8 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
-from doodlelib.fast.products import multiplies
+from doodlelib.training.loop import has_bfloat16
 
 Name = TypeVar("Name", bound=Hashable)
 SIZES = {"cpu": 1536, "cuda": 8192}  # of a square product, large enough for the best rate
@@ -32,8 +31,8 @@ def describe(device: str = "cpu") -> str:
 
 def precisions(device: str = "cpu") -> dict[str, torch.dtype]:
     """Those that are worth measuring here; prints which is not."""
-    if device == "cpu" and not multiplies(torch.bfloat16):
-        print("bfloat16 is left out: PyTorch has no fast products in it for this processor")
+    if not has_bfloat16(torch.device(device)):
+        print("bfloat16 is left out: there are no instructions for it")
         return {"float32": torch.float32}
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -47,14 +46,10 @@ def now() -> float:
     return time.perf_counter()
 
 
-def matmul(
-    dtype: torch.dtype,
-    device: str = "cpu",
-    product: Callable[[Tensor, Tensor], Tensor] = torch.mm,
-) -> Callable[[], object]:
+def matmul(dtype: torch.dtype, device: str = "cpu") -> Callable[[], object]:
     """A job of some square products, of `matmul_flop`."""
     a, b = torch.randn(2, SIZES[device], SIZES[device], device=device).to(dtype)
-    return lambda: [product(a, b) for _ in range(PRODUCTS)]
+    return lambda: [torch.mm(a, b) for _ in range(PRODUCTS)]
 
 
 def matmul_flop(device: str = "cpu") -> int:

@@ -22,7 +22,7 @@ from machine import describe, matmul, matmul_flop, medians, precisions
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.models.checkpoint import load_retimer, load_vae
 from doodlelib.models.network import NUM_FEATURES, SketchNet
-from doodlelib.models.sampling import rows, sample, start
+from doodlelib.models.sampling import sample, sample_rows, start
 from doodlelib.models.vae import SketchVAE
 from doodlelib.strokes import Drawing, Scale
 
@@ -63,8 +63,8 @@ def points(net: SketchNet, count: int, half: bool, compiled: bool) -> int:
     for _ in range(ALONE if count == 1 else 1):
         z = torch.randn(count, net.config.latent_size, generator=generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            steps = start(net, z, torch.zeros(count, dtype=torch.long), compiled=compiled)
-            drawings += sample(steps, temperature=1.0, time_temperature=1.0, generator=generator)
+            decoder = start(net, z, torch.zeros(count, dtype=torch.long), compiled=compiled)
+            drawings += sample(decoder, temperature=1.0, time_temperature=1.0, generator=generator)
     return sum(len(drawing) - 2 for drawing in drawings)
 
 
@@ -99,8 +99,8 @@ def report_rates(options: argparse.Namespace) -> None:
 def first_rows(vae: SketchVAE, begun: Drawing) -> None:
     """What `complete` does up to the first row of ten endings."""
     generator = torch.Generator().manual_seed(1)
-    steps = vae.beginnings(begun, 10, "cat", generator)
-    next(rows(steps, temperature=0.4, time_temperature=1.0, generator=generator))
+    decoder = vae.beginnings(begun, 10, "cat", generator)
+    next(sample_rows(decoder, temperature=0.4, time_temperature=1.0, generator=generator))
 
 
 def report_waits(options: argparse.Namespace) -> None:

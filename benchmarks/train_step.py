@@ -21,7 +21,6 @@ from machine import describe, matmul, matmul_flop, medians, precisions
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.data.dataset import Split, load_split
 from doodlelib.fast.cuda_graphs import Gradients
-from doodlelib.fast.products import linear
 from doodlelib.models.batch import StrokeBatch
 from doodlelib.models.network import NUM_FEATURES
 from doodlelib.models.vae import SketchVAE
@@ -139,15 +138,11 @@ def main() -> None:
             jobs[key] = partial(steps, vae, gradients_of(vae, half=half), batches)
             alone[(*key, "alone")] = partial(decode, vae, moved, half)
     floors = {name: matmul(dtype, options.device) for name, dtype in types.items()}
-    floors |= {
-        f"{name}, linear": matmul(dtype, options.device, linear) for name, dtype in types.items()
-    }
     loader = {"loader": lambda: [epoch[index] for index in chosen]}
     seconds = medians(jobs | alone | floors | loader, repeats=options.repeats)
     for precision in types:
         rate = matmul_flop(options.device) / seconds[precision]
-        ours = matmul_flop(options.device) / seconds[f"{precision}, linear"]
-        print(f"{precision}: matmul {rate / 1e9:,.0f} GFLOP/s (our own {ours / 1e9:,.0f})")
+        print(f"{precision}: matmul {rate / 1e9:,.0f} GFLOP/s")
         plain, plain_alone = seconds[False, precision], seconds[False, precision, "alone"]
         for layer_norm in (True, False):
             time, own = seconds[layer_norm, precision], seconds[layer_norm, precision, "alone"]

@@ -15,7 +15,13 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+SWITCH = "DOODLELIB_FAST"  # the environment variable; 0: `fast/` is not used
 _one_at_a_time = threading.RLock()  # changes Numba's settings for a moment
+
+
+def is_fast() -> bool:
+    """Whether compiled and parallel code stands in for plain PyTorch; DOODLELIB_FAST=0: no."""
+    return os.environ.get(SWITCH) != "0"
 
 
 def kernel(function: Callable, *, fastmath: Sequence[str] = ()) -> "Kernel":

@@ -11,6 +11,7 @@ from urllib.request import url2pathname
 import pytest
 import torch
 
+from doodlelib import jit
 from doodlelib.fast import parallel
 from doodlelib.paths import ROOT
 
@@ -70,11 +71,18 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(params=["fast", "plain PyTorch"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs a test with what `doodlelib.fast` holds, and without."""
+    monkeypatch.setenv(jit.SWITCH, "1" if request.param == "fast" else "0")
+    return request.param
+
+
 @pytest.fixture
 def two_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Any two rows of a batch are worked on side by side, however many processors there are."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    monkeypatch.setattr(parallel, "LEAST", 1)
+    monkeypatch.setattr(parallel, "MIN_ROWS", 1)
     yield
     torch.set_num_threads(before)

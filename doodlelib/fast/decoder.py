@@ -1,17 +1,17 @@
-"""The decoder step by step on a CPU, compiled: the next row of many drawings at once.
+"""The decoder on a CPU, compiled: the next row of many drawings at once.
 
-A step in PyTorch is some hundred small functions, and for few drawings their calls are most of its
-time. Here it is one matrix product a layer and one of the head, and two loops that Numba compiles:
-what a layer reads lies beside its hidden state, and what the condition adds to the gates is
-computed once. `steps.Steps` is the same in PyTorch, for any device, and the tests hold this one to
-it.
+A step in PyTorch is some hundred small functions, whose calls take most of its time where there are
+few drawings. Here it is one matrix product for each layer and one for the head, and two loops that
+Numba compiles: the LSTM cell, and the choice of the row. What a layer reads lies beside its hidden
+state, and the condition's share of the gates is computed once. `models.sampling.Decoder` is the
+definition.
 
-B drawing, H hidden, I input of a layer, M mixture component.
+B drawing, T row, F feature, C condition, H hidden, M mixture component.
 """
 
-import copy
-from collections.abc import Iterable
-from typing import cast
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -19,208 +19,227 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from doodlelib.fast.draw_step import draw
-from doodlelib.fast.lstm_cpu import as_arrays
-from doodlelib.fast.lstm_step import advance
-from doodlelib.fast.lstm_trace import Affine
-from doodlelib.fast.parallel import in_parts
-from doodlelib.fast.products import LaidOut, few_sizes
-from doodlelib.models import mdn
-from doodlelib.models.lstm import FusedLayer, NormLayer, State
-from doodlelib.models.mdn import PARAMETERS
-from doodlelib.models.network import NUM_FEATURES, PEN_STATES, SketchNet, input_features
-from doodlelib.models.steps import START, Steps
-from doodlelib.strokes import BOX, PEN_COLUMNS, PEN_UP
+from doodlelib.fast.lstm import Affine
+from doodlelib.fast.lstm_cpu import as_arrays, decode_step, store
+from doodlelib.jit import is_fast, kernel
 
-WAKE = 1 << 20  # numbers of a layer's weights; for fewer, PyTorch's threads are not worth waking
-_PEN = PEN_COLUMNS.start
+# Layout of rows, features and outputs: of `strokes`, `models.network` and `models.mdn`.
+DT, PEN, NUM_FEATURES, PEN_STATES, PARAMETERS = 2, 3, 11, 3, 9
+PEN_UP, END = 1, 2
 
 
-class _Carried:
-    """Tensors that have a row for each drawing, and a few more rows for `few_sizes`.
+class Limits(NamedTuple):
+    """Constants of the mixture (see `models.mdn`) and of the features."""
 
-    Attributes:
-        arrays: By the tensors' names, what shares their memory; slices of arrays cost little.
+    max_log: float
+    max_rho: float
+    max_time: float
+    least_square: float
+    reg_covar: float
+    half_boxes: float  # in one unit of length
+
+
+def is_available(device: torch.device) -> bool:
+    """Whether this may stand in for PyTorch on `device`."""
+    return is_fast() and device.type == "cpu"
+
+
+class CompiledDecoder:
+    """State and weights of a decoder. Under autocast the matrix products are of its type.
+
+    Args:
+        layers: Weights of each layer: those of inputs, recurrent ones, bias, and gains of the
+            gates, gains and biases of the cell or None.
+        states: First h and c of each layer, (B, H).
+        condition: (B, C) what the first layer reads at every step, behind the features.
+        head: Weight and bias from hidden states to pen logits and mixture parameters.
+        features: (F) of the first row.
+        limits: See `Limits`.
     """
 
-    def carry(self, **tensors: Tensor) -> None:
-        """Make copies attributes."""
-        self.arrays: dict[str, np.ndarray] = {}
-        for name, values in tensors.items():
-            new = values.new_zeros(few_sizes(len(values)), *values.shape[1:])
-            new[: len(values)] = values
-            setattr(self, name, new)
-            self.arrays[name] = as_arrays(new)
+    at_once = 256  # drawings; more would gain nothing, and leave the processor's cache
 
-    def take(self, order: Int64[Tensor, " n"]) -> None:
-        """See `steps.Steps.take`."""
-        self.carry(**{name: getattr(self, name)[order] for name in self.arrays})
+    def __init__(
+        self,
+        layers: Sequence[tuple[Tensor | None, ...]],
+        states: Sequence[tuple[Tensor, Tensor]],
+        condition: Float[Tensor, "B C"],
+        head: tuple[Tensor, Tensor],
+        features: Float[Tensor, " F"],
+        limits: Limits,
+    ) -> None:
+        dtype = condition.dtype
+        if torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+        self.limits, self.weights, self.affines = limits, [], []
+        self.head_weight, self.head_bias = head[0].t().contiguous(), head[1]
+        self.tensors: dict[str, Tensor] = {}  # by name, with a row for each drawing
+        for number, (layer, (h, c)) in enumerate(zip(layers, states, strict=True)):
+            weight_ih, weight_hh, bias, *norm = layer
+            known = h[:, :0]
+            if number == 0:
+                known = F.linear(condition, weight_ih[:, NUM_FEATURES:])
+                weight_ih = weight_ih[:, :NUM_FEATURES]
+            norm = (bias[:0] if value is None else value for value in norm)
+            self.affines.append(as_arrays(Affine(bias, *norm)))
+            self.weights.append(torch.cat([weight_ih, weight_hh], 1).to(dtype).t().contiguous())
+            read = torch.cat([h.new_zeros(len(h), weight_ih.shape[1]), h], 1)
+            new = {"cell": c.to(bias.dtype), "read": read.to(dtype), "known": known.to(dtype)}
+            self.tensors |= {f"{name} {number}": value for name, value in new.items()}
+        self.tensors["hidden"] = torch.zeros_like(states[-1][0])
+        self.tensors["pen"] = condition.new_zeros(len(condition), 2, 2)
+        self.select(torch.arange(len(condition)))
+        self.tensors["read 0"][:, :NUM_FEATURES] = features
 
-    def keep(self, into: np.ndarray, out_of: np.ndarray, count: int) -> None:
-        """See `steps.Steps.keep`."""
+    def select(self, order: Int64[Tensor, " n"]) -> None:
+        """Go on with the drawings of these numbers, which may repeat."""
+        self.tensors = {name: values[order] for name, values in self.tensors.items()}
+        self.arrays = {name: as_arrays(values) for name, values in self.tensors.items()}
+
+    def compact(self, into: Int64[np.ndarray, " n"], out_of: Int64[np.ndarray, " n"]) -> None:
+        """Copy the drawings `out_of` to the places `into`."""
         for array in self.arrays.values():
             array[into] = array[out_of]
 
+    def part(self, order: Int64[Tensor, " n"]) -> Self:
+        """A decoder of its own for some of the drawings."""
+        new = object.__new__(type(self))
+        vars(new).update(vars(self))
+        new.select(order)
+        return new
 
-class CompiledSteps(_Carried, Steps):
-    """See `steps.Steps`. Under autocast the layers' matrix products are of its type."""
+    def advance(
+        self, features: Float[Tensor, "T F"], pen: Float[Tensor, "2 2"]
+    ) -> Float[Tensor, "T B H"]:
+        """Hidden states that predict each of T rows, the same for all drawings; reads the rows.
 
-    at_once = 256  # more would gain nothing, and leave the processor's cache
-    hidden: Tensor  # room for `_pass`
-    position: Tensor
-    stroke_start: Tensor
+        Args:
+            features: Of the rows.
+            pen: After the last of them: position and start of the stroke.
+        """
+        hidden = self.tensors["hidden"].new_empty(len(features), *self.tensors["hidden"].shape)
+        for row, states in zip(features, hidden, strict=True):
+            states[:] = self._step(len(states))
+            self.tensors["read 0"][:, :NUM_FEATURES] = row
+        self.tensors["pen"][:] = pen
+        return hidden
 
-    def __init__(self, net: SketchNet, condition: Float[Tensor, "B C"]) -> None:
-        product = condition.dtype
-        if torch.is_autocast_enabled("cpu"):
-            product = torch.get_autocast_dtype("cpu")
-        layers = cast(Iterable[FusedLayer | NormLayer], net.decoder.layers)
-        states = net.first_states(condition)
-        self.layers = [
-            _Layer(layer, state, constant=None if number else condition, product=product)
-            for number, (layer, state) in enumerate(zip(layers, states, strict=True))
-        ]
-        self.net, self.begun, self.count = net, START[None].to(condition), len(condition)
-        self.head = LaidOut(net.head.weight, net.head.bias, most=self.count)
-        self.wide = max(layer.weight.weight.numel() for layer in self.layers) >= WAKE
-        self.per_box = 2 * net.scale.xy / BOX
-        at, hidden = (condition.new_zeros(self.count, size) for size in (2, net.head.in_features))
-        self.carry(position=at, stroke_start=at, hidden=hidden)
-        self.layers[0].read[:, :NUM_FEATURES] = self._read(self.begun)
-
-    @property
-    def size(self) -> int:
-        """See `steps.Steps.size`."""
-        return self.count
-
-    @torch.no_grad()
-    def follow(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
-        """See `steps.Steps.follow`."""
-        self.begun = torch.cat([self.begun, rows])
-        return in_parts(lambda _: self._follow(rows), 1, wide=self.wide)[0]
-
-    def _follow(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
-        """Only the components of each row's kind are computed."""
-        hidden = self.hidden.new_empty(len(rows), self.count, self.hidden.shape[1])
-        inputs_of_first = self.layers[0].read[:, :NUM_FEATURES]
-        for x, y in zip(self._read(rows), hidden, strict=True):
-            y[:] = self._pass(self.count)[: self.count]
-            inputs_of_first[:] = x
-        bias, weight = self.net.head.bias, self.net.head.weight
-        moves = list(zip(weight[PEN_STATES:].chunk(2), bias[PEN_STATES:].chunk(2), strict=True))
-        kinds = rows[:, _PEN + PEN_UP].int().tolist()
-        with torch.autocast("cpu", enabled=False):  # the likelihood needs full precision
-            logits = F.linear(hidden, weight[:PEN_STATES], bias[:PEN_STATES])
-            output = torch.stack(
-                [F.linear(y, *moves[kind]) for y, kind in zip(hidden, kinds, strict=True)]
-            )
-        output, covar = output.unflatten(-1, (-1, PARAMETERS)), self.net.config.reg_covar
-        mixture = mdn.from_output(output, reg_covar=covar)
-        return mdn.row_log_likelihood(logits, mixture, rows[:, None].expand(-1, self.size, -1)).sum(
-            0
-        )
-
-    def next(
+    def next_rows(
         self,
-        numbers: Float[Tensor, "M 6"],
+        numbers: Float[Tensor, "N 6"],
         which: Int64[np.ndarray, " b"],
         temperature: float,
         time_temperature: float,
     ) -> Float[np.ndarray, "b 6"]:
-        """See `steps.Steps.next`."""
-        output = self.head.times(self._pass(len(which))).numpy()
+        """Sample the next row of the first b drawings; see `models.sampling.Decoder.next_rows`."""
+        hidden = self._step(len(which))
+        with torch.autocast("cpu", enabled=False):  # the mixture needs full precision
+            output = torch.addmm(self.head_bias, hidden, self.head_weight).numpy()
         rows = np.empty((len(which), 6), output.dtype)
-        places = self.arrays["position"], self.arrays["stroke_start"], self.layers[0].arrays["read"]
-        settings = temperature, time_temperature, self.net.config.reg_covar, self.per_box
-        draw(rows, output, numbers.numpy(), which, *places, *settings)
+        temperatures = float(temperature), float(time_temperature)
+        state = self.arrays["pen"], self.arrays["read 0"]
+        _sample_rows(rows, output, numbers.numpy(), which, *state, *temperatures, self.limits)
         return rows
 
-    def take(self, order: Int64[Tensor, " n"]) -> None:
-        """See `steps.Steps.take`."""
-        self.count = len(order)
-        for part in self.layers:
-            part.take(order)
-        super().take(order)
+    def _step(self, count: int) -> Float[Tensor, "b H"]:
+        """The last layer's hidden states of the first `count` drawings, once they read their row.
 
-    def keep(
-        self, into: Int64[np.ndarray, " n"], out_of: Int64[np.ndarray, " n"], count: int
-    ) -> None:
-        """See `steps.Steps.keep`."""
-        self.count = count
-        for part in self.layers:
-            part.keep(into, out_of, count)
-        super().keep(into, out_of, count)
-
-    def part(self, drawings: slice) -> "CompiledSteps":
-        """See `steps.Steps.part`."""
-        new = copy.copy(self)
-        new.layers = [copy.copy(layer) for layer in self.layers]
-        new.take(torch.arange(self.count)[drawings])
-        return new
-
-    def _read(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, "T I"]:
-        """What the first layer reads at each of `rows`, of all drawings; moves the pen along."""
-        x, pen = input_features(
-            rows[None],
-            see_time=torch.ones(1, dtype=torch.bool),
-            pen=torch.stack([self.position[:1], self.stroke_start[:1]], dim=1),
-            xy=self.net.scale.xy,
-        )
-        self.position[:], self.stroke_start[:] = pen[:, 0], pen[:, 1]
-        return x[0]
-
-    def _pass(self, count: int) -> Float[Tensor, "b H"]:
-        """The last layer's hidden states once the first `count` drawings' last rows are read.
-
-        Rows of the result behind these are void; what is carried of them stays. The next pass
-        writes over it.
+        The next step writes over them.
         """
-        above = [*(layer.arrays["read"] for layer in self.layers[1:]), self.arrays["hidden"]]
-        for layer, reads in zip(self.layers, above, strict=True):
-            layer.next(count, reads)
-        return self.hidden[: few_sizes(count)]
+        above = [f"read {number}" for number in range(1, len(self.weights))] + ["hidden"]
+        for number, (weight, affine) in enumerate(zip(self.weights, self.affines, strict=True)):
+            product = torch.mm(self.tensors[f"read {number}"][:count], weight)
+            names = f"known {number}", f"cell {number}", f"read {number}", above[number]
+            own = (self.arrays[name][:count] for name in names)
+            decode_step(affine, as_arrays(product), *own)
+        return self.tensors["hidden"][:count]
 
 
-class _Layer(_Carried):
-    """A layer's weights, and what it carries from step to step."""
+@kernel
+def _sample_rows(rows, output, numbers, which, pen, read, temperature, time_temperature, limits):
+    """Sample each drawing's next row, and write what the decoder reads next.
 
-    read: Tensor  # (rows, I + H) the inputs, and the hidden state of before
-    known: Tensor  # what the constant adds to the gates; empty: there is none
+    Args:
+        rows: (B, 6) gets the rows. The other arrays may have more.
+        output: (B, 3 + 2 M 9) of the head.
+        numbers: (N, 6) random, see `models.sampling.Decoder.next_rows`.
+        which: (B) of the numbers each drawing takes.
+        pen: (B, 2, 2) position and start of the stroke; moved along.
+        read: (B, at least F) gets the features, but for the flag behind the row, which stays.
+        temperature: Of pen and position.
+        time_temperature: Of the time.
+        limits: `Limits`.
+    """
+    modes = (output.shape[1] - PEN_STATES) // (2 * PARAMETERS)
+    logits, sums = np.empty(modes, output.dtype), np.empty(max(modes, PEN_STATES), output.dtype)
+    noise_scale, time_noise_scale = math.sqrt(temperature), math.sqrt(time_temperature)
+    bits, offsets = np.empty(rows.shape[1], np.int32), np.empty(4, output.dtype)
+    floats = bits.view(np.float32)
+    for b in range(len(rows)):
+        chance, noise = numbers[which[b], :3], numbers[which[b], 3:]
+        event = _choose(output[b, :PEN_STATES], temperature, chance[0], sums)
+        rows[b] = 0
+        rows[b, PEN + event] = 1
+        if event == END:
+            continue
+        first = PEN_STATES + modes * PARAMETERS * (event == PEN_UP)
+        mixture = output[b, first : first + modes * PARAMETERS].reshape(modes, PARAMETERS)
+        for m in range(modes):
+            logits[m] = mixture[m, 0]
+        chosen = mixture[_choose(logits, temperature, chance[1], sums)]
+        std_x, std_y, rho = _covariance(chosen, limits)
+        correlated = rho * noise[0] + math.sqrt(1 - rho**2) * noise[1]
+        dx = chosen[1] + std_x * noise_scale * noise[0]
+        dy = chosen[2] + std_y * noise_scale * correlated
+        for m in range(modes):
+            std_x, std_y, rho = _covariance(mixture[m], limits)
+            zx, zy = (dx - mixture[m, 1]) / std_x, (dy - mixture[m, 2]) / std_y
+            rest = 1 - rho**2
+            logits[m] -= (zx**2 + zy**2 - 2 * rho * zx * zy) / (2 * rest) + math.log(
+                std_x * std_y * math.sqrt(rest)
+            )
+        chosen = mixture[_choose(logits, time_temperature, chance[2], sums)]
+        std = math.sqrt(math.exp(2 * _clamped(chosen[8], limits.max_log)) + limits.reg_covar)
+        mean = chosen[6] + chosen[7] * 0.5 * math.log(dx**2 + dy**2 + limits.least_square)
+        time = _clamped(mean + std * time_noise_scale * noise[2], limits.max_time)
 
-    def __init__(
-        self,
-        layer: FusedLayer | NormLayer,
-        state: State,
-        *,
-        constant: Float[Tensor, "B C"] | None,
-        product: torch.dtype,
-    ) -> None:
-        """Take `layer` and its first `state`; the last of its inputs are `constant`."""
-        if isinstance(layer, FusedLayer):
-            weights = dict(layer.lstm.named_parameters())
-            weight_in, recurrent = weights["weight_ih_l0"], weights["weight_hh_l0"]
-            bias, norm = weights["bias_ih_l0"] + weights["bias_hh_l0"], ()
-        else:
-            weight_in, recurrent, bias = layer.weight_ih, layer.weight_hh, layer.bias
-            norm = (layer.gate_gain, *layer.cell_norm.parameters()) if layer.layer_norm else ()
-        self.affine = as_arrays(Affine(bias, *(norm or 3 * (bias[:0],))))
-        (h, cell), known = state, state[0][:, :0]
-        if constant is not None:
-            known = F.linear(constant, weight_in[:, NUM_FEATURES:])
-            weight_in = weight_in[:, :NUM_FEATURES]
-        read = torch.cat([h.new_zeros(len(h), weight_in.shape[1]), h], dim=1)
-        self.carry(cell=cell.to(recurrent.dtype), read=read.to(product), known=known.to(product))
-        self.weight = LaidOut(torch.cat([weight_in, recurrent], dim=1).to(product), most=len(h))
+        rows[b, 0], rows[b, 1], rows[b, DT] = dx, dy, time
+        pen[b, 0, 0] += rows[b, 0]
+        pen[b, 0, 1] += rows[b, 1]
+        if event == PEN_UP:
+            pen[b, 1] = pen[b, 0]
+        offsets[:2] = pen[b, 0] * limits.half_boxes
+        offsets[2:] = (pen[b, 0] - pen[b, 1]) * limits.half_boxes
+        store(rows[b], bits, floats, read[b][: len(rows[b])])
+        store(offsets, bits, floats, read[b][NUM_FEATURES - len(offsets) : NUM_FEATURES])
 
-    def next(self, count: int, above: np.ndarray) -> None:
-        """Another step of the first `count` rows, whose hidden states go to `above`, too.
 
-        Args:
-            count: Rows whose inputs lie in `read`.
-            above: (rows, ≥ H) where the next layer reads them, or the head.
-        """
-        size = few_sizes(count)
-        known = self.known[:size] if self.known.shape[1] else None
-        total = as_arrays(self.weight.times(self.read[:size], plus=known))
-        cell = self.arrays["cell"][:count]
-        advance(self.affine, total, cell, self.arrays["read"], above)
+@kernel
+def _choose(logits, temperature, chance, sums):
+    """`models.mdn.choose`; `sums` is scratch space."""
+    best = np.argmax(logits)
+    if temperature == 0:
+        return best
+    total = logits.dtype.type(0)
+    for m in range(len(logits)):
+        total += math.exp((logits[m] - logits[best]) / temperature)
+        sums[m] = total
+    for m in range(len(logits)):
+        if sums[m] > chance * total:
+            return m
+    return len(logits) - 1
+
+
+@kernel
+def _covariance(values, limits):
+    """Standard deviations of dx and dy, and rho, of a component; see `models.mdn.from_output`."""
+    raw_x = math.exp(_clamped(values[3], limits.max_log))
+    raw_y = math.exp(_clamped(values[4], limits.max_log))
+    std_x = math.sqrt(raw_x**2 + limits.reg_covar)
+    std_y = math.sqrt(raw_y**2 + limits.reg_covar)
+    return std_x, std_y, math.tanh(values[5]) * limits.max_rho * raw_x * raw_y / (std_x * std_y)
+
+
+@kernel
+def _clamped(value, most):
+    return min(max(value, -most), most)

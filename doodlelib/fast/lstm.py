@@ -1,30 +1,64 @@
-"""All steps of an LSTM layer, with layer norm or without, and their gradients written out.
+"""The layer-norm LSTM layer with its gradients written out: `models.lstm.NormLayer`, twice as fast.
 
 Autograd would add up the gradient of the recurrent weights step by step; here it is one matrix
-product over all steps, as is the inputs' share of the gates. What a step does beside its product is
-compiled: by Numba on a CPU (`lstm_cpu`), by Triton on an NVIDIA GPU (`lstm_triton`); `lstm_torch`
-says the same in PyTorch.
+product over all steps, as is the inputs' share of the gates. The elementwise work of a step is one
+kernel: of Numba on a CPU (`lstm_cpu`), of Triton on an NVIDIA GPU (`lstm_gpu`).
 
-B batch, T step, H hidden; gates are in the order input, forget, candidate, output.
+B batch, T step, I input, H hidden; gates are in the order input, forget, candidate, output.
 """
 
 import subprocess
 import warnings
 from functools import lru_cache
-from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from doodlelib.fast import lstm_torch
-from doodlelib.fast.lstm_trace import Affine, Trace, new_trace
-from doodlelib.fast.products import linear, outer_sum
+from doodlelib.jit import is_fast
 
 
-class Recurrence(torch.autograd.Function):
+class Affine(NamedTuple):
+    """Gains and biases of a layer, or their gradients; arrays of the same memory for Numba.
+
+    Attributes:
+        bias: (4 H) of the gates, after their norm.
+        gain: (4 H) of the gates' norm; empty where there is no layer norm.
+        cell_gain, cell_bias: (H) of the cell's norm; likewise.
+    """
+
+    bias: Tensor
+    gain: Tensor
+    cell_gain: Tensor
+    cell_bias: Tensor
+
+
+class Saved(NamedTuple):
+    """Tensors saved for the backward pass, which computes the rest anew from them.
+
+    Attributes:
+        cells: (T + 1, B, H).
+        hidden: (T + 1, B, H) outputs, in the type of the matrix products.
+        gates: (T, B, 4 H) before gain and bias; normalised where there is layer norm.
+        rstd: (T, B, 4) 1 / standard deviation that normalised them.
+    """
+
+    cells: Tensor
+    hidden: Tensor
+    gates: Tensor
+    rstd: Tensor
+
+
+def is_available(like: Tensor) -> bool:
+    """Whether `LayerFunction` has kernels for the device of `like`, and is wanted."""
+    device = like.device.type
+    return is_fast() and (device == "cpu" or (device == "cuda" and _has_triton()))
+
+
+class LayerFunction(torch.autograd.Function):
     """Hidden states of all steps, and the last cell.
 
     Source: Ba et al. 2016 (layer norm), eq. 20-22, and their derivatives.
@@ -36,85 +70,97 @@ class Recurrence(torch.autograd.Function):
         x: Float[Tensor, "T B I"],
         h: Float[Tensor, "B H"],
         c: Float[Tensor, "B H"],
-        weight_in: Float[Tensor, "4*H I"],
-        weight: Float[Tensor, "4*H H"],
+        weight_ih: Float[Tensor, "4*H I"],
+        weight_hh: Float[Tensor, "4*H H"],
         bias: Float[Tensor, " 4*H"],
         gate_gain: Float[Tensor, " 4*H"] | None,
         cell_gain: Float[Tensor, " H"] | None,
         cell_bias: Float[Tensor, " H"] | None,
-        keep: Float[Tensor, "T B H"] | None,
+        keep_mask: Float[Tensor, "T B H"] | None,
     ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B H"]]:
-        """Go through the steps.
+        """Run all steps.
 
         Args:
             x: Inputs. Matrix products are of autocast's type, everything else of the weights'.
             h, c: The first state.
-            weight_in: Of the inputs.
-            weight: Recurrent.
+            weight_ih, weight_hh: Of the inputs, and recurrent.
             bias: Of the gates, after their norm.
             gate_gain, cell_gain, cell_bias: Of the layer norms; None: there are none.
-            keep: Factor of the candidate; None: 1.
+            keep_mask: Factor of the candidate; None: 1.
         """
-        kind = x.device.type
-        half = torch.is_autocast_enabled(kind) and weight.dtype == torch.float32
-        product_type = torch.get_autocast_dtype(kind) if half else weight.dtype
-        x, weight_in, product = (part.to(product_type) for part in (x, weight_in, weight))
-        x = x.contiguous()
-        projected, state = linear(x, weight_in), c.to(weight.dtype)
-        norm = (gate_gain, cell_gain, cell_bias)
-        affine = Affine(bias, *(weight.new_empty(0) if v is None else v for v in norm))
-        keep = weight.new_empty(0, *c.shape) if keep is None else keep
-        trace = new_trace(projected, state)
-        trace.cells[0], trace.before[0] = c, h
-        y = trace.before[1:]  # the same, where the products have the type of the rest
-        if product.dtype != weight.dtype:
-            y = torch.empty_like(trace.cells[1:])
-        steps_on(weight).forward(projected, product, affine, keep, trace, y)
-        ctx.save_for_backward(x, weight_in, product, keep, *affine, *trace)
-        ctx.state_type, ctx.used_up = h.dtype, False
-        return y, trace.cells[-1].clone()
+        dtype, device = weight_hh.dtype, x.device.type
+        if torch.is_autocast_enabled(device) and dtype == torch.float32:
+            dtype = torch.get_autocast_dtype(device)
+        x, weight_ih, weight = x.to(dtype), weight_ih.to(dtype), weight_hh.to(dtype)
+        projected, empty = F.linear(x, weight_ih), bias.new_empty(0)
+        norm = (empty if value is None else value for value in (gate_gain, cell_gain, cell_bias))
+        affine = Affine(bias, *norm)
+        keep_mask = bias.new_empty(0, *c.shape) if keep_mask is None else keep_mask
+        saved = new_saved(projected, like=bias)
+        saved.cells[0], saved.hidden[0] = c, h
+        y = saved.hidden[1:] if dtype == bias.dtype else torch.empty_like(saved.cells[1:])
+        _kernels(bias).forward(projected, weight, affine, keep_mask, saved, y)
+        ctx.save_for_backward(x, weight_ih, weight, keep_mask, *affine, *saved)
+        ctx.state_dtype, ctx.is_used_up = h.dtype, False
+        return y, saved.cells[-1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Float[Tensor, "T B H"], dc: Float[Tensor, "B H"]) -> tuple:
-        """Gradients of `forward`'s arguments, from those of what it gave."""
-        if ctx.used_up:
-            raise RuntimeError("the steps of an LSTM can be gone back once; go forward anew")
-        x, weight_in, product, keep, *saved = ctx.saved_tensors
-        affine, trace = Affine(*saved[:4]), Trace(*saved[4:])
+        """Gradients of `forward`'s arguments from those of its results; possible once."""
+        if ctx.is_used_up:
+            raise RuntimeError("an LSTM layer can go backward once only: its memory is used again")
+        x, weight_ih, weight, keep_mask, *rest = ctx.saved_tensors
+        affine, saved = Affine(*rest[:4]), Saved(*rest[4:])
         d_affine = Affine(*map(torch.zeros_like, affine))
-        dc, dh = dc.contiguous().clone(), torch.zeros_like(trace.before[0])
-        steps = steps_on(dc).backward
-        d_gates = steps(dy.contiguous(), dh, dc, product, affine, keep, trace, d_affine)
-        ctx.used_up = d_gates is trace.gates
-        dx = linear(d_gates, weight_in.t().contiguous()) if ctx.needs_input_grad[0] else None
-        rows, *read = (part.flatten(0, 1) for part in (d_gates, x, trace.before[:-1]))
-        d_weights = (outer_sum(part, rows).t() for part in read)
-        states = dh.to(ctx.state_type), dc.to(ctx.state_type)
+        dc, dh = dc.contiguous().clone(), torch.zeros_like(saved.hidden[0])
+        run = _kernels(dc).backward
+        d_gates = run(dy.contiguous(), dh, dc, weight, affine, keep_mask, saved, d_affine)
+        ctx.is_used_up = d_gates is saved.gates
+        dx = torch.matmul(d_gates, weight_ih) if ctx.needs_input_grad[0] else None
+        rows = d_gates.flatten(0, 1).t()
+        d_weights = (rows @ read.flatten(0, 1) for read in (x, saved.hidden[:-1]))
+        d_states = dh.to(ctx.state_dtype), dc.to(ctx.state_dtype)
         d_given = (d if len(d) else None for d in d_affine)
-        return dx, *states, *(d.to(dc.dtype) for d in d_weights), *d_given, None
+        return dx, *d_states, *(d.to(dc.dtype) for d in d_weights), *d_given, None
 
 
-def steps_on(like: Tensor) -> ModuleType:
-    """What does the steps where `like` is."""
+def new_saved(projected: Float[Tensor, "T B 4*H"], *, like: Tensor) -> Saved:
+    """Memory for `Saved`; the gates' is that of `projected`, where it has their type, `like`'s."""
+    (steps, batch, gates), same_type = projected.shape, projected.dtype == like.dtype
+    return Saved(
+        cells=like.new_empty(steps + 1, batch, gates // 4),
+        hidden=projected.new_empty(steps + 1, batch, gates // 4),
+        gates=projected if same_type else torch.empty_like(projected, dtype=like.dtype),
+        rstd=like.new_empty(steps, batch, 4),
+    )
+
+
+def _kernels(like: Tensor) -> Any:
+    """The module with `forward` and `backward` for the device of `like`."""
     if like.device.type == "cpu":
-        from doodlelib.fast import lstm_cpu  # imports Numba, which takes a while
-
-        return lstm_cpu
-    return _on_gpu() if like.device.type == "cuda" else lstm_torch
+        from doodlelib.fast import lstm_cpu as kernels
+    else:
+        from doodlelib.fast import lstm_gpu as kernels  # Triton is not there for every system
+    return kernels
 
 
 @lru_cache
-def _on_gpu() -> ModuleType:
-    """In Triton where it works; it is not for every system, and needs a C compiler."""
+def _has_triton() -> bool:
+    """Whether a step compiles and runs; Triton needs a C compiler, too."""
     try:
-        from doodlelib.fast import lstm_gpu
-
-        lstm_gpu.try_out()
+        like = torch.zeros(4, device="cuda")
+        projected, empty = like.new_zeros(1, 1, 4), like.new_empty(0)
+        saved = new_saved(projected, like=like)
+        for tensor in saved:
+            tensor.zero_()
+        affine = Affine(like, empty, empty, empty)
+        weight, no_mask, y = like[:, None], like.new_empty(0, 1, 1), like.new_empty(1, 1, 1)
+        _kernels(like).forward(projected, weight, affine, no_mask, saved, y)
     except (ImportError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
         warnings.warn(
             f"Triton does not work here, so LSTM steps take longer: {str(error)[:200]}",
             stacklevel=2,
         )
-        return lstm_torch
-    return lstm_gpu
+        return False
+    return True

@@ -1,65 +1,82 @@
-"""The steps of our LSTM on a CPU: oneDNN's matrix products, and what Numba compiles of the rest.
+"""Kernels of the layer-norm LSTM for a CPU, compiled by Numba, forward and backward.
 
-Rows of the batch do not know of one another, so parts of it go through all steps side by side.
+All elementwise work of a step is done row by row, so that a row stays in the cache, where PyTorch's
+own functions would carry every array through memory a dozen times. bfloat16, which NumPy does not
+have, is seen as int16 of the same bits.
 
-B batch, T step, H hidden; gates are in the order input, forget, candidate, output.
+B batch, T step, H hidden; gates lie in the order input, forget, candidate, output. Rows are arrays
+of their own: Numba does not vectorise loops over rows unpacked from a matrix (strided, to it) or
+over a row that is read and written.
 """
 
+import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from doodlelib.fast import lstm_step
-from doodlelib.fast.lstm_trace import Affine, Trace
-from doodlelib.fast.parallel import in_parts
-from doodlelib.fast.products import LaidOut
+from doodlelib.jit import kernel
+
+EPSILON = 1e-5  # of the layer norms, as `torch.nn.LayerNorm`
+# Sums may be taken in any order; but a NaN stays one, since `training.fit` looks for it.
+_FAST = ("reassoc", "contract", "arcp", "nsz")
 
 
 def forward(
-    projected: Tensor, product: Tensor, affine: Affine, keep: Tensor, trace: Trace, y: Tensor
+    projected: Tensor, weight: Tensor, affine: Any, keep_mask: Tensor, saved: Any, y: Tensor
 ) -> None:
-    """See `lstm_torch.forward`."""
-    weight = LaidOut(product, most=y.shape[1])
-    arrays = [as_arrays(value) for value in (affine, keep, trace, y)]
+    """All steps from the first state in `saved`; see `lstm.LayerFunction`.
 
-    def steps(rows: slice) -> None:
-        given = zip(projected[:, rows], trace.before[:, rows], strict=False)
-        for t, (share, before) in enumerate(given):
-            total = as_arrays(weight.times(before, plus=share))
-            lstm_step.forward(t, rows.start, total, *arrays)
-
-    in_parts(steps, y.shape[1])
+    Args:
+        projected: (T, B, 4 H) the inputs' share of the gates, in the type of matrix products.
+            Overwritten where `saved.gates` is the same memory.
+        weight: (4 H, H) recurrent, likewise.
+        affine: `lstm.Affine`.
+        keep_mask: (T, B, H) factor of the candidate; empty: 1.
+        saved: `lstm.Saved`, filled.
+        y: (T, B, H), filled with the outputs.
+    """
+    weight, product = weight.t().contiguous(), torch.empty_like(projected[0])
+    arrays = [as_arrays(value) for value in (product, projected, affine, keep_mask, saved, y)]
+    for t in range(len(projected)):
+        torch.mm(saved.hidden[t], weight, out=product)
+        _forward_step(t, *arrays)
 
 
 def backward(
     dy: Tensor,
     dh: Tensor,
     dc: Tensor,
-    product: Tensor,
-    affine: Affine,
-    keep: Tensor,
-    trace: Trace,
-    d_affine: Affine,
+    weight: Tensor,
+    affine: Any,
+    keep_mask: Tensor,
+    saved: Any,
+    d_affine: Any,
 ) -> Tensor:
-    """See `lstm_torch.backward`. The gradients take the place of the gates, if of their type."""
-    alike = trace.gates.dtype == product.dtype
-    d_gates = trace.gates if alike else torch.empty_like(trace.gates, dtype=product.dtype)
-    arrays = [as_arrays(value) for value in (dy, dc, affine, keep, trace, d_gates)]
-    weight = LaidOut(product.t(), most=len(dc))
+    """Gradients of `forward`'s arguments.
 
-    def steps(rows: slice) -> Affine:
-        d_own, own = Affine(*map(torch.zeros_like, d_affine)), dh[rows]
-        d_arrays = as_arrays(d_own)
-        for t in reversed(range(len(dy))):
-            lstm_step.backward(t, rows.start, as_arrays(own), *arrays, d_arrays)
-            own = weight.times(d_gates[t, rows])
-        dh[rows] = own
-        return d_own
+    Args:
+        dy: (T, B, H) gradients of the outputs.
+        dh: (B, H) gradient of the last output by way of what follows; becomes that of the first
+            state. Of the type of matrix products.
+        dc: (B, H) the same of the cell.
+        weight: See `forward`.
+        affine: See `forward`.
+        keep_mask: See `forward`.
+        saved: As `forward` filled it.
+        d_affine: `lstm.Affine` of gradients, which are added to.
 
-    for d_part in in_parts(steps, len(dc)):
-        for total, part in zip(d_affine, d_part, strict=True):
-            total += part
+    Returns:
+        (T, B, 4 H) gradient of `projected`; in the memory of `saved.gates` if of their type.
+    """
+    same_type = saved.gates.dtype == weight.dtype
+    d_gates = saved.gates if same_type else torch.empty_like(saved.gates, dtype=weight.dtype)
+    values = (dh, dy, dc, affine, keep_mask, saved, d_gates, d_affine)
+    arrays = [as_arrays(value) for value in values]
+    for t in reversed(range(len(dy))):
+        _backward_step(t, *arrays)
+        torch.mm(d_gates[t], weight, out=dh)
     return d_gates
 
 
@@ -69,3 +86,277 @@ def as_arrays(value: Any) -> Any:
         return type(value)(*map(as_arrays, value))
     value = value.detach()
     return value.view(torch.int16).numpy() if value.dtype == torch.bfloat16 else value.numpy()
+
+
+def _fast(function):
+    return kernel(function, fastmath=_FAST)
+
+
+@_fast
+def _forward_step(t, product, projected, affine, keep_mask, saved, y):
+    """Step `t`: from `product`, the recurrent share of the gates, to cells and outputs."""
+    size = saved.cells.shape[2]
+    bits = np.empty(4 * size, np.int32)
+    floats = bits.view(np.float32)
+    raw, active = np.empty(4 * size, y.dtype), np.empty(4 * size, y.dtype)
+    no_mask = np.empty(0, y.dtype)
+    for b in range(len(product)):
+        _load(product[b], bits, floats, raw)
+        _load(projected[t, b], bits, floats, active)
+        for k in range(4 * size):
+            raw[k] += active[k]
+        mask = keep_mask[t, b] if len(keep_mask) else no_mask
+        cell, shown = saved.cells[t + 1, b], y[t, b]
+        _gates(raw, affine, saved.gates[t, b], saved.rstd[t, b], active)
+        _cell_forward(active, affine, mask, saved.cells[t, b], cell, raw[:size], shown)
+        store(shown, bits, floats, saved.hidden[t + 1, b])
+
+
+@_fast
+def decode_step(affine, product, known, cell, read, above):
+    """A step without saved tensors: `cell` advances; outputs end `read` and begin `above`.
+
+    Args:
+        affine: `lstm.Affine`.
+        product: (n, 4 H) gates before the norm, but for what is `known`.
+        known: (n, 4 H) constant share of the gates; or empty.
+        cell: (n, H).
+        read: (n, I + H) what the layer reads: its inputs and its hidden state.
+        above: (n, at least H) what the next layer reads, or the head.
+    """
+    size, first, dtype = cell.shape[1], read.shape[1] - cell.shape[1], cell.dtype
+    bits = np.empty(4 * size, np.int32)
+    floats = bits.view(np.float32)
+    raw, gates = np.empty(4 * size, dtype), np.empty(4 * size, dtype)
+    active, rstd = np.empty(4 * size, dtype), np.empty(4, dtype)
+    new, shown, no_mask = np.empty(size, dtype), np.empty(size, dtype), np.empty(0, dtype)
+    for b in range(len(cell)):
+        _load(product[b], bits, floats, raw)
+        if known.shape[1]:
+            _load(known[b], bits, floats, active)
+            for k in range(4 * size):
+                raw[k] += active[k]
+        _gates(raw, affine, gates, rstd, active)
+        _cell_forward(active, affine, no_mask, cell[b], new, raw[:size], shown)
+        cell[b] = new
+        store(shown, bits, floats, read[b][first:])
+        store(shown, bits, floats, above[b][:size])
+
+
+@_fast
+def _backward_step(t, dh, dy, dc, affine, keep_mask, saved, d_gates, d_affine):
+    """Step `t` backward: gradients of its cell before, in `dc`, and of its gates before the norm.
+
+    `dh` and `dc` come with what flows back from step t + 1.
+    """
+    size = dc.shape[1]
+    bits = np.empty(4 * size, np.int32)
+    floats = bits.view(np.float32)
+    no_mask = np.empty(0, dc.dtype)
+    dh_row, d_shown = np.empty(size, dc.dtype), np.empty(size, dc.dtype)
+    shown, normed = np.empty(size, dc.dtype), np.empty(size, dc.dtype)
+    active, d_active = np.empty(4 * size, dc.dtype), np.empty(4 * size, dc.dtype)
+    rstd = dc.dtype.type(1)
+    for b in range(len(dh)):
+        gates, cell = saved.gates[t, b], saved.cells[t + 1, b]
+        _affine(gates, affine.gain, affine.bias, active)
+        _activate(active)
+        if len(affine.cell_gain):
+            rstd = _layer_norm(cell, normed)
+            _affine(normed, affine.cell_gain, affine.cell_bias, shown)
+        else:
+            shown[:] = cell
+        _tanh(shown, 1)
+        _load(dh[b], bits, floats, dh_row)
+        d_o = d_active[3 * size :]
+        _backward_output_gate(dh_row, dy[t, b], active[3 * size :], shown, d_shown, d_o)
+        if len(affine.cell_gain):
+            _accumulate_norm_grads(d_shown, normed, d_affine.cell_gain, d_affine.cell_bias)
+            _layer_norm_backward(d_shown, affine.cell_gain, normed, rstd)
+        mask = keep_mask[t, b] if len(keep_mask) else no_mask
+        _backward_cell(d_shown, mask, saved.cells[t, b], active, dc[b], d_active)
+        if len(affine.gain):
+            _accumulate_norm_grads(d_active, gates, d_affine.gain, d_affine.bias)
+            for k in range(4):
+                own = slice(k * size, (k + 1) * size)
+                _layer_norm_backward(
+                    d_active[own], affine.gain[own], gates[own], saved.rstd[t, b, k]
+                )
+        else:
+            for k in range(4 * size):
+                d_affine.bias[k] += d_active[k]
+        store(d_active, bits, floats, d_gates[t, b])
+
+
+@_fast
+def _backward_output_gate(dh, dy, o, shown, d_shown, d_o):
+    """Gradients of the cell, before its tanh, and of the output gate, from those of the output."""
+    one = dh.dtype.type(1)
+    for k in range(len(dh)):
+        total = dh[k] + dy[k]
+        d_o[k] = total * shown[k] * o[k] * (one - o[k])
+        d_shown[k] = total * o[k] * (one - shown[k] * shown[k])
+
+
+@_fast
+def _backward_cell(d_cell, mask, before, active, dc, d_active):
+    """Gradients of the other gates and, in `dc`, of the cell before, from that of the cell.
+
+    `d_cell` is its share by way of the output; that by way of the next step is in `dc`.
+    """
+    # one array for each gate: Numba vectorises only indices that cannot be negative
+    size, one = len(dc), dc.dtype.type(1)
+    i, f, g = active[:size], active[size : 2 * size], active[2 * size : 3 * size]
+    d_i, d_f, d_g = d_active[:size], d_active[size : 2 * size], d_active[2 * size : 3 * size]
+    for k in range(size):
+        d = dc[k] + d_cell[k]
+        d_f[k] = d * before[k] * f[k] * (one - f[k])
+        dc[k] = d * f[k]
+        d_i[k] = d * g[k] * i[k] * (one - i[k])
+        d_g[k] = d * i[k] * (one - g[k] * g[k])
+    if len(mask):
+        for k in range(size):
+            d_i[k] *= mask[k]
+            d_g[k] *= mask[k]
+
+
+@_fast
+def _gates(raw, affine, gates, rstd, active):
+    """`gates`, normalised if there is layer norm, and `active`, after gain, bias and sigmoid."""
+    size = len(raw) // 4
+    if len(affine.gain):
+        for k in range(4):
+            own = slice(k * size, (k + 1) * size)
+            rstd[k] = _layer_norm(raw[own], gates[own])
+    else:
+        gates[:] = raw
+    _affine(gates, affine.gain, affine.bias, active)
+    _activate(active)
+
+
+@_fast
+def _cell_forward(active, affine, mask, before, cell, normed, shown):
+    """The new `cell` and, in `shown`, the output; `normed` is scratch space."""
+    size = len(cell)
+    i, f = active[:size], active[size : 2 * size]
+    g, o = active[2 * size : 3 * size], active[3 * size :]
+    if len(mask):
+        for k in range(size):
+            g[k] *= mask[k]
+    for k in range(size):
+        cell[k] = f[k] * before[k] + i[k] * g[k]
+    if len(affine.cell_gain):
+        _layer_norm(cell, normed)
+        _affine(normed, affine.cell_gain, affine.cell_bias, shown)
+    else:
+        shown[:] = cell
+    _tanh(shown, 1)
+    for k in range(size):
+        shown[k] *= o[k]
+
+
+@_fast
+def _load(source, bits, floats, out):
+    """Copy a row, from bfloat16 if of int16; `bits` and `floats` are one scratch memory."""
+    if source.itemsize == 2:
+        for k in range(len(out)):
+            bits[k] = np.int32(source[k]) << 16
+        for k in range(len(out)):
+            out[k] = floats[k]
+    else:
+        for k in range(len(out)):
+            out[k] = source[k]
+
+
+@_fast
+def store(source, bits, floats, out):
+    """Copy a row, to bfloat16 if into int16: to the nearest, ties to even."""
+    if out.itemsize == 2:
+        for k in range(len(out)):
+            floats[k] = source[k]
+        for k in range(len(out)):
+            odd = (bits[k] >> 16) & np.int32(1)
+            out[k] = (bits[k] + np.int32(0x7FFF) + odd) >> 16
+    else:
+        for k in range(len(out)):
+            out[k] = source[k]
+
+
+@_fast
+def _layer_norm(x, out):
+    """Write `x` normalised to mean 0 and variance 1; 1 / its standard deviation."""
+    mean = variance = x.dtype.type(0)
+    for k in range(len(x)):
+        mean += x[k]
+    mean /= x.dtype.type(len(x))
+    for k in range(len(x)):
+        variance += (x[k] - mean) * (x[k] - mean)
+    variance /= x.dtype.type(len(x))
+    rstd = x.dtype.type(1) / math.sqrt(variance + x.dtype.type(EPSILON))
+    for k in range(len(x)):
+        out[k] = (x[k] - mean) * rstd
+    return rstd
+
+
+@_fast
+def _affine(x, gain, bias, out):
+    """X * gain + bias; an empty `gain` is 1."""
+    if len(gain):
+        for k in range(len(x)):
+            out[k] = x[k] * gain[k] + bias[k]
+    else:
+        for k in range(len(x)):
+            out[k] = x[k] + bias[k]
+
+
+@_fast
+def _activate(gates):
+    """In place: tanh of the candidate, sigmoid of the other gates."""
+    size = len(gates) // 4
+    _tanh(gates[: 2 * size], 0.5)
+    _tanh(gates[2 * size : 3 * size], 1)
+    _tanh(gates[3 * size :], 0.5)
+
+
+@_fast
+def _accumulate_norm_grads(d, normed, d_gain, d_bias):
+    """Add one row's gradients of a layer norm's gain and bias."""
+    for k in range(len(d)):
+        d_gain[k] += d[k] * normed[k]
+        d_bias[k] += d[k]
+
+
+@_fast
+def _layer_norm_backward(d, gain, normed, rstd):
+    """In place: the gradient of a layer norm's input from that of its output."""
+    mean = along = d.dtype.type(0)
+    for k in range(len(d)):
+        d[k] *= gain[k]
+        mean += d[k]
+        along += d[k] * normed[k]
+    mean /= d.dtype.type(len(d))
+    along /= d.dtype.type(len(d))
+    for k in range(len(d)):
+        d[k] = rstd * (d[k] - mean - normed[k] * along)
+
+
+@_fast
+def _tanh(x, steepness):
+    """In place: tanh for a `steepness` of 1; for 1/2 the sigmoid, (1 + tanh(x / 2)) / 2."""
+    a, rest = x.dtype.type(steepness), x.dtype.type(1 - steepness)
+    if x.itemsize == 8:  # exact
+        for k in range(len(x)):
+            x[k] = a * math.tanh(a * x[k]) + rest
+    else:
+        for k in range(len(x)):
+            x[k] = a * _tanh32(a * x[k]) + rest
+
+
+@kernel
+def _tanh32(x):
+    """tanh(x / 2) by seven levels of Lambert's continued fraction, then doubled; error 3e-7."""
+    half = np.float32(0.5) * (math.copysign(np.float32(9), x) if abs(x) > np.float32(9) else x)
+    y = half * half
+    p = half * (((y + np.float32(378)) * y + np.float32(17325)) * y + np.float32(135135))
+    q = ((np.float32(28) * y + np.float32(3150)) * y + np.float32(62370)) * y + np.float32(135135)
+    return np.float32(2) * p * q / (p * p + q * q)

@@ -28,7 +28,7 @@ from doodlelib.fast.parallel import with_gradients
 from doodlelib.models import mdn
 from doodlelib.models.batch import StrokeBatch
 from doodlelib.models.likelihood import EVENTS, StepLogLikelihood
-from doodlelib.models.lstm import LSTM, BiLSTM, FusedLayer, State, make_layer
+from doodlelib.models.lstm import LSTM, BiLSTM, State, make_layer
 from doodlelib.models.prior import ExemplarPrior
 from doodlelib.paths import similar_names
 from doodlelib.strokes import BOX, DT, END, PEN_COLUMNS, PEN_UP, Scale
@@ -83,7 +83,7 @@ class SketchNet(nn.Module):
         super().__init__()
         self.config, self.words, self.scale = config, list(words), scale
         stack = {"layers": config.num_lstm_layers, "dropout": config.dropout}
-        self.encoder = BiLSTM(NUM_FEATURES, config.enc_hidden_size, layer=FusedLayer, **stack)
+        self.encoder = BiLSTM(NUM_FEATURES, config.enc_hidden_size, **stack)
         self.to_mean = nn.Linear(2 * config.enc_hidden_size, config.latent_size)
         self.to_log_std = nn.Linear(2 * config.enc_hidden_size, config.latent_size)
 

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from doodlelib.config import RetimeConfig, VAEConfig
 from doodlelib.fast.distributed import Sums
-from doodlelib.fast.parallel import in_one_thread, raise_if_given_up, with_gradients
+from doodlelib.fast.parallel import in_one_thread, raise_if_cancelled, with_gradients
 from doodlelib.models import mdn
 from doodlelib.models.batch import StrokeBatch, collate_drawings
-from doodlelib.models.lstm import LSTM, BiLSTM, Dropout, FusedLayer, State
+from doodlelib.models.lstm import LSTM, BiLSTM, Dropout, State
 from doodlelib.models.network import NUM_FEATURES, SketchNet, input_features
 from doodlelib.simplify import simplify
 from doodlelib.strokes import (
@@ -145,7 +145,7 @@ class TimeNet(nn.Module):
                 Dropout(config.dropout), nn.Linear(features, config.read_size), nn.Tanh()
             )
         size = MOVE_FEATURES + config.read_size * (features > 0)
-        stack = {"layers": 1, "dropout": config.dropout, "layer": FusedLayer}
+        stack = {"layers": 1, "dropout": config.dropout}
         self.shape = BiLSTM(size, config.hidden_size, **stack)
         course_size = 2 * config.hidden_size + size + HISTORY_FEATURES
         self.course = LSTM(course_size, config.hidden_size, **stack)
@@ -381,7 +381,7 @@ class Retimer(nn.Module):
         states = [member.first_states(views) for member in self.members]
         views[:, known:, DT] = views[:, 0, DT] = 0
         for step in range(1, rows.shape[1]):
-            raise_if_given_up()
+            raise_if_cancelled()
             now, history = slice(step, step + 1), history_features(views[:, :step])[:, -1:]
             mixtures = []
             for number, (member, own) in enumerate(zip(self.members, encoded, strict=True)):

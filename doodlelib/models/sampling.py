@@ -1,16 +1,175 @@
-"""Drawing row by row from the decoder, many drawings at once."""
+"""The autoregressive decoder: samples drawings row by row, or scores how one begins.
 
+B drawing, T row, C condition.
+"""
+
+import copy
 from collections.abc import Iterator
+from typing import Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from doodlelib.fast.parallel import in_parts, raise_if_given_up
-from doodlelib.models.network import SketchNet
-from doodlelib.models.steps import START, Steps
-from doodlelib.strokes import END, PEN_COLUMNS
+from doodlelib.fast import decoder as fast_decoder
+from doodlelib.fast.parallel import in_parts, raise_if_cancelled
+from doodlelib.models import mdn
+from doodlelib.models.network import SketchNet, input_features
+from doodlelib.strokes import BOX, END, PEN_COLUMNS, PEN_DOWN, PEN_UP
+
+START = torch.eye(6)[PEN_COLUMNS.start + PEN_DOWN]  # the first row of every drawing
+
+
+class Decoder:
+    """A `SketchNet`'s decoder at work on many drawings at once.
+
+    Args:
+        net: In evaluation mode.
+        condition: See `SketchNet.condition`; a row for each drawing.
+        compiled: Take `fast.decoder` where it is available, which does the same.
+
+    Attributes:
+        prefix: (T, 6) rows that all drawings begin with; the first is `START`.
+        rows: (B, 6) the last row of each drawing, not yet read.
+        pen, states: Before that row; see `SketchNet.hidden_states`.
+    """
+
+    def __init__(
+        self, net: SketchNet, condition: Float[Tensor, "B C"], *, compiled: bool = True
+    ) -> None:
+        self.net, self.condition, self.compiled = net, condition, None
+        self.prefix = START[None].to(condition)
+        self.rows = self.prefix.expand(len(condition), -1)
+        self.pen, self.states = (
+            condition.new_zeros(len(condition), 2, 2),
+            net.first_states(condition),
+        )
+        if compiled and fast_decoder.is_available(condition.device):
+            self.compiled = self._compile()
+
+    @property
+    def size(self) -> int:
+        """Number of drawings."""
+        return len(self.rows)
+
+    @property
+    def at_once(self) -> int:
+        """How many drawings `sample` works on at once; the others wait."""
+        return self.compiled.at_once if self.compiled else self.size
+
+    @torch.no_grad()
+    def score_prefix(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
+        """Append `rows` to the prefix, before anything is sampled; their log-likelihood.
+
+        Args:
+            rows: Moves; at least one.
+
+        Returns:
+            For each drawing, nats in model units.
+        """
+        given = rows.expand(self.size, -1, -1)
+        if self.compiled:
+            features, pen = self._features(rows)
+            hidden = self.compiled.advance(features, pen).transpose(0, 1)
+            self.pen = pen.expand(self.size, -1, -1)
+        else:
+            hidden = self._hidden_states(torch.cat([self.rows[:, None], given[:, :-1]], dim=1))
+        self.prefix, self.rows = torch.cat([self.prefix, rows]), given[:, -1]
+        logits, parameters = self.net.output(hidden)
+        mixture = self.net.mixture(parameters, given[..., PEN_COLUMNS.start + PEN_UP] == 1)
+        return mdn.row_log_likelihood(logits, mixture, given).sum(1)
+
+    def next_rows(
+        self,
+        numbers: Float[Tensor, "N 6"],
+        which: Int64[np.ndarray, " b"],
+        temperature: float,
+        time_temperature: float,
+    ) -> Float[np.ndarray, "b 6"]:
+        """Sample the next row of the first b drawings; an end row where one ends.
+
+        Args:
+            numbers: Random: three uniform ones, which choose the pen state, the component of the
+                move and that of its time, and three standard normal ones for dx, dy and the time.
+            which: The row of `numbers` for each of b drawings, at most `at_once`.
+            temperature: See `sample`.
+            time_temperature: See `sample`.
+        """
+        if self.compiled:
+            return self.compiled.next_rows(numbers, which, temperature, time_temperature)
+        logits, parameters = self.net.output(self._hidden_states(self.rows[:, None]))
+        chance, noise = numbers[torch.from_numpy(which).to(numbers.device)].chunk(2, dim=1)
+        event = mdn.choose(logits[:, 0], temperature=temperature, chance=chance[:, 0])
+        mixture = self.net.mixture(parameters[:, 0], event == PEN_UP)
+        xy = mdn.sample_position(
+            mixture, temperature=temperature, chance=chance[:, 1], noise=noise[:, :2]
+        )
+        time = mdn.sample_time(
+            mixture, xy, temperature=time_temperature, chance=chance[:, 2], noise=noise[:, 2]
+        )
+        move = torch.cat([xy, time[:, None]], dim=-1) * (event != END)[:, None]
+        self.rows = torch.cat([move, F.one_hot(event, 3).to(move.dtype)], dim=-1)
+        return self.rows.numpy(force=True)
+
+    def select(self, order: Int64[Tensor, " n"]) -> None:
+        """Go on with the drawings of these numbers, which may repeat."""
+        self.rows, self.condition, self.pen = (
+            values[order] for values in (self.rows, self.condition, self.pen)
+        )
+        self.states = [(h[order], c[order]) for h, c in self.states]
+        if self.compiled:
+            self.compiled = self.compiled.part(order)
+
+    def compact(self, going: Bool[np.ndarray, " B"]) -> Int64[np.ndarray, " n"]:
+        """Drop the drawings that are not `going`, moving as few as may be; who is where now."""
+        order = np.arange(int(going.sum()))
+        into = np.flatnonzero(~going[: len(order)])
+        out_of = np.flatnonzero(going[len(order) :]) + len(order)
+        order[into] = out_of
+        if self.compiled:
+            self.compiled.compact(into, out_of)
+        else:
+            self.select(torch.from_numpy(order).to(self.rows.device))
+        return order
+
+    def part(self, drawings: slice) -> Self:
+        """A decoder of its own for some of the drawings."""
+        new = copy.copy(self)
+        new.select(torch.arange(self.size, device=self.rows.device)[drawings])
+        return new
+
+    def _hidden_states(self, rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T H"]:
+        """The network's hidden states once it has read `rows`; moves on."""
+        hidden, self.pen, self.states = self.net.hidden_states(
+            rows,
+            timed=torch.ones(len(rows), dtype=torch.bool, device=rows.device),
+            condition=self.condition,
+            states=self.states,
+            pen=self.pen,
+        )
+        return hidden
+
+    def _features(self, rows: Float[Tensor, "T 6"]) -> tuple[Tensor, Tensor]:
+        """Features of rows that all drawings share, and the pen after them."""
+        see_time = torch.ones(1, dtype=torch.bool)
+        features, pen = input_features(
+            rows[None], see_time=see_time, xy=self.net.scale.xy, pen=self.pen[:1]
+        )
+        return features[0], pen[0]
+
+    def _compile(self) -> fast_decoder.CompiledDecoder:
+        net = self.net
+        bounds = mdn.MAX_LOG, mdn.MAX_RHO, mdn.MAX_TIME, mdn.LEAST_SQUARE, net.config.reg_covar
+        return fast_decoder.CompiledDecoder(
+            [layer.weights() for layer in net.decoder.layers],
+            self.states,
+            self.condition,
+            (net.head.weight, net.head.bias),
+            self._features(self.prefix)[0][0],
+            fast_decoder.Limits(*bounds, half_boxes=2 * net.scale.xy / BOX),
+        )
 
 
 @torch.no_grad()
@@ -20,14 +179,14 @@ def start(
     words: Int64[Tensor, " N"],
     *,
     compiled: bool = True,
-) -> Steps:
+) -> Decoder:
     """The decoder at the first point of one drawing from each z.
 
     Args:
-        net: Its decoder is used.
+        net: Put into evaluation mode.
         z: Latents.
         words: Index of each drawing's word.
-        compiled: On a CPU take the compiled steps, which draw the same.
+        compiled: See `Decoder`.
 
     Raises:
         ValueError: z has the wrong size.
@@ -35,28 +194,25 @@ def start(
     if z.ndim != 2 or z.shape[1] != net.config.latent_size:
         raise ValueError(f"z has shape (N, {net.config.latent_size}), not {tuple(z.shape)}")
     net.eval()
-    make = Steps
-    if compiled and z.device.type == "cpu":
-        from doodlelib.fast.decoder import CompiledSteps as make  # Numba: where it is needed
-    return make(net, net.condition(z, words))
+    return Decoder(net, net.condition(z, words), compiled=compiled)
 
 
 @torch.no_grad()
 def sample(
-    steps: Steps,
+    decoder: Decoder,
     *,
     temperature: float,
     time_temperature: float,
     generator: torch.Generator | None,
 ) -> list[Float[np.ndarray, "n 6"]]:
-    """Draw on until each drawing has ended or holds `max_seq_len` points.
+    """Sample rows until each drawing has ended or holds `max_seq_len` points.
 
-    Where one ends, one that waits takes its place, so that long ones do not hold short ones; on a
-    processor each thread has drawings of its own. Under `torch.autocast` matrix products are in
-    half precision.
+    Where one ends, one that waits takes its place, so that long ones do not hold up short ones; on
+    a CPU each thread has drawings of its own. Under `torch.autocast` matrix products are in half
+    precision.
 
     Args:
-        steps: From `start`, perhaps after a beginning. Used up.
+        decoder: From `start`, perhaps after a prefix. Used up.
         temperature: Of pen and position: logits are divided by it, variances multiplied; 0 takes
             the likeliest of everything.
         time_temperature: The same for the time.
@@ -69,89 +225,75 @@ def sample(
     Raises:
         ValueError: A temperature is negative.
     """
-    begun, numbers = steps.begun.numpy(force=True), _numbers(steps, generator)
-    drawn = np.zeros((steps.size, 2 + len(begun) + numbers.shape[1], 6), dtype=begun.dtype)
+    prefix, numbers = decoder.prefix.numpy(force=True), _random_numbers(decoder, generator)
+    drawn = np.zeros((decoder.size, 2 + len(prefix) + numbers.shape[1], 6), dtype=prefix.dtype)
     drawn[..., PEN_COLUMNS.start + END] = 1
     drawn[:, 0] = START
-    drawn[:, 1 : len(begun) + 1] = begun
+    drawn[:, 1 : len(prefix) + 1] = prefix
 
-    def draw(part: slice) -> None:
-        own, first = drawn[part], len(begun) + 1
-        some = steps.part(part)
-        at_once = some.at_once or some.size
-        for active, row, new in _rows(some, numbers[part], temperature, time_temperature, at_once):
+    def sample_part(part: slice) -> None:
+        own, first, some = drawn[part], len(prefix) + 1, decoder.part(part)
+        temperatures = temperature, time_temperature
+        for active, row, new in _rows(some, numbers[part], *temperatures, some.at_once):
             own[active, first + row] = new
 
     if numbers.device.type == "cpu":
-        in_parts(draw, steps.size, wide=steps.wide)
+        in_parts(sample_part, decoder.size)
     else:
-        draw(slice(0, steps.size))
+        sample_part(slice(0, decoder.size))
     ends = (drawn[..., PEN_COLUMNS.start + END] == 1).argmax(axis=1)
     return [one[: stop + 1] for one, stop in zip(drawn, ends, strict=True)]
 
 
 @torch.no_grad()
-def rows(
-    steps: Steps,
+def sample_rows(
+    decoder: Decoder,
     *,
     temperature: float,
     time_temperature: float,
     generator: torch.Generator | None,
 ) -> Iterator[tuple[Int64[np.ndarray, " n"], Float[np.ndarray, "n 6"]]]:
-    """The same, a row of each drawing at a time, as soon as it is drawn.
+    """`sample`, a row of each drawing at a time, as soon as there is one.
 
     Yields:
         Which drawings are still going on, and the next row of each; an end row is its last.
     """
-    numbers = _numbers(steps, generator)
-    for active, _, new in _rows(steps, numbers, temperature, time_temperature, steps.size):
+    numbers = _random_numbers(decoder, generator)
+    for active, _, new in _rows(decoder, numbers, temperature, time_temperature, decoder.size):
         yield active, new
 
 
-def _numbers(steps: Steps, generator: torch.Generator | None) -> Float[Tensor, "N T 6"]:
-    """See `Steps.next`; for all rows that may come, so that each drawing has its own."""
-    room = max(0, steps.net.config.max_seq_len - len(steps.begun))
-    numbers = steps.begun.new_empty(steps.size, room, 6)
+def _random_numbers(decoder: Decoder, generator: torch.Generator | None) -> Float[Tensor, "N T 6"]:
+    """For all rows that may come, so that no drawing depends on those beside it."""
+    room = max(0, decoder.net.config.max_seq_len - len(decoder.prefix))
+    numbers = decoder.prefix.new_empty(decoder.size, room, 6)
     numbers[..., :3].uniform_(generator=generator)
     numbers[..., 3:].normal_(generator=generator)
     return numbers
 
 
 def _rows(
-    steps: Steps,
+    decoder: Decoder,
     numbers: Float[Tensor, "N T 6"],
     temperature: float,
     time_temperature: float,
     at_once: int,
 ) -> Iterator[tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"], Float[np.ndarray, "n 6"]]]:
-    """Drawings under way, at most `at_once`; which row of each it is, and that row."""
+    """Numbers of at most `at_once` drawings, the index of the next row of each, and that row."""
     if not (temperature >= 0 and time_temperature >= 0):
         raise ValueError(f"temperatures must be >= 0, not {temperature} and {time_temperature}")
     size, room = numbers.shape[:2]
     numbers = numbers.flatten(0, 1)
-    left = np.arange(size if room else 0)  # as they lie in `steps`: those under way are first
-    number = np.zeros(size, dtype=np.int64)  # of each drawing's next row
+    left = np.arange(size if room else 0)  # in the decoder's order; those under way come first
+    next_row = np.zeros(size, dtype=np.int64)
     while len(left):
         active = left[:at_once]
-        row = number[active]
-        raise_if_given_up()
-        new = steps.next(numbers, active * room + row, temperature, time_temperature)
+        row = next_row[active]
+        raise_if_cancelled()
+        new = decoder.next_rows(numbers, active * room + row, temperature, time_temperature)
         yield active, row, new
-        number[active] += 1
+        next_row[active] += 1
         going = np.ones(len(left), dtype=bool)
         going[: len(active)] = (new[:, PEN_COLUMNS.start + END] == 0) & (row + 1 < room)
         if not going.all():
-            into, out_of, count = _fill(going)
-            left = left.copy()
-            left[into] = left[out_of]
-            left = left[:count]
-            steps.keep(into, out_of, count)
-
-
-def _fill(
-    going: Bool[np.ndarray, " B"],
-) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"], int]:
-    """How to close the gaps with the fewest moves: into where, out of where, how many stay."""
-    count = int(going.sum())
-    into = np.flatnonzero(~going[:count])
-    return into, np.flatnonzero(going[count:]) + count, count
+            left = left[decoder.compact(going)]

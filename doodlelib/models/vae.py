@@ -17,8 +17,7 @@ from doodlelib.models.batch import StrokeBatch, collate_drawings
 from doodlelib.models.likelihood import LogLikelihood
 from doodlelib.models.network import SketchNet
 from doodlelib.models.retimer import Retimer
-from doodlelib.models.sampling import sample, start
-from doodlelib.models.steps import Steps
+from doodlelib.models.sampling import Decoder, sample, start
 from doodlelib.simplify import simplify
 from doodlelib.strokes import Drawing, Scale, from_stroke4, from_stroke6, is_timed, to_stroke4
 
@@ -100,8 +99,8 @@ class SketchVAE(SketchNet):
         Raises:
             ValueError: A temperature is negative, z has another size, or a word is unknown.
         """
-        steps = start(self, z.to(self.device), self.word_indices(word, len(z)))
-        return self._draw(steps, temperature, time_temperature, seed)
+        decoder = start(self, z.to(self.device), self.word_indices(word, len(z)))
+        return self._draw(decoder, temperature, time_temperature, seed)
 
     @in_one_thread
     def generate(
@@ -124,8 +123,8 @@ class SketchVAE(SketchNet):
         generator = _generator(seed)
         words = self.word_indices(word, n)
         z = self.exemplars.sample(words, temperature=temperature, generator=generator)
-        steps = start(self, z, words)
-        return self._draw(steps, temperature, time_temperature, _another(generator))
+        decoder = start(self, z, words)
+        return self._draw(decoder, temperature, time_temperature, _another(generator))
 
     def reconstruct(
         self,
@@ -179,8 +178,8 @@ class SketchVAE(SketchNet):
         if not is_timed(drawing):
             drawing = self.retime(drawing, seed=seed)
         generator = _generator(seed)
-        steps = self.beginnings(drawing, n, word, generator)
-        return self._draw(steps, temperature, time_temperature, _another(generator))
+        decoder = self.beginnings(drawing, n, word, generator)
+        return self._draw(decoder, temperature, time_temperature, _another(generator))
 
     def retime(
         self, drawing: Sequence, *, temperature: float = 1.0, seed: int | None = None
@@ -250,32 +249,32 @@ class SketchVAE(SketchNet):
     @in_one_thread
     def beginnings(
         self, drawing: Sequence, n: int, word: str | None, generator: torch.Generator | None
-    ) -> Steps:
+    ) -> Decoder:
         """The decoder at the end of `drawing`, with the latents of `n` drawings that begin so.
 
         A latent that falls far behind the best on the way is given up there, so that the many
         that never fitted cost little. The drawing is timed.
         """
         words = self.word_indices(word, CANDIDATES)
-        steps = start(self, self.exemplars.sample(words, generator=generator), words)
+        decoder = start(self, self.exemplars.sample(words, generator=generator), words)
         rows = self.to_batch([drawing], words=words[:1]).rows[0, 2:-1]
         likelihood = rows.new_zeros(CANDIDATES)
         groups = rows.tensor_split([at for at in COMPARED if at < len(rows)])
         for some in groups[: len(rows)]:  # of no rows it makes one group
-            likelihood = likelihood + steps.follow(some)
+            likelihood = likelihood + decoder.score_prefix(some)
             near = (likelihood >= likelihood.max() - FAR).nonzero()[:, 0]
-            steps.take(near)
+            decoder.select(near)
             likelihood = likelihood[near]
         chances = likelihood.cpu().softmax(0)
         chosen = torch.multinomial(chances, n, replacement=True, generator=generator)
-        steps.take(chosen.to(self.device))
-        return steps
+        decoder.select(chosen.to(self.device))
+        return decoder
 
     def _draw(
-        self, steps: Steps, temperature: float, time_temperature: float, seed: int | None
+        self, decoder: Decoder, temperature: float, time_temperature: float, seed: int | None
     ) -> list[Drawing]:
         rows = sample(
-            steps,
+            decoder,
             temperature=temperature,
             time_temperature=time_temperature,
             generator=_generator(seed, self.device),

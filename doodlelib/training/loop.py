@@ -16,7 +16,6 @@ from tqdm.auto import tqdm
 from doodlelib.fast import distributed
 from doodlelib.fast.cuda_graphs import Batch, Gradients
 from doodlelib.fast.distributed import Sums
-from doodlelib.fast.products import has_bfloat16
 from doodlelib.interrupt import on_stop
 from doodlelib.models.checkpoint import Model
 from doodlelib.training.run_state import Epoch, Row, RunState
@@ -171,6 +170,17 @@ def chosen_precision(
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f"precision must be 'float32', 'bfloat16' or 'auto', not {precision!r}")
     return precision
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether `device` has instructions for matrix products in bfloat16, so that it is faster."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def log_line(row: Row, *, epochs: int) -> str:

@@ -7,17 +7,16 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 import torch
 
 from doodlelib.fast.parallel import (
-    LEAST,
+    MIN_ROWS,
     generator,
     in_one_thread,
     in_parts,
-    raise_if_given_up,
+    raise_if_cancelled,
     with_gradients,
 )
 
@@ -47,11 +46,11 @@ def test_every_row_is_worked_on_once_in_a_thread_with_its_share() -> None:
 def test_few_rows_or_a_single_thread_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     here = threading.get_ident()
     assert in_parts(lambda part: threading.get_ident() == here, 1) == [True]
-    monkeypatch.setattr("doodlelib.fast.parallel.LEAST", LEAST)
-    assert in_parts(lambda part: part, 2 * LEAST - 1) == [slice(0, 2 * LEAST - 1)]
-    assert len(in_parts(lambda part: part, 2 * LEAST)) == 2
+    monkeypatch.setattr("doodlelib.fast.parallel.MIN_ROWS", MIN_ROWS)
+    assert in_parts(lambda part: part, 2 * MIN_ROWS - 1) == [slice(0, 2 * MIN_ROWS - 1)]
+    assert len(in_parts(lambda part: part, 2 * MIN_ROWS)) == 2
     torch.set_num_threads(1)
-    assert in_parts(lambda part: part, 2 * LEAST) == [slice(0, 2 * LEAST)]
+    assert in_parts(lambda part: part, 2 * MIN_ROWS) == [slice(0, 2 * MIN_ROWS)]
 
 
 Where = tuple[bool, int, bool]
@@ -72,18 +71,8 @@ class Worker:
         return self.where()
 
     @in_one_thread
-    def parts(self, rows: int, *, wide: bool) -> tuple[Where, Where, list[Where]]:
-        return self.where(), self.alone(), in_parts(self.where, rows, wide=wide)
-
-    @in_one_thread
-    def wide(self) -> Where:
-        """Through a wide part, in which there is nothing left to be wider or narrower."""
-
-        def within(_: slice) -> Where:
-            assert in_parts(self.where, 1) == [self.alone()] == in_parts(self.where, 1, wide=True)
-            return self.where()
-
-        return in_parts(within, 1, wide=True)[0]
+    def parts(self, rows: int) -> tuple[Where, Where, list[Where]]:
+        return self.where(), self.alone(), in_parts(self.where, rows)
 
     @in_one_thread
     def fail(self) -> None:
@@ -94,19 +83,16 @@ def test_a_method_may_have_one_thread_and_its_parts_all() -> None:
     torch.set_num_threads(4)
     worker, one = Worker(), (False, 1, False)
     assert worker.alone() == one
-    assert worker.parts(1, wide=False) == (one, one, [one])
-    assert worker.parts(1, wide=True) == (one, one, [(False, 4, False)])
-    for wide in (False, True):
-        assert worker.parts(2, wide=wide) == (one, one, 2 * [(False, 2, False)])
-        assert worker.parts(8, wide=wide) == (one, one, 4 * [one])
-    assert worker.wide() == (False, 4, False)
+    assert worker.parts(1) == (one, one, [one])
+    assert worker.parts(2) == (one, one, 2 * [(False, 2, False)])
+    assert worker.parts(8) == (one, one, 4 * [one])
     assert Worker("cuda").alone() == (True, 4, False)
     with pytest.raises(FloatingPointError, match="here"):
         worker.fail()
     assert worker.where() == (True, 4, True)
-    assert in_parts(worker.where, 1) == in_parts(worker.where, 1, wide=True) == [(True, 4, False)]
+    assert in_parts(worker.where, 1) == [(True, 4, False)]
     torch.set_num_threads(1)
-    assert worker.parts(8, wide=True) == 2 * ((True, 1, False),) + ([(True, 1, False)],)
+    assert worker.parts(8) == 2 * ((True, 1, False),) + ([(True, 1, False)],)
 
 
 def test_many_threads_may_ask_for_one_at_once() -> None:
@@ -115,7 +101,7 @@ def test_many_threads_may_ask_for_one_at_once() -> None:
     def ask() -> None:
         torch.set_num_threads(2)  # two are at work at once, four ask
         for _ in range(20):
-            found.append(worker.parts(3, wide=False)[2])
+            found.append(worker.parts(3)[2])
 
     askers = [threading.Thread(target=ask) for _ in range(4)]
     for asker in askers:
@@ -131,6 +117,12 @@ def test_threads_that_come_later_have_the_number_of_the_process() -> None:
     in_parts(lambda part: in_parts(lambda part: None, 3), 2)
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(torch.get_num_threads).result() == 6
+
+
+def test_it_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOODLELIB_FAST", "0")
+    assert in_parts(lambda part: part, 7) == [slice(0, 7)]
+    assert Worker().alone() == (True, 2, False)
 
 
 def test_what_goes_wrong_in_a_part_is_raised_once_all_have_ended() -> None:
@@ -166,7 +158,7 @@ def test_who_is_interrupted_waits_for_no_long_loop(failing: bool) -> None:
                 raise FloatingPointError("row 0")
             try:
                 for _ in range(2000):
-                    raise_if_given_up()
+                    raise_if_cancelled()
                     time.sleep(0.01)
             finally:
                 ended.append(part.start)
@@ -184,11 +176,11 @@ def test_who_is_interrupted_waits_for_no_long_loop(failing: bool) -> None:
     other.join()
     assert sorted(ended) == ([1] if failing else [0, 1])
     assert time.monotonic() - begin < 15
-    raise_if_given_up()
-    assert in_parts(lambda part: raise_if_given_up() or part.start, 2) == [0, 1]
+    raise_if_cancelled()
+    assert in_parts(lambda part: raise_if_cancelled() or part.start, 2) == [0, 1]
 
 
-def judged(weights: list[torch.Tensor], most: int | None = None) -> list[torch.Tensor]:
+def judged(weights: list[torch.Tensor]) -> list[torch.Tensor]:
     """Some function of six rows with random numbers in it, and its gradients."""
     given = torch.arange(6.0).double()[:, None]
 
@@ -197,16 +189,11 @@ def judged(weights: list[torch.Tensor], most: int | None = None) -> list[torch.T
         return (weights[0] * given[part] + noise).sin() * weights[1], (6 * noise).long()
 
     torch.manual_seed(4)
-    values, counts = with_gradients(work, 6, weights=weights, most=most)
+    values, counts = with_gradients(work, 6, weights=weights)
     assert not counts.requires_grad
     assert generator() is None
     found = [values.detach(), counts]
-    for _ in range(2):  # who goes back twice goes forward again
-        values.square().sum().backward(retain_graph=True)
-        found += [weight.grad.clone() for weight in weights]
-        for weight in weights:
-            weight.grad = None
-    return found
+    return found + list(torch.autograd.grad(values.square().sum(), weights))
 
 
 def test_gradients_are_those_of_the_whole() -> None:
@@ -225,8 +212,7 @@ def test_gradients_are_those_of_the_whole() -> None:
         torch.testing.assert_close(gradient, weights[number % 2].grad, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("most", [None, 2])
-def test_weights_may_be_added_frozen_or_unused(most: int | None) -> None:
+def test_weights_may_be_added_frozen_or_unused() -> None:
     """PyTorch gives terms of a sum one gradient in the same memory, or one number expanded."""
     added = [torch.randn(2, requires_grad=True) for _ in range(2)]
     frozen, unused = torch.randn(2), torch.randn(2, requires_grad=True)
@@ -234,7 +220,6 @@ def test_weights_may_be_added_frozen_or_unused(most: int | None) -> None:
         lambda part: ((added[0] + added[1] + frozen).sum().expand(part.stop - part.start),),
         6,
         weights=[*added, frozen, unused],
-        most=most,
     )
     values.sum().backward()
     for weight in added:
@@ -255,48 +240,6 @@ def test_what_is_drawn_after_it_is_the_same_for_any_parts() -> None:
     torch.testing.assert_close(found[0], found[2], rtol=0, atol=0)
 
 
-def test_parts_that_go_forward_again_give_the_same() -> None:
-    weights = [torch.randn(2).double().requires_grad_() for _ in range(2)]
-    torch.set_num_threads(6)
-    kept = judged(weights)
-    for threads, most in ((1, 1), (2, 2), (3, 3)):
-        torch.set_num_threads(threads)
-        for got, wanted in zip(judged(weights, most), kept, strict=True):
-            torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize(("rows", "parts", "threads"), [(4, 6, 2), (1, 12, 1)])
-def test_parts_in_memory_are_no_more_than_threads(rows: int, parts: int, threads: int) -> None:
-    weight, alive, most = torch.ones(1, requires_grad=True), [], []
-
-    class Held(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, weight: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-            ctx.token = Token()
-            return weight * rows
-
-        @staticmethod
-        def backward(ctx: Any, d: torch.Tensor) -> tuple[torch.Tensor, None]:
-            return d.sum(0), None
-
-    class Token:
-        def __init__(self) -> None:
-            alive.append(id(self))
-            most.append(len(alive))
-
-        def __del__(self) -> None:
-            alive.remove(id(self))
-
-    def work(part: slice) -> tuple[torch.Tensor]:
-        return (Held.apply(weight, torch.ones(part.stop - part.start, 1)),)
-
-    with_gradients(work, 12, weights=[weight], most=rows)[0].sum().backward()
-    assert weight.grad == 12
-    assert len(most) == 2 * parts  # forward, and again
-    assert max(most) <= threads
-    assert not alive
-
-
 def test_without_gradients_nothing_is_kept_for_them() -> None:
     weight = torch.ones(1, requires_grad=True)
     with torch.no_grad():
@@ -313,8 +256,7 @@ def test_without_gradients_nothing_is_kept_for_them() -> None:
     assert modes.tolist() == [False, False]
 
 
-@pytest.mark.parametrize("most", [None, 2])
-def test_autocast_holds_in_the_parts(most: int | None) -> None:
+def test_autocast_holds_in_the_parts() -> None:
     weight, types = torch.randn(3, 3, requires_grad=True), []
 
     def work(part: slice) -> tuple[torch.Tensor]:
@@ -323,9 +265,9 @@ def test_autocast_holds_in_the_parts(most: int | None) -> None:
         return (product,)
 
     with torch.autocast("cpu", torch.bfloat16):
-        (values,) = with_gradients(work, 4, weights=[weight], most=most)
+        (values,) = with_gradients(work, 4, weights=[weight])
     values.float().sum().backward()
-    assert types == (2 if most is None else 8) * [torch.bfloat16]  # forward again, too
+    assert types == 2 * [torch.bfloat16]
     assert weight.grad.dtype == torch.float32
     torch.testing.assert_close(weight.grad, torch.full((3, 3), 4.0))
 
@@ -349,7 +291,7 @@ def test_a_thread_that_outlives_the_script_goes_on(before: bool) -> None:
 import threading, time, torch
 from doodlelib.fast import parallel
 
-parallel.LEAST = 1
+parallel.MIN_ROWS = 1
 torch.set_num_threads(2)
 
 def late():

@@ -12,6 +12,7 @@ from doodlelib.models.network import SketchNet
 from doodlelib.models.sampling import sample, start
 from doodlelib.strokes import DT, END, PEN_COLUMNS, Scale
 
+pytestmark = pytest.mark.usefixtures("both_ways")
 SCALE = Scale(xy=30.0, segment_mean=4.5, segment_std=0.9, pause_mean=6.0, pause_std=0.8)
 SMALL = {
     "latent_size": 8,

@@ -6,16 +6,15 @@ import torch
 
 from doodlelib.config import RetimeConfig, VAEConfig, read_config
 from doodlelib.data.sample import make_drawings
-from doodlelib.fast import decoder
-from doodlelib.fast.decoder import CompiledSteps
 from doodlelib.models import vae as vae_module
 from doodlelib.models.batch import collate_drawings
 from doodlelib.models.retimer import Retimer
-from doodlelib.models.sampling import sample, start
+from doodlelib.models.sampling import Decoder, sample, start
 from doodlelib.models.vae import SketchVAE
 from doodlelib.simplify import simplify
 from doodlelib.strokes import Drawing, Scale, duration, is_timed, to_stroke4, without_time
 
+pytestmark = pytest.mark.usefixtures("both_ways")
 SIMPLIFICATION = {"method": "timed", "epsilon": 2.0, "epsilon_time": 8.0}
 STAR = make_drawings("star", 1)[0].drawing
 CAT = make_drawings("cat", 1)[0].drawing
@@ -73,37 +72,32 @@ def test_encode_decode_reconstruct(vae: SketchVAE) -> None:
     )
 
 
-@pytest.mark.parametrize("wake", [0, 1 << 20])
 def test_few_small_drawings_wait_for_no_other_thread(
-    vae: SketchVAE, monkeypatch: pytest.MonkeyPatch, wake: int
+    vae: SketchVAE, monkeypatch: pytest.MonkeyPatch, both_ways: str
 ) -> None:
-    """One of PyTorch's threads for what is few and small, all for steps that are not."""
+    """One of PyTorch's threads for what is few and small."""
     seen, before = set(), torch.get_num_threads()
-    step, choose = CompiledSteps._pass, vae.exemplars.sample
+    step, choose = Decoder.next_rows, vae.exemplars.sample
 
-    def counted(steps: CompiledSteps, count: int) -> torch.Tensor:
+    def counted(*args: object) -> np.ndarray:
         seen.add(("step", torch.get_num_threads()))
-        return step(steps, count)
+        return step(*args)
 
     def chosen(*args: object, **kwargs: object) -> torch.Tensor:
         seen.add(("z", torch.get_num_threads()))
         return choose(*args, **kwargs)
 
-    monkeypatch.setattr(decoder, "WAKE", wake)
-    monkeypatch.setattr(CompiledSteps, "_pass", counted)
-    monkeypatch.setattr(vae.exemplars, "draw", chosen)
+    monkeypatch.setattr(Decoder, "next_rows", counted)
+    monkeypatch.setattr(vae.exemplars, "sample", chosen)
     torch.set_num_threads(3)
-    for draw in (
-        lambda: vae.generate(2),
-        lambda: vae.complete(STAR, n=2),
-        lambda: vae.beginnings(STAR, 2, None, None),
-    ):
+    threads = 1 if both_ways == "fast" else 3
+    for draw in (lambda: vae.generate(2), lambda: vae.complete(STAR, n=2)):
         seen.clear()
         draw()
-        assert seen == {("z", 1), ("step", 1 if wake else 3)}
+        assert seen == {("z", threads), ("step", threads)}
     seen.clear()
     vae.decode(torch.zeros(2, 6))
-    assert seen == {("step", 1 if wake else 3)}
+    assert seen == {("step", threads)}
     torch.set_num_threads(before)
 
 
@@ -124,7 +118,7 @@ def test_endings_are_of_latents_that_make_the_beginning_likely(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Against all candidates told the whole beginning; many are given up on the way."""
-    vae, many, followed = make_vae(max_seq_len=60).eval(), vae_module.CANDIDATES, []
+    vae, many, scored = make_vae(max_seq_len=60).eval(), vae_module.CANDIDATES, []
     for part in (vae.decoder, vae.head, vae.to_state):
         for weight in part.parameters():
             weight.add_(0.5 * torch.randn_like(weight))
@@ -138,17 +132,17 @@ def test_endings_are_of_latents_that_make_the_beginning_likely(
     chosen = torch.multinomial(likelihood.softmax(0), 20, replacement=True, generator=generator)
     assert len(chosen.unique()) > 1
     slow = start(vae, z[chosen], words[chosen], compiled=False)
-    slow.follow(batch.rows[0, 2:-1])
+    slow.score_prefix(batch.rows[0, 2:-1])
 
-    follow = CompiledSteps.follow
+    score = Decoder.score_prefix
     monkeypatch.setattr(
-        CompiledSteps, "follow", lambda *args: followed.append(args[0].size) or follow(*args)
+        Decoder, "score_prefix", lambda *args: scored.append(args[0].size) or score(*args)
     )
     monkeypatch.setattr(vae_module, "FAR", 15.0)
     fast = vae.beginnings(STAR, 20, "star", generator.manual_seed(1))
-    assert followed[0] == many > followed[-1] + 20
+    assert scored[0] == many > scored[-1] + 20
     options = {"temperature": 0.0, "time_temperature": 0.0, "generator": None}
-    endings = [sample(steps, **options) for steps in (fast, slow)]
+    endings = [sample(decoder, **options) for decoder in (fast, slow)]
     for one, other in zip(*endings, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3)
 

@@ -311,3 +311,23 @@ def test_who_watches(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: terminal))
     assert loop.is_watched() == watched
+
+
+@pytest.mark.parametrize(
+    ("able", "fast"),
+    [
+        ({}, False),
+        ({"avx512_f": True}, False),
+        *(({name: True}, True) for name in ("avx512_bf16", "amx_bf16", "bf16")),
+    ],
+)
+def test_bfloat16_is_fast_where_there_are_instructions(
+    monkeypatch: pytest.MonkeyPatch, able: dict, fast: bool
+) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert loop.has_bfloat16(cpu) == fast
+    assert not loop.has_bfloat16(torch.device("meta"))
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not loop.has_bfloat16(cpu)
