@@ -1,72 +1,85 @@
-"""Whatever bytes a file holds, the readers read it, drop drawings, or say what is wrong with it."""
+"""Whatever bytes a file holds, the readers read it, drop drawings, or say what is wrong with it.
 
-import io
-import json
-import zipfile
+For more than a few inputs: ``DOODLELIB_FUZZ=100000 pytest tests/faults/test_fuzz.py -k svg``. The
+file that failed lies in the folder that the message names.
+"""
+
+import os
+import random
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
+import fuzz
 import numpy as np
 import pytest
-from files import LINE, MOVES, SVG, as_bin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doodlelib.data import formats
-from doodlelib.strokes import to_stroke4
+
+INPUTS = int(os.environ.get("DOODLELIB_FUZZ", "100"))
+DRAWINGS = ("ndjson", "bin", "npy", "svg", "npz")  # formats of files of drawings
+READERS = (
+    *DRAWINGS,
+    *("npy of pictures", "npz, inside", "picture", "checkpoint", "checkpoint, inside"),
+    *("parameters", "notebook", "hyper-parameters", "store", "store, arrays"),
+)
 
 
-def good_bytes(suffix: str) -> bytes:
-    """A small file that is well formed; for `.npz` its member."""
-    if suffix in (".npy", ".npz"):
-        file = io.BytesIO()
-        array = to_stroke4(LINE["drawing"]) if suffix == ".npy" else MOVES
-        np.save(file, array, allow_pickle=True)
-        return file.getvalue()
-    return {
-        ".ndjson": (json.dumps(LINE).encode() + b"\n") * 2,
-        ".bin": as_bin() * 3,
-        ".svg": SVG.format("<g transform='scale(2)'><path d='M1 1C2 2 3 3 4 4z'/></g>").encode(),
-    }[suffix]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz")
 
 
-def zipped(member: bytes) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("train.npy", member)
-    return file.getvalue()
+@pytest.fixture(scope="module")
+def readers(folder: Path) -> Iterator[dict[str, fuzz.Reader]]:
+    readers = fuzz.make_readers(folder)
+    with fuzz.bounded_memory():
+        yield readers
 
 
-edits = st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=6), st.integers(0, 6)), max_size=4)
+@pytest.mark.parametrize("name", READERS)
+def test_spoilt_files_are_read_or_refused(
+    readers: dict[str, fuzz.Reader], folder: Path, name: str, tally: Counter[str]
+) -> None:
+    assert readers.keys() == set(READERS)
+    reader, rng = readers[name], random.Random(f"{name} {INPUTS}")
+    assert "read" in {fuzz.try_one(reader, folder, seed)[0] for seed in reader.seeds}
+    for _ in range(INPUTS):
+        outcome, why = fuzz.try_one(reader, folder, fuzz.spoil(reader.seeds, rng))
+        assert outcome != "failed", f"{folder}: {why}"
+        tally[f"spoilt files {outcome}: {name}"] += 1
 
 
-@pytest.mark.filterwarnings("ignore:Reading")  # numpy's, of headers that look like Python 2's
-@pytest.mark.parametrize("inside", [True, False], ids=["member", "whole"])
-@pytest.mark.parametrize("suffix", [".ndjson", ".bin", ".npy", ".svg", ".npz"])
-@settings(deadline=None, max_examples=60)
-@given(edits=edits, cut=st.none() | st.floats(0, 1))
-def test_mutated_files_are_read_dropped_or_refused(tmp_path_factory, suffix, inside, edits, cut):
-    data = good_bytes(suffix)
-    if suffix == ".npz" and not inside:
-        data = zipped(data)
-    for where, inserted, removed in edits:
-        at = int(where * len(data))
-        data = data[:at] + inserted + data[at + removed :]
-    data = data if cut is None else data[: int(cut * len(data))]
-    path = tmp_path_factory.mktemp("fuzz") / f"cat{suffix}"
-    path.write_bytes(zipped(data) if suffix == ".npz" and inside else data)
-    dropped = Counter()
-    try:
-        records = list(formats.read_file(path, dropped=dropped))
-    except ValueError as error:
-        assert str(path) in str(error)
-    else:
-        assert len(records) + dropped.total() < 10
-        assert all(np.isfinite(np.concatenate(record.drawing[0])).all() for record in records)
-    if suffix == ".npy":
-        try:
-            formats.read_images(path)
-        except ValueError as error:
-            assert str(path) in str(error)
+def test_what_is_wrong_with_a_reader_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(path: Path) -> None:
+        raise IndexError("oops")
+
+    assert fuzz.try_one(fuzz.Reader([b"x"], "x.txt", stumble), tmp_path, b"y")[0] == "failed"
+
+    def hang(path: Path) -> None:
+        while True:
+            pass
+
+    monkeypatch.setattr(fuzz, "PATIENCE", 0.2)
+    outcome, why = fuzz.try_one(fuzz.Reader([b"x"], "x.txt", hang), tmp_path, b"y")
+    assert outcome == "failed" and "over 0.2 s" in why
+    silent = fuzz.Reader([b"x"], "x.txt", lambda path: int("x"))
+    assert fuzz.try_one(silent, tmp_path, b"y")[0] == "failed", "it does not name the file"
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_no_file_is_taken_for_another(
+    readers: dict[str, fuzz.Reader], name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / readers[name].name
+    for other in {*DRAWINGS, "picture"} - {name}:
+        path.write_bytes(readers[other].seeds[0])
+        with pytest.raises(ValueError, match="cat"):
+            list(formats.read_file(path))
 
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
@@ -92,17 +105,3 @@ def test_whatever_is_in_memory_is_read_dropped_or_refused(made):
         assert "no drawing" in str(error)
     else:
         assert len(records) + dropped.total() == 1
-
-
-@pytest.mark.parametrize("suffix", [".ndjson", ".bin", ".npy", ".svg", ".npz"])
-def test_no_file_is_taken_for_another(tmp_path, suffix):
-    path = tmp_path / f"cat{suffix}"
-    png = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20
-    others = {s: good_bytes(s) for s in (".ndjson", ".bin", ".npy", ".svg")} | {
-        ".npz": zipped(good_bytes(".npz")),
-        ".png": png,
-    }
-    for other in others.keys() - {suffix}:
-        path.write_bytes(others[other])
-        with pytest.raises(ValueError, match="cat"):
-            list(formats.read_file(path))

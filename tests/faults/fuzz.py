@@ -1,31 +1,25 @@
-"""Feed spoilt files to every reader, and count what becomes of them.
+"""Readers of files, sound files for each, and a way to spoil them at random.
 
 A reader may read a file or refuse it with a ValueError that names it. Anything else is a failure:
-another error, more than `PATIENCE` seconds of work, or much memory. Files that failed are kept.
-
-    python benchmarks/fuzz.py --seconds 20             # each reader
-    python benchmarks/fuzz.py svg checkpoint --seconds 600 --seed 1
+another error, more than `PATIENCE` seconds of work, or `MEMORY`.
 """
 
-import argparse
 import io
 import json
 import random
 import resource
 import signal
-import sys
-import tempfile
-import time
 import traceback
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
+from files import LINE, MOVES, as_bin
 from PIL import Image
 
 from doodlelib import raster
@@ -101,9 +95,7 @@ def make_readers(folder: Path) -> dict[str, Reader]:
     vector = b"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 9'>%s</svg>"
     paths = [b"<path d='M1 1C2 2 3 3 4 4A1 2 3 0 1 5 5z'/>", b"<polyline points='1,2 3,4 5 6'/>"]
 
-    moves = np.empty(2, dtype=object)
-    moves[:] = [np.ones((2, 3), np.int16), np.ones((3, 3), np.int16)]
-    arrays = [to_stroke4(drawings[0]), np.zeros((2, 784), np.uint8), moves]
+    arrays = [to_stroke4(drawings[0]), np.zeros((2, 784), np.uint8), MOVES]
     npys = [_saved(lambda file, a=a: np.save(file, a, allow_pickle=True)) for a in arrays]
 
     bitmap = Image.fromarray(255 - raster.rasterize(drawings[0], 40))
@@ -130,15 +122,22 @@ def make_readers(folder: Path) -> dict[str, Reader]:
 
     def read_store(path: Path) -> None:
         for part in ("train", "valid"):
-            split = dataset.load_split(path.parent, part)
+            split = dataset.load_split(store, part)
             split.lengths.sum(), split.points.sum()
 
     def read_drawings(path: Path) -> None:
-        for record in formats.read_file(path):
+        dropped: Counter[str] = Counter()
+        found = list(formats.read_file(path, dropped=dropped))
+        assert len(found) + dropped.total() < 10_000
+        for record in found:
+            assert all(np.isfinite(part).all() for stroke in record.drawing for part in stroke)
             raster.rasterize(record.drawing)
 
     readers = {
-        "ndjson": Reader([ndjson, ndjson * 3], "cat.ndjson", read_drawings),
+        "ndjson": Reader(
+            [ndjson, ndjson * 3, json.dumps(LINE).encode()], "cat.ndjson", read_drawings
+        ),
+        "bin": Reader([as_bin() * 3], "cat.bin", read_drawings),
         "svg": Reader([svg, *(vector % path for path in paths)], "cat.svg", read_drawings),
         "npy": Reader(npys, "cat.npy", read_drawings),
         "npy of pictures": Reader(npys, "cat.npy", formats.read_images),
@@ -170,9 +169,10 @@ def make_readers(folder: Path) -> dict[str, Reader]:
             lambda path: read_config(VAEConfig, path),
         ),
     }
-    for name in ("store.json", "train.safetensors"):
-        seed = (store / name).read_bytes()
-        readers[name] = Reader([seed], f"store/{name}", read_store)
+    arrays_of_store = [path for path in store.rglob("*") if path.is_file() and "train" in str(path)]
+    largest = max(arrays_of_store, key=lambda path: path.stat().st_size)
+    for label, path in {"store": store / "store.json", "store, arrays": largest}.items():
+        readers[label] = Reader([path.read_bytes()], str(path.relative_to(folder)), read_store)
     return readers
 
 
@@ -200,52 +200,6 @@ def try_one(reader: Reader, folder: Path, data: bytes) -> tuple[str, str]:
             path.write_bytes(sound)
 
 
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("readers", nargs="*", help="which (default: all)")
-    parser.add_argument("--seconds", type=float, default=20, help="for each (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="folder for files that failed")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, resource.RLIM_INFINITY))
-    failures = 0
-    with tempfile.TemporaryDirectory() as name:
-        readers = make_readers(Path(name))
-        if unknown := set(options.readers) - set(readers):
-            parser.error(f"no reader {', '.join(unknown)}; there are {', '.join(readers)}")
-        print(
-            f"{'reader':20}{'inputs':>9}{'read':>9}{'refused':>9}{'failed':>8}{'slowest, ms':>13}"
-        )
-        for label in options.readers or readers:
-            rng, counts, slowest = random.Random(options.seed), Counter(), 0.0
-            seeds = readers[label].seeds
-            if "read" not in {try_one(readers[label], Path(name), seed)[0] for seed in seeds}:
-                parser.error(f"{label}: not even a sound file is read")
-            end = time.monotonic() + options.seconds
-            while (began := time.monotonic()) < end:
-                outcome, why = try_one(readers[label], Path(name), spoil(seeds, rng))
-                slowest = max(slowest, time.monotonic() - began)
-                counts[outcome] += 1
-                if why:
-                    print(why, file=sys.stderr)
-                    if options.keep:
-                        options.keep.mkdir(parents=True, exist_ok=True)
-                        spoilt = Path(name) / readers[label].name
-                        spoilt = Path(name) / "spoilt" if "/" in readers[label].name else spoilt
-                        kept = f"{counts['failed']}_{spoilt.name}"
-                        (options.keep / kept).write_bytes(spoilt.read_bytes())
-            failures += counts["failed"]
-            figures = [counts.total(), *(counts[key] for key in ("read", "refused"))]
-            shown = "".join(f"{figure:9}" for figure in figures)
-            print(f"{label:20}{shown}{counts['failed']:8}{slowest * 1000:13.0f}", flush=True)
-    return failures > 0
-
-
 def _saved(write: Callable[[io.BytesIO], object]) -> bytes:
     file = io.BytesIO()
     write(file)
@@ -267,9 +221,17 @@ def _parameters_of(notebook: Path) -> dict:
     return contents | {"cells": cells}
 
 
+@contextmanager
+def bounded_memory() -> Iterator[None]:
+    """Within, this process may take `MEMORY` more than it has."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 def _too_slow(*_: object) -> None:
     raise TimeoutError(f"over {PATIENCE} s of the processor")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
