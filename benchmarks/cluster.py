@@ -3,8 +3,8 @@
     DOODLELIB_QUICKDRAW_URL=file:///path/to/mirror python benchmarks/cluster.py [--workers 1 2]
         [--copies 8] [--repeats 3]
 
-All raw drawings of the mirror, so many times over, are laid out as ten words' files, and cut into
-spans as the files of the full data set would be. Plain means one process with its threads. The two
+All raw drawings of the mirror, so many times over, are laid out as ten words' files, each of which
+is a task. Plain means one process with its threads. The two
 are measured in turn, since the load of a machine changes, by the clock and by the processors' time;
 medians. Ends with what the rates mean for the full data set.
 """
@@ -53,7 +53,6 @@ def main() -> None:
             with (folder / "full" / "raw" / f"{word}.ndjson").open("wb") as file:
                 file.writelines(islice(cycle(lines), number, count, len(WORDS)))
         size = sum(path.stat().st_size for path in folder.rglob("*.ndjson"))
-        prepare.SPAN = size // 40
         print(f"{count} drawings, {size / 1e6:.0f} MB, {os.cpu_count()} cores", flush=True)
         for workers in options.workers:
             report(folder, workers, count=count, repeats=options.repeats)

@@ -24,8 +24,7 @@ import orjson
 
 from doodlelib import strokes
 from doodlelib.data import ndjson, quickdraw
-from doodlelib.data.dataset import load_split, prepare
-from doodlelib.data.sources import BATCH
+from doodlelib.data.dataset import BATCH, load_split, prepare
 from doodlelib.simplify import METHODS
 
 REPEATS = 7

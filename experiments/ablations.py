@@ -25,8 +25,7 @@ import torch
 
 from doodlelib.analysis import baselines
 from doodlelib.config import VAEConfig, read_config
-from doodlelib.data.dataset import Split, load_split
-from doodlelib.data.spread import Spreads
+from doodlelib.data.dataset import Split, load_split, scale_of
 from doodlelib.models.vae import SketchVAE
 from doodlelib.strokes import DT, MIN_DT
 from doodlelib.training import loop
@@ -78,7 +77,7 @@ def gaussian_time(split: Split) -> Split:
 
 def scaled(split: Split, other: Split) -> tuple[Split, Split]:
     """Both with the scale of the first."""
-    scale = Spreads.of(split.points, split.lengths).to_scale()
+    scale = scale_of(split.points, split.offsets)
     return replace(split, scale=scale), replace(other, scale=scale)
 
 

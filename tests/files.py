@@ -38,7 +38,7 @@ def write_svg(path: Path, content: str) -> Path:
 
 def read_one(path: Path, **options) -> Record:
     """The only drawing of a file."""
-    (record,) = formats.read_file(path, strict=True, **options)
+    (record,) = formats.read_file(path, **options)
     return record
 
 

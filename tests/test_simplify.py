@@ -213,5 +213,5 @@ def test_a_drawing_of_hardly_any_extent_stays_finite():
 
 def test_simplified_files_stay_untimed(mirror):
     rows = quickdraw.lines("cat", kind="simplified", base_url=mirror, progress=False)
-    records = ndjson.parse_records([next(rows)], dropped=Counter(), source="cat")
+    records = ndjson.parse_records([next(rows)], dropped=Counter())
     assert not strokes.is_timed(simplify(next(records).drawing))

@@ -21,7 +21,7 @@ from doodlelib.cluster import sweep as trials
 from doodlelib.cluster.session import RETRIES, connected
 from doodlelib.cluster.train import train
 from doodlelib.data import dataset, quickdraw
-from doodlelib.data.pipeline import Block
+from doodlelib.data.dataset import PreparedBatch
 from doodlelib.paths import RUNS
 
 __all__ = ["prepare", "sweep", "train"]
@@ -51,20 +51,20 @@ def prepare(
     out = Path(out).resolve()
     folder = f"{workers_write or out.parent}/.{out.name}.{uuid.uuid4().hex[:8]}"
     with connected(address) as ray:
-        return dataset.prepare(out, **options, blocks=partial(_blocks, ray, folder))
+        return dataset.prepare(out, **options, make_batches=partial(_make_batches, ray, folder))
 
 
-def _blocks(
+def _make_batches(
     ray: Any,
     folder: str,
     settings: dict[str, Any],
     sources: Sequence[str | Path],
     *,
-    dropped: dict[str, Counter[str]],  # filled where blocks are made in this process
+    dropped: dict[str, Counter[str]],  # filled where batches are made in this process
     cache: str | Path | None,
     progress: bool,
-) -> Iterator[tuple[str, str, Block]]:
-    """What `blocks.prepared_blocks` gives, made by tasks of the cluster."""
+) -> Iterator[tuple[str, str, PreparedBatch]]:
+    """What `dataset.prepared_batches` gives, made by tasks of the cluster."""
     options = {"max_retries": RETRIES, "retry_exceptions": [ConnectionError]}
     make = ray.remote(**options)(shards.make_shard)
     tasks = shards.make_tasks(settings, sources)
@@ -79,8 +79,8 @@ def _blocks(
                 for future in futures:
                     ray.cancel(future, force=True)
                 raise getattr(error, "cause", None) or RuntimeError(f"no store: {error}") from None
-            with shards.opened(shard) as block:
-                yield shard.task.word, shard.task.source, block
+            with shards.opened(shard) as batch:
+                yield shard.task.word, shard.task.source, batch
     finally:
         shards.remove(folder)
 

@@ -8,8 +8,7 @@ for.
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,8 @@ from typing import Any
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from doodlelib.data import quickdraw
-from doodlelib.data.pipeline import Block, Part, start_blocks
-from doodlelib.data.sources import find_folder
-from doodlelib.data.spread import Spreads
-from doodlelib.data.store import ID_WIDTH, SPLITS, SplitWriter, map_safetensors
-
-SPAN = 64 << 20  # bytes of a published file in a task: some seconds of work
+from doodlelib.data.dataset import PreparedBatch, SplitRows, find_folder, prepare_word
+from doodlelib.data.store import SPLITS, SplitWriter, map_arrays
 
 
 @dataclass(frozen=True)
@@ -36,14 +30,12 @@ class Task:
         source: As `dataset.prepare` was given it.
         place: The source, with a folder's whole path.
         base_url: Of the published files.
-        span: Bytes of the published file; None: all that the store's settings want.
     """
 
     word: str
     source: str
     place: str
     base_url: str | None
-    span: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -52,66 +44,49 @@ class Shard:
 
     task: Task
     url: str
-    spreads: Spreads
     dropped: Counter[str]
 
 
 def make_tasks(settings: dict[str, Any], sources: Sequence[str | Path]) -> Iterator[Task]:
-    """All that a store with these settings needs, in its order.
-
-    Where all drawings are wanted, a published file is cut into spans. Where so many of each word
-    are, nobody can tell where in the file they end before they have been read.
-    """
+    """All that a store with these settings needs, in its order: a task for each word and source."""
     for word in settings["words"]:
         for source, described in zip(sources, settings["sources"], strict=True):
-            base_url, name = described.get("base_url"), str(source)
-            if described["kind"] == "folder":
-                yield Task(word, name, str(find_folder(source).resolve()), None, None)
-            elif settings["samples_per_class"] is not None:
-                yield Task(word, name, name, base_url, None)
-            else:
-                size = quickdraw.size(word, kind=described["kind"], base_url=base_url)
-                for begin in range(0, size, SPAN):
-                    yield Task(word, name, name, base_url, (begin, min(begin + SPAN, size)))
+            is_folder = described["kind"] == "folder"
+            place = str(find_folder(source).resolve()) if is_folder else str(source)
+            yield Task(word, str(source), place, described.get("base_url"))
 
 
 def make_shard(
     task: Task, *, settings: dict[str, Any], folder: str, cache: str | Path | None
 ) -> Shard:
     """Do `task`, and leave a new shard in `folder`."""
-    spreads, dropped, url = Spreads(), Counter[str](), f"{folder}/{uuid.uuid4().hex}"
+    dropped, url = Counter[str](), f"{folder}/{uuid.uuid4().hex}"
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        writers = [
-            stack.enter_context(SplitWriter(Path(scratch) / f"{name}.safetensors"))
-            for name in SPLITS
-        ]
-        for block in start_blocks(
+        writers = [stack.enter_context(SplitWriter(Path(scratch), name)) for name in SPLITS]
+        for batch in prepare_word(
             task.word,
             task.place,
             settings=settings,
-            submit=_at_once,
             dropped=dropped,
             base_url=task.base_url,
             cache=cache,
             progress=False,
-            span=task.span,
         ):
-            for writer, part in zip(writers, block.result().parts, strict=True):
-                writer.append(part.points, part.lengths, word=0, timed=part.timed, ids=part.ids)
-            spreads += block.result().spreads
-            dropped.update(block.result().dropped)
+            for writer, part in zip(writers, batch.parts, strict=True):
+                writer.append(word=0, **vars(part))
+            dropped.update(batch.dropped)
         for writer in writers:
             writer.finish()
         files, path = url_to_fs(url)
         files.makedirs(path, exist_ok=True)
-        for writer in writers:
-            files.put_file(str(writer.path), f"{path}/{writer.path.name}")
-    return Shard(task, url, spreads, dropped)
+        for file in Path(scratch).iterdir():
+            files.put_file(str(file), f"{path}/{file.name}")
+    return Shard(task, url, dropped)
 
 
 @contextmanager
-def opened(shard: Shard) -> Generator[Block]:
-    """All of a shard as one block; afterwards the shard is removed.
+def opened(shard: Shard) -> Generator[PreparedBatch]:
+    """All of a shard as one batch; afterwards the shard is removed.
 
     Raises:
         FileNotFoundError: It is not to be seen from here.
@@ -124,10 +99,10 @@ def opened(shard: Shard) -> Generator[Block]:
     with tempfile.TemporaryDirectory() as scratch:
         here = Path(path) if isinstance(files, LocalFileSystem) else Path(scratch)
         if here != Path(path):
-            for name in SPLITS:
-                files.get_file(f"{path}/{name}.safetensors", str(here / f"{name}.safetensors"))
-        parts = [_read(here / f"{name}.safetensors") for name in SPLITS]
-        yield Block(parts, shard.spreads, shard.dropped)
+            for file in files.ls(path, detail=False):
+                files.get_file(file, str(here / Path(file).name))
+        parts = [_read(here, name) for name in SPLITS]
+        yield PreparedBatch(parts, shard.dropped)
     files.rm(path, recursive=True)
 
 
@@ -138,14 +113,7 @@ def remove(folder: str) -> None:
         files.rm(path, recursive=True)
 
 
-def _read(path: Path) -> Part:
-    arrays = map_safetensors(path)
+def _read(folder: Path, split: str) -> SplitRows:
+    arrays = map_arrays(folder, split)
     lengths = arrays["offsets"][1:] - arrays["offsets"][:-1]
-    ids = [name.decode() for name in arrays["ids"].view(f"S{ID_WIDTH}").ravel().tolist()]
-    return Part(arrays["points"], lengths, arrays["timed"], ids)
-
-
-def _at_once(function: Callable[..., Block], *arguments: Any) -> Future[Block]:
-    future: Future[Block] = Future()
-    future.set_result(function(*arguments))
-    return future
+    return SplitRows(arrays["points"], lengths, arrays["timed"], arrays["ids"].tolist())

@@ -1,55 +1,67 @@
-"""Drawings of any source to a store: filtered, in the 255 box, simplified, stroke-4, split.
+"""Drawings of any source to a store: filtered, simplified, split, as stroke-4 rows.
 
-Everything streams in blocks of some hundred drawings: one thread reads and writes, one a core does
-the work between (its loops release the interpreter lock), and memory does not grow with the number
-of drawings.
+All streams in batches of some hundred drawings, so that memory does not grow with their number.
+One thread reads and writes; the work between is done by one thread a core, in compiled loops that
+release the interpreter lock.
 """
 
+import hashlib
 import json
-import shutil
-import tempfile
+import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+import orjson
+from jaxtyping import Bool, Float32, Int64
+from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
 from doodlelib import paths
-from doodlelib.data import formats, quickdraw, sample
-from doodlelib.data.pipeline import Block, prepared_blocks
-from doodlelib.data.sources import describe, find_folder, read_chunks
-from doodlelib.data.spread import Spreads
+from doodlelib.data import formats, ndjson, quickdraw, sample
+from doodlelib.data.ragged import RaggedDrawings
 from doodlelib.data.store import (
     FORMAT_VERSION,
+    ID_WIDTH,
     SPLITS,
     Split,
     SplitWriter,
     check_replaceable,
     is_current,
     load_split,
-    publish,
+    map_arrays,
     read_store,
+    replace_store,
 )
-from doodlelib.strokes import Record
+from doodlelib.simplify import checked_limits
+from doodlelib.strokes import DT, MIN_DT, PEN, Record, Scale
 
 __all__ = ["Split", "default_words", "load_split", "prepare", "read", "read_store", "sample_store"]
 
-NAMED = 5  # words that a warning names
+BATCH = 512  # drawings; more no longer fit the processor's cache
+MAX_THREADS = 4  # more would wait for the interpreter lock, which a quarter of the work needs
+MAX_NAMED = 5  # words that a warning names
 PACKAGES = ("doodlelib", "numba", "numpy", "orjson")  # whose versions a store records
+ROWS = 1 << 20  # that the scale is taken of at a time
+
+Source = str | Path
+T = TypeVar("T", bound=Sized)
+Parse = Callable[[list], RaggedDrawings]
 
 
 def prepare(
     out: str | Path,
     *,
     words: str | Sequence[str],
-    source: str | Path | Sequence[str | Path] = "sample",
+    source: Source | Sequence[Source] = "sample",
     samples_per_class: int | None = 1000,
     method: str = "timed",
     epsilon: float = 2.0,
@@ -60,7 +72,7 @@ def prepare(
     base_url: str | None = None,
     cache: str | Path | None = None,
     progress: bool = True,
-    blocks: Callable[..., Iterator[tuple[str, str, Block]]] | None = None,
+    make_batches: "Callable[..., Iterator[tuple[str, str, PreparedBatch]]] | None" = None,
 ) -> Path:
     """Make the store `out`, unless it is there, whole, and was made with the same settings.
 
@@ -70,21 +82,21 @@ def prepare(
     Args:
         out: The store's folder; an older store there is replaced.
         words: One or several; the store's word indices count in this order.
-        source: ``"sample"`` (made, with time), ``"raw"`` (published, with time), ``"simplified"``
-            (published, untimed), or a folder of one's own files named by word, from the working
-            directory or the repository (see `formats.read_folder`). Several: their drawings
-            together, timed and untimed.
+        source: ``"sample"`` (made by a program, with time), ``"raw"`` (published, with time),
+            ``"simplified"`` (published, untimed), or a folder of one's own files named by word,
+            from the working directory or the repository (see `formats.read_folder`). Several:
+            their drawings together, timed and untimed.
         samples_per_class: Drawings of each word from each source; None: all there are.
-        method: See `simplify.simplify`.
-        epsilon: See `simplify.simplify`.
-        epsilon_time: See `simplify.simplify`.
+        method: ``timed`` or ``rdp``; see `simplify.simplify`.
+        epsilon: Px in the 255 box that the geometry may be off.
+        epsilon_time: Px in the 255 box that the pen may be off at any instant.
         recognized: Leave out what the game did not recognise, where that was published.
         split: Shares of train, valid and test. A hash of its id puts a drawing into one, for ever.
         seed: Of the sample.
         base_url: Of the published files; see `quickdraw.read_drawings`.
-        cache: Folder for what is fetched; see there.
+        cache: Folder for what is fetched; None: ``data/raw``.
         progress: Show it on stderr, where that is a terminal.
-        blocks: Does the work in the place of `prepared_blocks`, elsewhere (see `cluster`).
+        make_batches: Replaces `prepared_batches`, to do the work elsewhere (see `cluster`).
 
     Returns:
         `out`. What was kept, what was dropped and why: `read_store`.
@@ -94,11 +106,10 @@ def prepare(
             one good drawing, or `out` holds files that are no store's.
         FileNotFoundError, ConnectionError: The published files cannot be reached.
     """
-    out = Path(out)
-    sources = _listed(source)
+    out, sources = Path(out), _listed(source)
     settings = {
         "words": [words] if isinstance(words, str) else list(words),
-        "sources": [describe(one, base_url=base_url) for one in sources],
+        "sources": [_describe(one, base_url=base_url) for one in sources],
         "samples_per_class": samples_per_class,
         "method": method,
         "epsilon": epsilon,
@@ -109,22 +120,12 @@ def prepare(
     }
     _check(settings)
     check_replaceable(out)
-    if is_current(out, settings):
-        return out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    temporary.chmod(0o755)  # mkdtemp makes it private
-    try:
-        _build(
-            temporary,
-            settings,
-            sources,
-            partial(blocks or prepared_blocks, cache=cache, progress=progress),
-            progress=progress,
+    if not is_current(out, settings):
+        batches = partial(make_batches or prepared_batches, cache=cache, progress=progress)
+        build = partial(
+            _build, settings=settings, sources=sources, batches=batches, progress=progress
         )
-        publish(temporary, out, settings=settings)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        replace_store(out, build, settings=settings)
     return out
 
 
@@ -141,7 +142,41 @@ def sample_store(path: str | Path = paths.PROCESSED / "sample") -> Path:
     return Path(path)
 
 
-def default_words(source: str | Path | Sequence[str | Path]) -> list[str]:
+def read(
+    words: str | Sequence[str],
+    source: Source | Sequence[Source] = "sample",
+    *,
+    limit: int | None = None,
+    dropped: Counter[str] | None = None,
+    **options: Any,
+) -> Iterator[Record]:
+    """The drawings that `prepare` would take from its sources, as records, word by word.
+
+    Args:
+        words: One or several.
+        source: One or several; see `prepare`.
+        limit: Drawings of each word from each source, at most; None: all there are.
+        dropped: What was left out is added to it, by reason.
+        **options: `recognized`, `seed`, `base_url`, `cache`, `progress` of `prepare`.
+
+    Raises:
+        ValueError: While reading: a word or source that does not exist.
+        FileNotFoundError, ConnectionError: While reading: the published files cannot be reached.
+    """
+    dropped, sources = Counter() if dropped is None else dropped, _listed(source)
+    if limit is None and "sample" in sources:
+        raise ValueError("the sample has no end: limit must be a number")
+    pool = Parallel(1, return_as="generator")
+    for word in [words] if isinstance(words, str) else words:
+        for one in sources:
+            for drawings in _batches(
+                word, one, _parse_batch, limit=limit, dropped=dropped, pool=pool, **options
+            ):
+                dropped.update(drawings.dropped)
+                yield from drawings.records()
+
+
+def default_words(source: Source | Sequence[Source]) -> list[str]:
     """The words to take where none are named: those of one's own folders, else the sample's ten.
 
     Raises:
@@ -152,93 +187,256 @@ def default_words(source: str | Path | Sequence[str | Path]) -> list[str]:
     return sorted(own) or list(sample.WORDS)
 
 
-def read(
-    words: str | Sequence[str],
-    source: str | Path | Sequence[str | Path] = "sample",
+def find_folder(source: Source) -> Path:
+    """A folder of one's own files, from the working directory or else the repository.
+
+    Raises:
+        ValueError: There is none.
+    """
+    for folder in (Path(source), paths.resolve(source)):
+        if folder.is_dir():
+            return folder
+    raise ValueError(f"source {str(source)!r} is neither sample, raw, simplified nor a folder")
+
+
+def scale_of(points: Float32[np.ndarray, "n 4"], offsets: Int64[np.ndarray, " bounds"]) -> Scale:
+    """The scale of drawings: standard deviations and means over all moves within them.
+
+    Args:
+        points: stroke-4 rows of the drawings, one after the other.
+        offsets: Where each drawing's rows begin, and the end.
+    """
+    is_move = np.ones(len(points), dtype=bool)
+    is_move[offsets[:-1]] = False
+    sums = np.zeros(
+        (3, 3)
+    )  # of xy, segments and pauses: how many, their sum, that of their squares
+    for start in range(0, len(points), ROWS):
+        rows = points[start : start + ROWS][is_move[start : start + ROWS]].astype(np.float64)
+        pen_down, timed = rows[:, PEN] > 0.5, ~np.isnan(rows[:, DT])
+        log_dt = np.log(np.maximum(rows[:, DT], MIN_DT))
+        for own, values in zip(
+            sums, (rows[:, :DT], log_dt[timed & pen_down], log_dt[timed & ~pen_down]), strict=True
+        ):
+            own += values.size, values.sum(), np.square(values).sum()
+    counts, totals, squares = sums.T
+    mean = totals / np.maximum(counts, 1)
+    variance = squares / np.maximum(counts, 1) - mean**2
+    std = np.sqrt(np.where(variance > 1e-9, variance, 1.0))  # 1 where values do not differ
+    (xy, segment, pause), means = std.tolist(), mean.tolist()
+    return Scale(xy, means[1], segment, means[2], pause)
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """What one split gets of a batch.
+
+    Attributes:
+        points: stroke-4 rows of its drawings, px in the 255 box and ms.
+        lengths: Points of each.
+        timed: Whether each has times.
+        ids: key_id of each as the store holds it.
+    """
+
+    points: Float32[np.ndarray, "n 4"]
+    lengths: Int64[np.ndarray, " drawings"]
+    timed: Bool[np.ndarray, " drawings"]
+    ids: list[bytes]
+
+
+@dataclass(frozen=True)
+class PreparedBatch:
+    """Drawings of one word and source, ready for the store.
+
+    Attributes:
+        parts: What each of `store.SPLITS` gets.
+        dropped: How many were left out, by reason.
+    """
+
+    parts: list[SplitRows]
+    dropped: Counter[str]
+
+    def __len__(self) -> int:
+        return sum(len(part.ids) for part in self.parts)
+
+
+def prepared_batches(
+    settings: dict[str, Any],
+    sources: Sequence[Source],
     *,
-    limit: int | None = None,
+    dropped: dict[str, Counter[str]],
+    cache: str | Path | None = None,
+    progress: bool = True,
+) -> Iterator[tuple[str, str, PreparedBatch]]:
+    """Word, source and what the store takes, in its order; the work is done by threads.
+
+    Args:
+        settings: The store's, as `read_store` gives them.
+        sources: As `prepare` was given them.
+        dropped: By word; what was dropped before a batch was made is added to it.
+        cache: See `prepare`.
+        progress: Show on stderr what is fetched.
+    """
+    threads = min(cpu_count(), MAX_THREADS)
+    with Parallel(threads, backend="threading", return_as="generator") as pool:
+        for word in settings["words"]:
+            for source, described in zip(sources, settings["sources"], strict=True):
+                batches = prepare_word(
+                    word,
+                    source,
+                    settings=settings,
+                    dropped=dropped[word],
+                    pool=pool,
+                    base_url=described.get("base_url"),
+                    cache=cache,
+                    progress=progress,
+                )
+                for batch in batches:
+                    yield word, str(source), batch
+
+
+def prepare_word(
+    word: str,
+    source: Source,
+    *,
+    settings: dict[str, Any],
+    dropped: Counter[str],
+    pool: Parallel | None = None,
+    **reading: Any,
+) -> Iterator[PreparedBatch]:
+    """What a store takes of one word and source; the arguments are `prepared_batches`'.
+
+    Args:
+        word: One of the store's.
+        source: See `prepare`.
+        settings: The store's.
+        dropped: What was dropped before a batch was made is added to it.
+        pool: Does the work; None: this thread.
+        **reading: `base_url`, `cache`, `progress` of `prepare`.
+    """
+    return _batches(
+        word,
+        source,
+        partial(_prepare_batch, settings=settings),
+        limit=settings["samples_per_class"],
+        dropped=dropped,
+        pool=pool or Parallel(1, return_as="generator"),
+        recognized=settings["recognized"],
+        seed=settings["seed"],
+        **reading,
+    )
+
+
+def split_of(key_ids: Iterable[str], *, shares: Sequence[float]) -> Int64[np.ndarray, " n"]:
+    """Which of the splits each drawing belongs to, by its id alone.
+
+    Args:
+        key_ids: The drawings' ids.
+        shares: Of each split; together 1.
+    """
+    digests = [hashlib.blake2b(key_id.encode(), digest_size=8).digest() for key_id in key_ids]
+    places = np.frombuffer(b"".join(digests), dtype=">u8") / 2**64
+    return np.searchsorted(np.cumsum(shares[:-1]), places, side="right")
+
+
+def _batches(
+    word: str,
+    source: Source,
+    work: Callable[[Parse, list], T],
+    *,
+    limit: int | None,
+    dropped: Counter[str],
+    pool: Parallel,
     recognized: bool = True,
     seed: int = 0,
-    dropped: Counter[str] | None = None,
     base_url: str | None = None,
     cache: str | Path | None = None,
     progress: bool = True,
-) -> Iterator[Record]:
-    """The drawings that `prepare` would take from its sources, as records, word by word.
+) -> Iterator[T]:
+    """`work(parse, batch)` of the first `limit` good drawings, in batches, in their order.
 
-    Args:
-        words: One or several.
-        source: One or several; see `prepare`.
-        limit: Drawings of each word from each source, at most; None: all there are.
-        recognized: Leave out what the game did not recognise, where that was published.
-        seed: Of the sample.
-        dropped: What was left out is added to it, by reason.
-        base_url: Of the published files; see `quickdraw.read_drawings`.
-        cache: Folder for what is fetched; none: ``data/raw``.
-        progress: Show on stderr what is fetched.
-
-    Raises:
-        ValueError: While reading: a word or source that does not exist.
-        FileNotFoundError, ConnectionError: While reading: the published files cannot be reached.
+    No more is read than these take: as many items as drawings are missing, until none is.
     """
-    if limit is None and "sample" in _listed(source):
-        raise ValueError("the sample has no end: limit must be a number")
-    for word in [words] if isinstance(words, str) else words:
-        for one in _listed(source):
-            for drawings in read_chunks(
-                word,
-                one,
-                limit=limit,
-                recognized=recognized,
-                seed=seed,
-                dropped=Counter() if dropped is None else dropped,
-                base_url=base_url,
-                cache=cache,
-                progress=progress,
-            ):
-                yield from drawings.records()
+    items: Iterator
+    parse: Parse = RaggedDrawings.from_records
+    if source == "raw" or source == "simplified":
+        items = quickdraw.lines(
+            word, kind=source, base_url=base_url, cache=cache, progress=progress
+        )
+        parse = partial(ndjson.parse_lines, recognized=recognized)
+    elif source == "sample":
+        items = iter(sample.make_drawings(word, n=limit or 0, seed=seed))
+    else:
+        folder = find_folder(source)
+        items = formats.read_folder(folder, word=word, recognized=recognized, dropped=dropped)
+    missing = limit
+    while missing != 0:
+        wanted = islice(items, missing)
+        batches = iter(lambda wanted=wanted: list(islice(wanted, BATCH)), [])
+        is_read, found = False, 0
+        for result in pool(delayed(work)(parse, batch) for batch in batches):
+            is_read, found = True, found + len(result)
+            yield result
+        if missing is None or not is_read:
+            return
+        missing -= found
 
 
-def _listed(source: str | Path | Sequence[str | Path]) -> list[str | Path]:
-    return [source] if isinstance(source, str | Path) else list(source)
+def _parse_batch(parse: Parse, batch: list) -> RaggedDrawings:
+    return parse(batch)
+
+
+def _prepare_batch(parse: Parse, batch: list, *, settings: dict[str, Any]) -> PreparedBatch:
+    """What a store takes of the drawings that `parse` finds in `batch`."""
+    drawings = parse(batch)
+    options = {name: settings[name] for name in ("method", "epsilon", "epsilon_time")}
+    sides = split_of((one["key_id"] for one in drawings.metadata), shares=settings["split"])
+    ordered = drawings.simplified(**options).select(np.argsort(sides, kind="stable"))
+    rows, offsets, timed = ordered.stroke4_rows(), ordered.offsets, ordered.timed
+    ids = [_stored_id(one["key_id"]) for one in ordered.metadata]
+    bounds = np.searchsorted(np.sort(sides), np.arange(len(SPLITS) + 1))
+    parts = [
+        SplitRows(rows[offsets[a] : offsets[b]], np.diff(offsets[a : b + 1]), timed[a:b], ids[a:b])
+        for a, b in pairwise(bounds.tolist())
+    ]
+    return PreparedBatch(parts, drawings.dropped)
+
+
+def _stored_id(key_id: str) -> bytes:
+    """The id itself, or where it is too long for the store a digest of it."""
+    if len(name := key_id.encode()) <= ID_WIDTH:
+        return name
+    return b"long-" + hashlib.blake2b(name, digest_size=20).hexdigest().encode()
 
 
 def _build(
     folder: Path,
-    settings: dict[str, Any],
-    sources: Sequence[str | Path],
-    blocks: Callable[..., Iterator[tuple[str, str, Block]]],
     *,
+    settings: dict[str, Any],
+    sources: Sequence[Source],
+    batches: Callable[..., Iterator[tuple[str, str, PreparedBatch]]],
     progress: bool,
 ) -> None:
     """Write the files of a store into `folder`; ``store.json`` last."""
     words, limit = settings["words"], settings["samples_per_class"]
-    spreads, dropped = Spreads(), {word: Counter() for word in words}
+    dropped: dict[str, Counter[str]] = {word: Counter() for word in words}
     kept: Counter[tuple[str, str]] = Counter()
     found: Counter[tuple[str, str]] = Counter()
     total = limit and limit * len(words) * len(sources)
     with ExitStack() as stack:
-        files = [folder / f"{name}.safetensors" for name in SPLITS]
-        writers = [stack.enter_context(SplitWriter(file)) for file in files]
+        writers = [stack.enter_context(SplitWriter(folder, name)) for name in SPLITS]
         bar = stack.enter_context(
             tqdm(total=total, unit=" drawings", disable=None if progress else True)
         )
-        for word, source, block in blocks(settings, sources, dropped=dropped):
-            for name, writer, part in zip(SPLITS, writers, block.parts, strict=True):
-                writer.append(
-                    part.points,
-                    part.lengths,
-                    word=words.index(word),
-                    timed=part.timed,
-                    ids=part.ids,
-                )
+        for word, source, batch in batches(settings, sources, dropped=dropped):
+            for name, writer, part in zip(SPLITS, writers, batch.parts, strict=True):
+                writer.append(word=words.index(word), **vars(part))
                 kept[word, name] += len(part.ids)
-            spreads += block.spreads
-            dropped[word].update(block.dropped)
-            found[word, source] += len(block)
-            bar.update(len(block))
-        pool = stack.enter_context(ThreadPoolExecutor(len(SPLITS)))
-        sizes = dict(zip(SPLITS, pool.map(SplitWriter.finish, writers), strict=True))
+            dropped[word].update(batch.dropped)
+            found[word, source] += len(batch)
+            bar.update(len(batch))
+        for writer in writers:
+            writer.finish()
 
     for word in words:
         if not any(kept[word, name] for name in SPLITS):
@@ -246,21 +444,21 @@ def _build(
     for source in map(str, sources):
         short = {word: found[word, source] for word in words if found[word, source] < (limit or 0)}
         if short:
-            least = sorted(short, key=lambda word: short[word])[:NAMED]
+            least = sorted(short, key=lambda word: short[word])[:MAX_NAMED]
             named = ", ".join(f"{word!r} {short[word]}" for word in least)
-            more = f" and {len(short) - NAMED} more words" if len(short) > NAMED else ""
+            more = f" and {len(short) - MAX_NAMED} more words" if len(short) > MAX_NAMED else ""
             warnings.warn(
                 f"{limit} good drawings a word were asked for; {source} holds of {named}{more}",
-                stacklevel=3,
+                stacklevel=4,
             )
+    train = map_arrays(folder, SPLITS[0])
     store = {
         "format_version": FORMAT_VERSION,
         "settings": settings,
         "words": words,
-        "scale": asdict(spreads.to_scale()),
+        "scale": asdict(scale_of(train["points"], train["offsets"])),
         "kept": {word: {name: kept[word, name] for name in SPLITS} for word in words},
         "dropped": {word: dict(sorted(dropped[word].items())) for word in words},
-        "bytes": sizes,
         "versions": {package: version(package) for package in PACKAGES},
     }
     text = json.dumps(store, indent=2, ensure_ascii=False)
@@ -268,9 +466,29 @@ def _build(
         file.write(text.encode())
 
 
+def _describe(source: Source, *, base_url: str | None) -> dict[str, str]:
+    """What of a source decides a store: where files lie, what is made, what a folder holds."""
+    if source in quickdraw.FOLDERS:
+        url = base_url or os.environ.get(quickdraw.BASE_URL_VARIABLE) or quickdraw.BUCKET
+        return {"kind": str(source), "base_url": url.rstrip("/")}
+    digest = hashlib.blake2b(digest_size=16)
+    if source == "sample":  # tells when a later version would make others
+        for word in sample.WORDS:
+            for record in sample.make_drawings(word, n=1):
+                digest.update(orjson.dumps(record.to_json()))
+        return {"kind": "sample", "digest": digest.hexdigest()}
+    folder = find_folder(source)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "blake2b").digest())
+    return {"kind": "folder", "name": folder.name, "digest": digest.hexdigest()}
+
+
 def _check(settings: dict[str, Any]) -> None:
     """Raise ValueError at settings that no store can have."""
     words, shares, limit = settings["words"], settings["split"], settings["samples_per_class"]
+    checked_limits(settings["method"], settings["epsilon"], settings["epsilon_time"])
     if not words or len(set(words)) != len(words):
         raise ValueError(f"words are {words}: a list of one or more, each once")
     if not settings["sources"]:
@@ -281,3 +499,7 @@ def _check(settings: dict[str, Any]) -> None:
         raise ValueError(f"samples_per_class is {limit}; 1 or more, or None for all")
     if len(shares) != 3 or min(shares) < 0 or shares[0] == 0 or abs(sum(shares) - 1) > 1e-9:
         raise ValueError(f"split is {shares}: shares of train (not 0), valid and test, together 1")
+
+
+def _listed(source: Source | Sequence[Source]) -> list[Source]:
+    return [source] if isinstance(source, str | Path) else list(source)

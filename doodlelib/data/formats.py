@@ -1,68 +1,42 @@
-"""Every file of drawings in: Google's formats, sketch-rnn's, stroke-4, SVG, a folder of one's own.
+"""Records of any file of drawings: Google's formats, sketch-rnn's, stroke-4, SVG, own folders.
 
 The suffix says what a file holds, and the content must agree. Nothing that a stranger wrote is
 executed, and sizes are checked before memory is taken.
 """
 
+import struct
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-import orjson
 from jaxtyping import UInt8
 
-from doodlelib.data import binary, ndjson, sketchrnn_npz
+from doodlelib.data import ndjson, sketchrnn_npz
 from doodlelib.strokes import Drawing, Record, from_stroke4, geometry_id
 
 MAX_LINE = 2**24  # bytes; a drawing of MAX_POINTS takes a tenth of a MiB
 UNREADABLE = "unreadable file, or link out of the folder"
+TRUNCATED = "file ends within a drawing"
 
-Found = tuple[str, Record | str]  # where in the file, and the record or why there is none
+_BIN_HEAD = struct.Struct("<Q2sbIH")  # key_id, country, recognised, seconds since 1970, strokes
 
 
 def read(
-    source: str | Path | Mapping | Sequence,
+    path: str | Path,
     *,
     word: str | None = None,
     recognized: bool = True,
-    strict: bool = False,
     dropped: Counter[str] | None = None,
 ) -> Iterator[Record]:
-    """The drawings in whatever holds any.
-
-    Args:
-        source: A file of any known format (see `read_file`), a folder (see `read_folder`), or what
-            a notebook holds: strokes ``[x, y, t]`` or ``[x, y]``, or a dict in the raw schema.
-        word: As there; what a drawing shows that does not say so, in memory "".
-        recognized: As there.
-        strict: As there.
-        dropped: As there.
-
-    Raises:
-        ValueError: As there.
-    """
-    if isinstance(source, str | Path):
-        reader = read_folder if Path(source).is_dir() else read_file
-        return reader(source, word=word, recognized=recognized, strict=strict, dropped=dropped)
-    record = {**source} if isinstance(source, Mapping) else {"drawing": source}
-    record |= {"word": word} if word else {}
-    try:
-        line = orjson.dumps(record, np.ndarray.tolist, orjson.OPT_SERIALIZE_NUMPY)
-    except TypeError as error:
-        raise ValueError(f"no drawing: {error}") from error
-    return ndjson.parse_records(
-        [line],
-        word="",
-        recognized=recognized,
-        strict=strict,
-        dropped=Counter() if dropped is None else dropped,
-        source="drawing in memory",
-    )
+    """The drawings of a file or a folder; see `read_file` and `read_folder`."""
+    reader = read_folder if Path(path).is_dir() else read_file
+    return reader(path, word=word, recognized=recognized, dropped=dropped)
 
 
 def read_file(
@@ -70,7 +44,6 @@ def read_file(
     *,
     word: str | None = None,
     recognized: bool = True,
-    strict: bool = False,
     dropped: Counter[str] | None = None,
 ) -> Iterator[Record]:
     """The drawings of one file, whichever of the known formats it is in.
@@ -84,8 +57,7 @@ def read_file(
         word: What the drawings show. Default: what the file says, else its name up to the first
             dot (``cat.svg``, ``face.test.npz``).
         recognized: Leave out what the game did not recognise, where the file says so.
-        strict: A bad drawing is an error; by default it is dropped.
-        dropped: Counts by reason are added to it.
+        dropped: Bad drawings are dropped; their number is added to it, by reason.
 
     Returns:
         Records, read as they are asked for. key_id is ``geom-`` and a digest of the drawing where
@@ -93,25 +65,20 @@ def read_file(
 
     Raises:
         ValueError: The suffix is unknown, or (while reading) the file as a whole is not what its
-            name says; in strict mode also for the first bad drawing. Names the file and the place.
+            name says. Names the file.
     """
     dropped = Counter() if dropped is None else dropped
     path = Path(path)
-    suffix = path.suffix.lower()
+    suffix, name = path.suffix.lower(), path.name.split(".")[0]
     if suffix == ".ndjson":
         records = ndjson.parse_records(
-            _lines(path),
-            word=path.name.split(".")[0],
-            recognized=recognized,
-            strict=strict,
-            dropped=dropped,
-            source=str(path),
+            _lines(path), word=name, recognized=recognized, dropped=dropped
         )
         return records if word is None else (replace(record, word=word) for record in records)
     if suffix not in _READERS:
         raise ValueError(f"{path}: no reader for {suffix!r}; known: .ndjson {' '.join(_READERS)}")
-    found = _READERS[suffix](path, word or path.name.split(".")[0])
-    return _admitted(found, path, recognized=recognized, strict=strict, dropped=dropped)
+    found = _READERS[suffix](path, word or name)
+    return _good(found, recognized=recognized, dropped=dropped)
 
 
 def read_folder(
@@ -119,7 +86,6 @@ def read_folder(
     *,
     word: str | None = None,
     recognized: bool = True,
-    strict: bool = False,
     dropped: Counter[str] | None = None,
 ) -> Iterator[Record]:
     """One's own drawings: files (``cat.ndjson``) or folders of files (``cat/*.svg``) named by word.
@@ -130,12 +96,11 @@ def read_folder(
     Args:
         folder: The folder.
         word: Only the drawings of this word.
-        recognized: As in `read_file`.
-        strict: A bad drawing, an unreadable file or a link that leads out is an error.
-        dropped: Counts by reason are added to it; a file counts once.
+        recognized: Leave out what the game did not recognise, where a file says so.
+        dropped: Numbers of bad drawings and of unreadable files are added to it, by reason.
 
     Raises:
-        ValueError: `folder` is none, holds no drawing files (of that word), or see `strict`.
+        ValueError: `folder` is none, or holds no drawing files (of that word).
     """
     dropped = Counter() if dropped is None else dropped
     root = Path(folder).resolve()
@@ -151,15 +116,12 @@ def read_folder(
     if not files:
         raise ValueError(f"{folder} holds no files named by word{f' for {word!r}' if word else ''}")
     for path, own in files:
+        if not path.resolve().is_relative_to(root):
+            dropped[UNREADABLE] += 1
+            continue
         try:
-            if not path.resolve().is_relative_to(root):
-                raise ValueError(f"{path} leads out of {root}")
-            yield from read_file(
-                path, word=own, recognized=recognized, strict=strict, dropped=dropped
-            )
+            yield from read_file(path, word=own, recognized=recognized, dropped=dropped)
         except ValueError:
-            if strict:
-                raise
             dropped[UNREADABLE] += 1
 
 
@@ -169,20 +131,31 @@ def read_images(path: str | Path) -> UInt8[np.ndarray, "N 28 28"]:
     Raises:
         ValueError: The file is no `.npy`, is truncated, or holds anything but (N, 784) uint8.
     """
-    array = _open_npy(Path(path))
+    array = open_npy(path)
     if array.dtype != np.uint8 or array.shape[1:] not in ((784,), (28, 28)):
         raise ValueError(f"{path} holds {array.dtype} {array.shape}, not uint8 (N, 784)")
     return array.reshape(len(array), 28, 28)
 
 
-def _admitted(
-    found: Iterator[Found], path: Path, *, recognized: bool, strict: bool, dropped: Counter[str]
+def open_npy(path: str | Path) -> np.ndarray:
+    """The array of a ``.npy`` file, memory-mapped; never one of pickled objects.
+
+    Raises:
+        ValueError: The file is no whole ``.npy``.
+        OSError: There is no such file.
+    """
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except sketchrnn_npz.NPY_ERRORS as error:
+        raise ValueError(f"{path} is no readable .npy: {error}") from error
+
+
+def _good(
+    found: Iterator[Record | str], *, recognized: bool, dropped: Counter[str]
 ) -> Iterator[Record]:
-    """The good ones of what a reader found; the others are counted, or an error when `strict`."""
-    for place, record in found:
+    """The good ones of the drawings that a reader found; the others are counted by reason."""
+    for record in found:
         reason = record if isinstance(record, str) else _fault(record.drawing)
-        if strict and reason:
-            raise ValueError(f"{path}, {place}: {reason}")
         if isinstance(record, str) or reason:
             dropped[str(reason)] += 1
         elif recognized and record.recognized is False:
@@ -212,34 +185,59 @@ def _lines(path: Path) -> Iterator[bytes]:
         yield from iter(partial(file.readline, MAX_LINE), b"")
 
 
-def _open_npy(path: Path) -> np.ndarray:
+def _read_bin(path: Path, word: str) -> Iterator[Record | str]:
+    """Google's binary files of simplified drawings.
+
+    Source: github.com/googlecreativelab/quickdraw-dataset, examples/binary_file_parser.py.
+    """
+    with path.open("rb") as file:
+        is_first = True
+        while head := file.read(_BIN_HEAD.size):
+            record = _read_bin_record(head, file, word)
+            if is_first and isinstance(record, str):
+                raise ValueError(f"{path} is no binary file of drawings: {record}")
+            yield record
+            if isinstance(record, str):
+                return  # without its length, nobody knows where the next one begins
+            is_first = False
+
+
+def _read_bin_record(head: bytes, file: IO[bytes], word: str) -> Record | str:
+    drawing: Drawing = []
     try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except sketchrnn_npz.NPY_ERRORS as error:
-        raise ValueError(f"{path} is no readable .npy: {error}") from error
+        key_id, country, recognized, seconds, stroke_count = _BIN_HEAD.unpack(head)
+        for _ in range(stroke_count):
+            (size,) = struct.unpack("<H", file.read(2))
+            points = np.frombuffer(file.read(2 * size), dtype=np.uint8).astype(np.float64)
+            drawing.append(list(points.reshape(2, size)))
+    except (struct.error, ValueError):
+        return TRUNCATED
+    if recognized not in (0, 1) or not country.isascii():
+        return ndjson.MALFORMED
+    timestamp = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return Record(word, str(key_id), bool(recognized), drawing, country.decode(), timestamp)
 
 
-def _read_npy(path: Path, word: str) -> Iterator[Found]:
-    rows = _open_npy(path)
+def _read_npy(path: Path, word: str) -> Iterator[Record | str]:
+    rows = open_npy(path)
     if rows.dtype == np.uint8:
         raise ValueError(f"{path} holds uint8 {rows.shape}: images; see read_images")
     if rows.dtype.kind != "f" or rows.ndim != 2 or rows.shape[1] != 4 or len(rows) == 0:
         raise ValueError(f"{path} holds {rows.dtype} {rows.shape}, not stroke-4: float (n, 4)")
     is_long = len(rows) > ndjson.MAX_POINTS
-    yield "array", ndjson.TOO_LONG if is_long else _record(word, from_stroke4, rows)
+    yield ndjson.TOO_LONG if is_long else _record(word, from_stroke4, rows)
 
 
-def _read_npz(path: Path, word: str) -> Iterator[Found]:
+def _read_npz(path: Path, word: str) -> Iterator[Record | str]:
     """sketch-rnn's splits, one after the other."""
-    for member, arrays in sketchrnn_npz.read_members(path):
-        for index, array in enumerate(arrays):
-            yield f"{member}[{index}]", _record(word, sketchrnn_npz.from_stroke3, array)
+    for array in sketchrnn_npz.read_arrays(path):
+        yield _record(word, sketchrnn_npz.from_stroke3, array)
 
 
-def _read_svg(path: Path, word: str) -> Iterator[Found]:
+def _read_svg(path: Path, word: str) -> Iterator[Record | str]:
     from doodlelib.data import svg_reader  # imports svgelements, which few need
 
-    yield "svg", Record(word, "", None, svg_reader.read_drawing(path))
+    yield Record(word, "", None, svg_reader.read_drawing(path))
 
 
 def _record(word: str, decode: Callable[[Any], Drawing], rows: Any) -> Record | str:
@@ -250,4 +248,4 @@ def _record(word: str, decode: Callable[[Any], Drawing], rows: Any) -> Record | 
         return ndjson.MALFORMED
 
 
-_READERS = {".bin": binary.read_records, ".npz": _read_npz, ".npy": _read_npy, ".svg": _read_svg}
+_READERS = {".bin": _read_bin, ".npz": _read_npz, ".npy": _read_npy, ".svg": _read_svg}

@@ -33,7 +33,7 @@ TOO_LARGE = f"a number not finite or over {MAX_MAGNITUDE:g}"
 CLOCK = "time runs back"
 UNRECOGNIZED = "not recognised"
 
-_FAULTS = ("", EMPTY, TOO_LONG, TOO_LARGE, CLOCK)  # by the codes of `_faults`
+_FAULTS = ("", EMPTY, TOO_LONG, TOO_LARGE, CLOCK, UNRECOGNIZED)  # by the codes of `_faults`
 _DRAWING = b'"drawing":'
 _METADATA = {  # the keys that are read beside it, and what they may hold
     "word": {str},
@@ -53,62 +53,45 @@ _BRACE, _NEWLINE, _RETURN = (ord(character) for character in "}\n\r")
 
 
 def parse_records(
-    lines: Iterable[bytes], *, dropped: Counter[str], source: str, **options: Any
-) -> Iterator[Record]:
-    """The good drawings among `lines`, one by one; what was dropped is added to `dropped`.
-
-    `options` are `word`, `recognized`, `strict` of `parse_lines`.
-    """
-    lines, first = iter(lines), 1
-    while batch := list(islice(lines, BATCH)):
-        drawings = parse_lines(batch, source=source, first=first, **options)
-        dropped.update(drawings.dropped)
-        yield from drawings.records()
-        first += len(batch)
-
-
-def parse_lines(
-    lines: Sequence[bytes],
+    lines: Iterable[bytes],
     *,
     word: str | None = None,
     recognized: bool = True,
-    strict: bool = False,
-    source: str,
-    first: int = 1,
-) -> RaggedDrawings:
-    """The good drawings among `lines`, in their order; `dropped` counts the others.
+    dropped: Counter[str],
+) -> Iterator[Record]:
+    """The good drawings among `lines`, one by one; what was dropped is added to `dropped`."""
+    lines = iter(lines)
+    while batch := list(islice(lines, BATCH)):
+        drawings = parse_lines(batch, word=word, recognized=recognized)
+        dropped.update(drawings.dropped)
+        yield from drawings.records()
 
-    A drawing is dropped, and counted under the first reason that fits, when its line is no JSON
-    (a truncated line is none) or has other types than the schema's, x, y and t differ in length, a
-    stroke is empty, it has under 2 or over `MAX_POINTS` points, a number is not finite or over
-    `MAX_MAGNITUDE`, or its clock runs backwards (6 of 9,165 real ones; nothing is repaired).
-    Where there is no key_id, one is made from the drawing (see `strokes.geometry_id`).
+
+def parse_lines(
+    lines: Sequence[bytes], *, word: str | None = None, recognized: bool = True
+) -> RaggedDrawings:
+    """The good drawings among `lines`, in their order; `dropped` counts the others by reason.
+
+    A drawing is dropped when its line is no JSON (a truncated line is none) or has other types than
+    the schema's, x, y and t differ in length, a stroke is empty, it has under 2 or over
+    `MAX_POINTS` points, a number is not finite or over `MAX_MAGNITUDE`, or its clock runs backwards
+    (6 of 9,165 real ones; nothing is repaired). Where there is no key_id, one is made from the
+    drawing (see `strokes.geometry_id`).
 
     Args:
         lines: ndjson in the official schema, raw or simplified; blank lines are passed over.
         word: What the drawings show whose lines do not say so; none: such lines are bad.
         recognized: Leave out what the game did not recognise. Where that was not published
             (null) the drawing stays.
-        strict: A bad line is an error; an unrecognised drawing is still only left out.
-        source: What the lines come from, for messages.
-        first: Number of the first line, for messages.
-
-    Raises:
-        ValueError: `strict`, and a line is bad; with `source` and the line's number.
     """
-    faults: dict[int, str] = {}
-    drawings, numbers = _parse_lines(lines, word, faults)
+    dropped: Counter[str] = Counter()
+    drawings = _parse_lines(lines, word, dropped)
     codes = _faults(drawings)
-    faults |= {n: _FAULTS[code] for n, code in zip(numbers, codes.tolist(), strict=True) if code}
-    if strict and faults:
-        number = min(faults)
-        raise ValueError(f"{source}, line {first + number}: {faults[number]}")
-    dropped, good = Counter(faults.values()), codes == 0
     if recognized:
         unknown = np.array([one["recognized"] is False for one in drawings.metadata], dtype=bool)
-        dropped += Counter({UNRECOGNIZED: int((good & unknown).sum())})
-        good &= ~unknown
-    drawings = drawings if good.all() else drawings.select(np.flatnonzero(good))
+        codes[unknown & (codes == 0)] = _FAULTS.index(UNRECOGNIZED)
+    dropped.update(_FAULTS[code] for code in codes[codes > 0].tolist())
+    drawings = drawings if not codes.any() else drawings.select(np.flatnonzero(codes == 0))
     if not all(one["key_id"] for one in drawings.metadata):
         for one, record in zip(drawings.metadata, drawings.records(), strict=True):
             one["key_id"] = one["key_id"] or geometry_id(record.drawing)
@@ -119,10 +102,8 @@ class _Fault(Exception):
     """Why a line holds no drawing."""
 
 
-def _parse_lines(
-    lines: Sequence[bytes], word: str | None, faults: dict[int, str]
-) -> tuple[RaggedDrawings, list[int]]:
-    """The drawings of some lines, and which line each is from; `faults` gets the other lines."""
+def _parse_lines(lines: Sequence[bytes], word: str | None, dropped: Counter[str]) -> RaggedDrawings:
+    """The drawings of some lines; `dropped` counts the lines that hold none."""
     scanned, numbers = _scan_lines(lines, word)
     parsed = {}
     for number in sorted(set(range(len(lines))).difference(numbers)):
@@ -130,13 +111,12 @@ def _parse_lines(
             try:
                 parsed[number] = _parse(lines[number], word)
             except _Fault as fault:
-                faults[number] = str(fault)
+                dropped[str(fault)] += 1
     if not parsed:
-        return scanned, numbers
+        return scanned
     points, sizes, metadata = zip(*parsed.values(), strict=True)
-    numbers += parsed
     drawings = scanned + RaggedDrawings.from_arrays(points, sizes, list(metadata))
-    return drawings.select(np.argsort(numbers)), sorted(numbers)
+    return drawings.select(np.argsort([*numbers, *parsed]))
 
 
 def _scan_lines(lines: Sequence[bytes], word: str | None) -> tuple[RaggedDrawings, list[int]]:
@@ -231,7 +211,7 @@ def _faults(drawings: RaggedDrawings) -> UInt8[np.ndarray, " drawings"]:
         np.logical_or.reduceat(large, starts),
         np.logical_or.reduceat(backwards, starts),
     ]
-    return np.select(reasons, range(1, len(_FAULTS))).astype(np.uint8)
+    return np.select(reasons, range(1, 1 + len(reasons))).astype(np.uint8)
 
 
 @functools.cache

@@ -1,43 +1,40 @@
-"""Prepared drawings on disk: a folder with one safetensors file per split, and ``store.json``.
+"""Prepared drawings on disk: a folder with five ``.npy`` files per split, and ``store.json``.
 
-A file is read memory-mapped, so that opening takes neither time nor memory. A folder appears under
-its name only when it is whole. `SplitWriter` and `publish` make one (see `dataset.prepare`),
-`load_split` reads one.
+The arrays are read memory-mapped, so that opening takes neither time nor memory. `SplitWriter`
+and `replace_store` make a store (see `dataset.prepare`), `load_split` reads one split of it.
 """
 
-import glob
 import json
-import mmap
 import os
 import shutil
-import struct
-import tempfile
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int16, Int64, Integer, UInt8
+from filelock import FileLock
+from jaxtyping import Bool, Float32, Int16, Int64, Integer, Shaped
 
+from doodlelib.data.formats import open_npy
+from doodlelib.data.ragged import ranges
 from doodlelib.paths import sync_folder
 from doodlelib.strokes import Drawing, Scale, from_stroke4
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SPLITS = ("train", "valid", "test")
-ID_WIDTH = 48  # bytes, zeros at the end; published ids have 16, those made from a drawing 21
+ID_WIDTH = 48  # bytes of a key_id; published ids have 16, those made from a drawing 21
 
-_TENSORS = {  # in the file's order, widest first, so that all lie aligned
-    "offsets": ("I64", np.dtype("<i8"), ()),
-    "points": ("F32", np.dtype("<f4"), (4,)),
-    "words": ("I16", np.dtype("<i2"), ()),
-    "timed": ("BOOL", np.dtype("?"), ()),
-    "ids": ("U8", np.dtype("u1"), (ID_WIDTH,)),
+_ARRAYS = {  # type, and shape of an entry
+    "points": (np.dtype("<f4"), (4,)),
+    "offsets": (np.dtype("<i8"), ()),
+    "words": (np.dtype("<i2"), ()),
+    "timed": (np.dtype("?"), ()),
+    "ids": (np.dtype(f"S{ID_WIDTH}"), ()),
 }
-AT_ONCE = 16  # drawings read before they are let go; each may map some MB of the file
-ASIDE = "old"  # name of a store that makes room for a new one, in a folder of its own
-_FILES = {f"{name}.safetensors" for name in SPLITS} | {"store.json"}
+_FILES = {f"{split}.{name}.npy" for split in SPLITS for name in _ARRAYS} | {"store.json"}
+_OLD_FILES = {f"{split}.safetensors" for split in SPLITS}  # of format 1
 
 SAMPLE_ID = b"sample-"  # how the key_id of every sample drawing begins
 
@@ -60,7 +57,7 @@ class Split:
     offsets: Int64[np.ndarray, " bounds"]
     words: Int16[np.ndarray, " drawings"]
     timed: Bool[np.ndarray, " drawings"]
-    ids: UInt8[np.ndarray, "drawings _"]
+    ids: Shaped[np.ndarray, " drawings"]
     classes: tuple[str, ...]
     scale: Scale
 
@@ -77,33 +74,13 @@ class Split:
         """Points of each drawing."""
         return np.diff(self.offsets)
 
-    def take(
-        self, chosen: Integer[np.ndarray, " chosen"]
-    ) -> tuple[Float32[np.ndarray, "m 4"], Int64[np.ndarray, " chosen"]]:
-        """stroke-4 rows of some drawings, one behind the other, and the points of each.
-
-        The rows are copies, and no more of the file is held in memory than before.
-        """
-        parts, lengths = [], self.offsets[chosen + 1] - self.offsets[chosen]
-        for start in range(0, len(chosen), AT_ONCE):
-            own = slice(start, start + AT_ONCE)
-            first = np.repeat(
-                self.offsets[chosen[own]] - np.cumsum(lengths[own]) + lengths[own], lengths[own]
-            )
-            parts.append(self.points[first + np.arange(len(first))])
-            self.release()
-        return np.concatenate(parts), lengths
-
-    def release(self) -> None:
-        """Let go of what was read: while it is mapped it counts as this process's memory.
-
-        The system keeps it at hand as long as it has room; what is not, is read again when used.
-        """
-        base: Any = self.points
-        while isinstance(base, np.ndarray):
-            base = base.base
-        if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-            base.madvise(mmap.MADV_DONTNEED)
+    def select(
+        self, indices: Integer[np.ndarray, " m"]
+    ) -> tuple[Float32[np.ndarray, "n 4"], Int64[np.ndarray, " m"]]:
+        """Copied stroke-4 rows of some drawings, one after the other, and the points of each."""
+        starts = self.offsets[indices]
+        lengths = self.offsets[indices + 1] - starts
+        return self.points[ranges(starts, lengths)], lengths
 
     def drawing(self, index: int) -> Drawing:
         """Strokes of a drawing, from the origin at t = 0."""
@@ -115,7 +92,7 @@ class Split:
 
     def key_id(self, index: int) -> str:
         """The id of a drawing."""
-        return self.ids[index].tobytes().rstrip(b"\0").decode()
+        return self.ids[index].decode()
 
     @property
     def origin(self) -> str:
@@ -134,16 +111,14 @@ def load_split(folder: str | Path, name: str = "train") -> Split:
     if name not in SPLITS:
         raise ValueError(f"split {name!r} is not one of {SPLITS}")
     store = read_store(folder)
-    path = Path(folder) / f"{name}.safetensors"
     try:
-        tensors = map_safetensors(path)
-        whole = path.stat().st_size == store["bytes"][name]
         classes, scale = tuple(store["words"]), Scale(**store["scale"])
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-        raise ValueError(f"{path} is damaged ({error}); prepare the store again") from error
-    if not whole:
-        raise ValueError(f"{path} is damaged (its size changed); prepare the store again")
-    return Split(**tensors, classes=classes, scale=scale)
+        arrays = map_arrays(Path(folder), name)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder}: the split {name} is damaged ({error}); prepare the store again"
+        ) from error
+    return Split(**arrays, classes=classes, scale=scale)
 
 
 def read_store(folder: str | Path) -> dict[str, Any]:
@@ -152,7 +127,6 @@ def read_store(folder: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: `folder` is no whole store, or one of another format version.
     """
-    _recover(Path(folder))
     path = Path(folder) / "store.json"
     try:
         store = json.loads(path.read_text("utf-8"))
@@ -162,7 +136,7 @@ def read_store(folder: str | Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged; prepare the store again") from error
     if version != FORMAT_VERSION:
-        raise ValueError(f"{path}: format {version}, not {FORMAT_VERSION}; prepare it again")
+        raise ValueError(f"{path}: format {version}, not {FORMAT_VERSION}; prepare the store again")
     return store
 
 
@@ -178,21 +152,27 @@ def is_current(folder: str | Path, settings: dict[str, Any]) -> bool:
 
 
 class SplitWriter:
-    """Appends drawings to a split; `finish` puts them into one safetensors file."""
+    """Appends drawings to the ``.npy`` files of one split; `close` completes them."""
 
-    def __init__(self, path: Path) -> None:
-        """Collect for `path`, in unnamed files beside it."""
-        self.path = path
-        self.rows = self.drawings = 0
-        self._parts = {name: tempfile.TemporaryFile(dir=path.parent) for name in _TENSORS}  # noqa: SIM115
-        self._write("offsets", np.zeros(1))
+    def __init__(self, folder: Path, split: str) -> None:
+        """Begin the files of `split` in `folder`."""
+        self._rows = 0
+        self._counts = dict.fromkeys(_ARRAYS, 0)
+        with ExitStack() as stack:
+            self._files = {
+                name: stack.enter_context((folder / f"{split}.{name}.npy").open("wb"))
+                for name in _ARRAYS
+            }
+            for name in _ARRAYS:
+                self._write_header(name)
+            self._append("offsets", np.zeros(1))
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> "SplitWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for part in self._parts.values():
-            part.close()
+        self._stack.close()
 
     def append(
         self,
@@ -201,103 +181,85 @@ class SplitWriter:
         *,
         word: int,
         timed: Bool[np.ndarray, " drawings"],
-        ids: list[str],
+        ids: list[bytes],
     ) -> None:
         """Add drawings of one word; `points` are those of all, one drawing after the other."""
-        self._write("points", points)
-        self._write("offsets", self.rows + np.cumsum(lengths))
-        self._write("words", np.full(len(lengths), word))
-        self._write("timed", timed)
-        padded = np.array([key_id.encode() for key_id in ids], dtype=f"S{ID_WIDTH}")
-        self._write("ids", padded.view(np.uint8))
-        self.rows += len(points)
-        self.drawings += len(lengths)
+        self._append("points", points)
+        self._append("offsets", self._rows + np.cumsum(lengths))
+        self._append("words", np.full(len(lengths), word))
+        self._append("timed", timed)
+        self._append("ids", np.array(ids, dtype=_ARRAYS["ids"][0]))
+        self._rows += len(points)
 
-    def finish(self) -> int:
-        """Write the file; its size in bytes."""
-        header, end = {}, 0
-        for name, (code, dtype, inner) in _TENSORS.items():
-            count = {"points": self.rows, "offsets": self.drawings + 1}.get(name, self.drawings)
-            begin, end = end, end + count * prod(inner) * dtype.itemsize
-            shape = [count, *inner]
-            header[name] = {"dtype": code, "shape": shape, "data_offsets": [begin, end]}
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        with self.path.open("wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text)
-            for part in self._parts.values():
-                part.seek(0)
-                shutil.copyfileobj(part, file, 1 << 20)
+    def finish(self) -> None:
+        """Write into the headers how many entries there are, and all of it to the disk."""
+        for name, file in self._files.items():
+            file.seek(0)
+            self._write_header(name)
             file.flush()
             os.fsync(file.fileno())
-            return file.tell()
 
-    def _write(self, name: str, values: np.ndarray) -> None:
-        self._parts[name].write(np.ascontiguousarray(values, dtype=_TENSORS[name][1]).data)
+    def _append(self, name: str, values: np.ndarray) -> None:
+        self._files[name].write(np.ascontiguousarray(values, dtype=_ARRAYS[name][0]).data)
+        self._counts[name] += len(values)
+
+    def _write_header(self, name: str) -> None:
+        """NumPy leaves room for the length to grow, so that all headers are equally long."""
+        dtype, inner = _ARRAYS[name]
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
+        header["shape"] = (self._counts[name], *inner)
+        np.lib.format.write_array_header_1_0(self._files[name], header)
 
 
-def publish(temporary: Path, folder: Path, *, settings: dict[str, Any]) -> None:
-    """Move a finished store to its name, in the place of an older or a half one.
-
-    If another process has put an equal store there meanwhile, that one stays. Between the moment
-    when the older one is moved aside and that when the new one takes its place, `read_store` moves
-    it back.
+def map_arrays(folder: Path, split: str) -> dict[str, np.ndarray]:
+    """The arrays of a split by the attributes of `Split`, memory-mapped.
 
     Raises:
-        ValueError: `folder` holds files that are no store's.
+        OSError, ValueError: A file is missing or damaged, or they do not belong together.
     """
-    asides = []
-    try:
-        while True:
-            check_replaceable(folder)
-            try:
-                temporary.rename(folder)
-                sync_folder(folder.parent)
-                return
-            except OSError:
-                if not folder.is_dir():
-                    raise
-            if is_current(folder, settings):
-                return
-            asides.append(Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")))
-            with suppress(FileNotFoundError):  # another process was first
-                folder.rename(asides[-1] / ASIDE)
-    finally:
-        _recover(folder)
-        for aside in asides:
-            shutil.rmtree(aside, ignore_errors=True)
+    arrays = {}
+    for name, (dtype, inner) in _ARRAYS.items():
+        array = open_npy(folder / f"{split}.{name}.npy")
+        if array.dtype != dtype or array.shape[1:] != inner or array.ndim != 1 + len(inner):
+            raise ValueError(f"{name} is {array.dtype} {array.shape}")
+        arrays[name] = np.asarray(array)
+    counts = {len(arrays[name]) for name in ("words", "timed", "ids")}
+    if counts != {len(arrays["offsets"]) - 1} or arrays["offsets"][-1] != len(arrays["points"]):
+        raise ValueError("its arrays do not belong together")
+    return arrays
 
 
-def _recover(folder: Path) -> None:
-    """Where there is no store, put back one that was moved aside by a process that broke off."""
-    if not folder.exists():
-        for aside in folder.parent.glob(f".{glob.escape(folder.name)}.*/{ASIDE}"):
-            with suppress(OSError):  # it has been put back by another process, or must not be
-                aside.rename(folder)
-                aside.parent.rmdir()
+def replace_store(folder: Path, build: Callable[[Path], None], *, settings: dict[str, Any]) -> None:
+    """Have `build` fill a new folder, which then takes the place of the store at `folder`.
+
+    Processes that want the same place take turns; where one has made a store with the same
+    settings meanwhile, that one stays. Whatever breaks off, `folder` is a whole store or absent.
+
+    Raises:
+        ValueError: `folder` is a file, or holds files that are no store's.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        check_replaceable(folder)
+        if is_current(folder, settings):
+            return
+        work = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+        (work / "new").mkdir(parents=True)
+        try:
+            build(work / "new")
+            if folder.exists():
+                folder.rename(work / "old")
+            (work / "new").rename(folder)
+            sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def check_replaceable(folder: Path) -> None:
     """Raise ValueError if `folder` is a file, or holds anything but a store, whole or half."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; a store is a folder")
-    if folder.is_dir() and (others := {path.name for path in folder.iterdir()} - _FILES):
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if others := names - _FILES - _OLD_FILES:
         raise ValueError(f"{folder} holds {min(others)!r}, which is no store's; choose another")
-
-
-def map_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of the file, mapped; the safetensors library maps for torch only."""
-    data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
-    (size,) = struct.unpack("<Q", data[:8].tobytes())
-    header = json.loads(data[8 : 8 + size].tobytes())
-    tensors = {}
-    for name, (code, dtype, inner) in _TENSORS.items():
-        entry = header[name]
-        begin, end = entry["data_offsets"]
-        if entry["dtype"] != code or tuple(entry["shape"][1:]) != inner:
-            raise ValueError(f"{name} is {entry['dtype']} {entry['shape']}")
-        tensors[name] = data[8 + size :][begin:end].view(dtype).reshape(entry["shape"])
-    counts = {len(tensors[name]) for name in ("words", "timed", "ids")}
-    if counts != {len(tensors["offsets"]) - 1} or tensors["offsets"][-1] != len(tensors["points"]):
-        raise ValueError("its arrays do not belong together")
-    return tensors

@@ -101,7 +101,7 @@ class StrokeBatches(_Epoch):
     def __getitem__(self, index: int) -> StrokeBatch:
         chosen = self.batches[index]
         words = self.split.words[chosen]
-        rows, lengths = self.split.take(chosen)
+        rows, lengths = self.split.select(chosen)
         if any(self.augmentation.values()):
             rng = np.random.default_rng((self.seed, self.epoch, index))
             rows, lengths = augment(rows, lengths, rng=rng, **self.augmentation)

@@ -10,7 +10,7 @@ import pytest
 
 from doodlelib.cluster import prepare
 from doodlelib.data import dataset, sample
-from doodlelib.data.pipeline import Block
+from doodlelib.data.dataset import PreparedBatch
 
 WORDS = ["cat", "star"]
 
@@ -27,19 +27,15 @@ def url(tmp_path: Path) -> str:
     return (tmp_path / "mirror").as_uri()
 
 
-@pytest.mark.parametrize("span", [997, 20_000, 10**9])  # bytes: under a line, over some, all
 @pytest.mark.parametrize("place", ["memory://parts", "{}/parts"])
-def test_the_bytes_do_not_depend_on_the_pieces(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, span: int, place: str
-) -> None:
+def test_the_bytes_do_not_depend_on_the_pieces(url: str, tmp_path: Path, place: str) -> None:
     place = place.format(tmp_path)
-    monkeypatch.setattr(prepare, "SPAN", span)
 
     def blocks(settings: dict[str, Any], sources: list, **_: Any) -> Iterator[tuple]:
         for task in prepare.make_tasks(settings, sources):
             shard = prepare.make_shard(task, settings=settings, folder=place, cache=None)
             with prepare.opened(shard) as block:
-                assert isinstance(block, Block)
+                assert isinstance(block, PreparedBatch)
                 yield task.word, task.source, block
 
     stores = []
@@ -52,7 +48,7 @@ def test_the_bytes_do_not_depend_on_the_pieces(
             samples_per_class=None,
             base_url=url,
             progress=False,
-            blocks=engine,
+            make_batches=engine,
         )
         stores.append({path.name: path.read_bytes() for path in out.iterdir()})
     assert stores[0] == stores[1]
@@ -61,7 +57,7 @@ def test_the_bytes_do_not_depend_on_the_pieces(
 
 
 def test_pieces_that_cannot_be_seen_are_told(url: str, tmp_path: Path) -> None:
-    task = prepare.Task("cat", "sample", "sample", None, None)
-    shard = prepare.Shard(task, str(tmp_path / "elsewhere"), prepare.Spreads(), prepare.Counter())
+    task = prepare.Task("cat", "sample", "sample", None)
+    shard = prepare.Shard(task, str(tmp_path / "elsewhere"), prepare.Counter())
     with pytest.raises(FileNotFoundError, match=r"elsewhere.*all nodes see"), prepare.opened(shard):
         pass

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from safetensors import safe_open
 
 from doodlelib import strokes
-from doodlelib.data import pipeline, sample, sources
+from doodlelib.data import dataset, sample
 from doodlelib.data.dataset import (
     default_words,
     load_split,
@@ -20,8 +19,8 @@ from doodlelib.data.dataset import (
     read,
     read_store,
     sample_store,
+    split_of,
 )
-from doodlelib.data.pipeline import split_of
 from doodlelib.simplify import simplify
 
 WORDS = ["cat", "car"]
@@ -107,15 +106,25 @@ def test_scale_is_that_of_the_moves_of_train(store):
     assert split.scale == train.scale
 
 
-def test_the_files_are_safetensors(store):
+def test_the_files_are_npy(store):
     split = load_split(store, "train")
-    with safe_open(store / "train.safetensors", framework="np") as file:
-        assert set(file.keys()) == {"points", "offsets", "words", "timed", "ids"}
-        for name in file.keys():  # noqa: SIM118
-            array = file.get_tensor(name)
-            assert array.dtype == getattr(split, name).dtype
-            assert np.array_equal(array, getattr(split, name))
-    assert not split.points.flags.writeable
+    for name in ("points", "offsets", "words", "timed", "ids"):
+        array = np.load(store / f"train.{name}.npy")
+        assert array.dtype == getattr(split, name).dtype
+        assert np.array_equal(array, getattr(split, name))
+        assert not getattr(split, name).flags.writeable
+
+
+def test_an_old_store_is_refused_with_advice_and_replaced(store, url, tmp_path):
+    old = tmp_path / "s"
+    old.mkdir()
+    for name in ("train", "valid", "test"):
+        (old / f"{name}.safetensors").write_bytes(b"old")
+    described = json.loads((store / "store.json").read_bytes()) | {"format_version": 1}
+    (old / "store.json").write_text(json.dumps(described))
+    with pytest.raises(ValueError, match=r"format 1, not 2; prepare the store again"):
+        load_split(old)
+    assert contents(make(old, url)) == contents(store)
 
 
 def test_store_json_says_what_was_kept_dropped_and_how(url, tmp_path):
@@ -135,7 +144,7 @@ def test_same_drawings_and_settings_give_the_same_bytes(store, url, tmp_path):
 
 @pytest.mark.parametrize("limit", [None, 250])
 def test_the_bytes_do_not_depend_on_the_number_of_cores(tmp_path, monkeypatch, limit):
-    monkeypatch.setattr(sources, "BATCH", 16)  # several blocks at once
+    monkeypatch.setattr(dataset, "BATCH", 16)  # several batches at once
     bad = [b'{"broken', b'{"word":"cat","recognized":false,"drawing":[[[1,2],[1,2],[0,9]]]}']
     rows = [orjson.dumps(r.to_json()) for r in sample.make_drawings("cat", n=300, seed=3)]
     for place in range(0, 300, 7):
@@ -145,7 +154,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_cores(tmp_path, monkeypatch, l
         (tmp_path / "full" / "raw" / f"{word}.ndjson").write_bytes(b"\n".join(rows))
     stores = []
     for cores in (1, 2, 4):
-        monkeypatch.setattr(pipeline, "cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(dataset, "cpu_count", lambda cores=cores: cores)
         out = make(tmp_path / f"{cores}", tmp_path.as_uri(), samples_per_class=limit)
         stores.append(contents(out))
     assert stores[0] == stores[1] == stores[2]
@@ -155,14 +164,6 @@ def test_the_bytes_do_not_depend_on_the_number_of_cores(tmp_path, monkeypatch, l
     read = rows[: places[limit - 1] + 1] if limit else rows  # and no line after the last wanted
     reasons = {"not JSON": read.count(bad[0]), "not recognised": read.count(bad[1])}
     assert store["dropped"] == {"cat": reasons, "car": reasons}
-
-
-def test_few_blocks_are_begun_before_the_first_is_done():
-    begun: list[int] = []
-    items = (begun.append(n) or n for n in range(100))
-    for done, item in enumerate(pipeline._ahead(items)):
-        assert item == done
-        assert len(begun) <= done + 1 + sources.AHEAD
 
 
 def test_an_equal_store_is_left_alone_and_another_is_replaced(url, tmp_path):
@@ -181,7 +182,7 @@ def test_an_equal_store_is_left_alone_and_another_is_replaced(url, tmp_path):
         assert after != before
         before = after
     assert contents(out) == contents(make(tmp_path / "t", url, words=["cat"]))
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert not list(tmp_path.glob(".*.partial"))
 
 
 def test_a_drawing_never_changes_sides(store, url, tmp_path):
@@ -252,7 +253,7 @@ def test_too_few_drawings_are_a_warning_and_none_an_error(url, tmp_path):
     with pytest.raises(ValueError, match="catt"):
         make(tmp_path / "t", url, words=["catt"])
     assert not (tmp_path / "t").exists()
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert not list(tmp_path.glob(".*.partial"))
 
 
 @pytest.mark.parametrize(
@@ -289,15 +290,15 @@ def test_damaged_files_are_errors_and_made_again(store, url, tmp_path):
     broken = tmp_path / "s"
     whole = contents(store)
     for name, data in [
-        ("train.safetensors", whole["train.safetensors"][:-4]),
-        ("train.safetensors", whole["train.safetensors"][:5]),
-        ("train.safetensors", b""),
-        ("train.safetensors", b"\xff" * len(whole["train.safetensors"])),
-        ("train.safetensors", whole["train.safetensors"].replace(b"F32", b"F64")),
-        ("train.safetensors", whole["train.safetensors"].replace(b'"timed"', b'"tamed"')),
+        ("train.points.npy", whole["train.points.npy"][:-4]),
+        ("train.points.npy", whole["train.points.npy"][:5]),
+        ("train.points.npy", b""),
+        ("train.points.npy", b"\xff" * len(whole["train.points.npy"])),
+        ("train.points.npy", whole["train.points.npy"].replace(b"<f4", b"<i4")),
+        ("train.timed.npy", whole["valid.timed.npy"]),
         ("store.json", whole["store.json"][:100]),
         ("store.json", b"[]"),
-        ("store.json", whole["store.json"].replace(b'"format_version": 1', b'"format_version": 9')),
+        ("store.json", whole["store.json"].replace(b'"format_version": 2', b'"format_version": 9')),
     ]:
         shutil.copytree(store, broken, dirs_exist_ok=True)
         (broken / name).write_bytes(data)
@@ -332,7 +333,7 @@ def test_processes_that_prepare_at_once_leave_one_whole_store(url, tmp_path, eps
     assert [process.exitcode for process in processes] == [0, 0]
     last = json.loads((out / "store.json").read_bytes())["settings"]["epsilon"]
     assert contents(out) == contents(make(tmp_path / "t", url, epsilon=last))
-    assert {path.name for path in tmp_path.iterdir()} == {"s", "t"}
+    assert {path.name for path in tmp_path.iterdir()} == {"s", "t", ".s.lock", ".t.lock"}
 
 
 def test_long_ids_are_kept_apart(tmp_path):

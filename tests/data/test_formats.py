@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from files import LINE, MOVES, as_bin, points, read_one, write_svg
 
-from doodlelib.data import binary, formats, ndjson
-from doodlelib.strokes import from_stroke4, geometry_id, to_stroke4
+from doodlelib.data import formats, ndjson
+from doodlelib.strokes import geometry_id, to_stroke4
 
 
 def test_ndjson(tmp_path):
@@ -34,53 +34,6 @@ def test_ndjson_that_names_no_word_is_named_by_its_file(tmp_path):
     assert [record.word for record in formats.read_file(path, word="ark")] == ["ark"] * 3
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda strokes: strokes,
-        lambda strokes: tuple(tuple(map(tuple, stroke)) for stroke in strokes),
-        lambda strokes: [np.array(stroke) for stroke in strokes],
-        lambda strokes: from_stroke4(to_stroke4(strokes)),
-        lambda strokes: {"drawing": strokes},
-        lambda strokes: LINE | {"drawing": [list(np.array(stroke)) for stroke in strokes]},
-    ],
-)
-@pytest.mark.parametrize("rows", [2, 3])
-def test_a_drawing_in_memory_is_read_like_a_file(make, rows):
-    strokes = [[[0, 1.5], [0, -4], [0, 20]], [[4], [6], [90]]]
-    made = make([stroke[:rows] for stroke in strokes])
-    (record,) = formats.read(made, strict=True)
-    expected = [np.column_stack(stroke[:rows]).tolist() for stroke in strokes]
-    assert points(record.drawing) == expected
-    assert record.word == (made.get("word", "") if isinstance(made, dict) else "")
-    assert record.key_id == (made.get("key_id") if len(made) > 2 else geometry_id(record.drawing))
-    assert next(formats.read(made, word="dog")).word == "dog"
-
-
-@pytest.mark.parametrize(
-    ("made", "reason"),
-    [
-        ([], ndjson.EMPTY),
-        ([[[1], [2], [0]]], ndjson.EMPTY),
-        ([[[1, 2], [3]]], ndjson.LENGTHS),
-        ([[[1, 2], [3, np.nan]]], ndjson.MALFORMED),
-        ([[[1, 2], [3, 1e300]]], ndjson.TOO_LARGE),
-        ([[[1, 2], [3, 4], [9, 0]]], ndjson.CLOCK),
-        ({"word": "cat"}, ndjson.MALFORMED),
-        (LINE | {"recognized": False}, ndjson.UNRECOGNIZED),
-    ],
-)
-def test_a_bad_drawing_in_memory_is_dropped_or_an_error(made, reason):
-    dropped = Counter()
-    assert list(formats.read(made, dropped=dropped)) == []
-    assert dropped == {reason: 1}
-    if reason != ndjson.UNRECOGNIZED:
-        with pytest.raises(ValueError, match="drawing in memory"):
-            list(formats.read(made, strict=True))
-    with pytest.raises(ValueError, match="no drawing"):
-        formats.read([[[1, object()], [3, 4]]])
-
-
 def test_one_function_reads_files_and_folders(tmp_path):
     path = write_svg(tmp_path / "cat.svg", "<path d='M0 0L1 1'/>")
     (tmp_path / "dog.ndjson").write_text(json.dumps(LINE))
@@ -89,15 +42,13 @@ def test_one_function_reads_files_and_folders(tmp_path):
     assert [record.word for record in formats.read(tmp_path, word="dog")] == ["dog"]
 
 
-def test_ndjson_bad_lines_are_counted_or_named(tmp_path):
+def test_ndjson_bad_lines_are_counted(tmp_path):
     path = tmp_path / "cat.ndjson"
     good = json.dumps(LINE).encode()
     path.write_bytes(good + b"\n" + good[:50] + b"\n" + good.replace(b"20", b"NaN") + b"\n" + good)
     dropped = Counter()
     assert len(list(formats.read_file(path, dropped=dropped))) == 2
     assert dropped.total() == 2
-    with pytest.raises(ValueError, match=r"cat\.ndjson, line 2"):
-        list(formats.read_file(path, strict=True))
 
 
 def test_mirror_raw_and_simplified(mirror_folder):
@@ -128,9 +79,7 @@ def test_bin_truncated(tmp_path):
         path.write_bytes(as_bin() + as_bin()[:cut])
         dropped = Counter()
         assert len(list(formats.read_file(path, dropped=dropped))) == 1
-        assert dropped == {binary.TRUNCATED: 1}
-        with pytest.raises(ValueError, match="drawing 2: file ends"):
-            list(formats.read_file(path, strict=True))
+        assert dropped == {formats.TRUNCATED: 1}
 
 
 def test_npy_stroke4(tmp_path):
@@ -203,8 +152,6 @@ def test_a_drawing_of_too_many_points_is_dropped_from_any_file(tmp_path, suffix,
     dropped = Counter()
     assert list(formats.read_file(path, dropped=dropped)) == []
     assert dropped == {reason: 1}
-    with pytest.raises(ValueError, match=f"cat{suffix}"):
-        list(formats.read_file(path, strict=True))
 
 
 def test_images(tmp_path):
@@ -231,7 +178,7 @@ def test_folder(tmp_path):
     write_svg(folder / "house boat" / "b.svg", "<path d='M0 0L1 3'/>")
     write_svg(folder / "house boat" / ".hidden.svg", "nothing")
     (folder / "README.md").write_text("about these drawings")
-    words = [record.word for record in formats.read_folder(folder, strict=True)]
+    words = [record.word for record in formats.read_folder(folder)]
     assert words == ["cat", "dog", "house boat", "house boat"]
     (only,) = formats.read_folder(folder, word="dog")
     assert only.word == "dog"
@@ -254,8 +201,6 @@ def test_folder_is_never_left(tmp_path):
     words = [record.word for record in formats.read_folder(folder, dropped=dropped)]
     assert words == ["dog", "loop"]
     assert dropped == {formats.UNREADABLE: 3}  # cat.svg, loop/cat.svg, pig/secret.svg
-    with pytest.raises(ValueError, match="leads out of"):
-        list(formats.read_folder(folder, strict=True))
 
 
 def test_folder_goes_on_after_an_unreadable_file(tmp_path):
@@ -269,5 +214,5 @@ def test_folder_goes_on_after_an_unreadable_file(tmp_path):
 
 def test_geometry_id_is_that_of_the_line():
     line = json.dumps(LINE | {"key_id": None}).encode()
-    (record,) = ndjson.parse_records([line], dropped=Counter(), source="test")
+    (record,) = ndjson.parse_records([line], dropped=Counter())
     assert geometry_id(record.drawing) == record.key_id

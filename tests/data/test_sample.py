@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from doodlelib.data.sample import GAME_MS, WORDS, make_drawings
-from doodlelib.data.sample_shapes import Hand, grammar
+from doodlelib.data.sample import GAME_MS, WORDS, Hand, grammar, make_drawings
 from doodlelib.strokes import as_drawing, duration, to_box, to_stroke4
 
 # Median number of strokes, seconds with the pen up, seconds in all: Google's statistics over the

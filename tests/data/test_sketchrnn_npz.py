@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from files import points
 
-from doodlelib.data import formats, sketchrnn_npz
+from doodlelib.data import formats
 
 STROKE3 = np.array([[1, 1, 0], [2, 0, 1], [5, 5, 1], [-1, 0, 0], [0, 2, 0]], dtype=np.int16)
 
@@ -52,7 +52,7 @@ def test_mirror_agrees_with_numpy(mirror_folder):
         path = mirror_folder / f"sketchrnn/{word}.test.npz"
         with np.load(path, allow_pickle=True) as file:  # a copy that is known
             expected = file["test"]
-        records = list(formats.read_file(path, strict=True))
+        records = list(formats.read_file(path))
         assert len(records) == len(expected) == 2500
         assert {record.word for record in records} == {word}
         for record, rows in zip(records, expected, strict=True):
@@ -70,7 +70,7 @@ def test_npz_pen_lifts_after_the_point(tmp_path, protocol, array):
     else:
         pickle.dump(objects(array, array), data, protocol=protocol)
     path = write_npz(tmp_path / "cat.train.npz", data.getvalue())
-    first, second = formats.read_file(path, strict=True)
+    first, second = formats.read_file(path)
     assert points(first.drawing) == [[[1, 1], [3, 1]], [[8, 6]], [[7, 6], [7, 8]]]
     assert first.word == "cat"
     assert first.key_id == second.key_id
@@ -86,8 +86,6 @@ def test_npz_bad_drawing_is_dropped_alone(tmp_path, rows):
     dropped = Counter()
     assert len(list(formats.read_file(path, dropped=dropped))) == 2
     assert dropped.total() == 1
-    with pytest.raises(ValueError, match=r"cat\.npz, train\[1\]"):
-        list(formats.read_file(path, strict=True))
 
 
 class Evil:
@@ -148,10 +146,5 @@ def test_npz_member_that_walks_out_is_read_where_it_is(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("../train.npy", as_npy(payload))
         archive.writestr(f"{tmp_path}/test.npy", as_npy(payload))
-    assert len(list(formats.read_file(path, strict=True))) == 2
+    assert len(list(formats.read_file(path))) == 2
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
-
-
-def test_stroke3_stand_in_without_state_is_refused():
-    with pytest.raises(ValueError, match="not an array"):
-        sketchrnn_npz.from_stroke3(sketchrnn_npz.PickledArray())

@@ -11,10 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fuzz
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from doodlelib.data import formats
 
@@ -80,28 +77,3 @@ def test_no_file_is_taken_for_another(
         path.write_bytes(readers[other].seeds[0])
         with pytest.raises(ValueError, match="cat"):
             list(formats.read_file(path))
-
-
-leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
-rows = st.lists(st.integers(0, 99), max_size=4)
-nested = st.recursive(
-    leaves | rows | rows.map(np.array),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["drawing", "word", "key_id"]) | leaves, inner, max_size=3
-        )
-    ),
-)
-
-
-@settings(deadline=None, max_examples=200)
-@given(made=st.lists(nested, max_size=3) | st.fixed_dictionaries({"drawing": nested}))
-def test_whatever_is_in_memory_is_read_dropped_or_refused(made):
-    dropped = Counter()
-    try:
-        records = list(formats.read(made, dropped=dropped))
-    except ValueError as error:
-        assert "no drawing" in str(error)
-    else:
-        assert len(records) + dropped.total() == 1

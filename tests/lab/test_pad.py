@@ -1,7 +1,6 @@
 """A drawing is put on the paper, buttons are pressed, and what comes of it is looked at."""
 
 import re
-from collections import Counter
 from pathlib import Path
 
 import ipywidgets
@@ -11,7 +10,7 @@ from PIL import Image, ImageSequence
 from vaes import make_vae
 
 from doodlelib.config import CNNConfig, read_config
-from doodlelib.data import sources, svg_reader
+from doodlelib.data import dataset, svg_reader
 from doodlelib.lab.pad import DrawingPad, Paper
 from doodlelib.lab.player import Player
 from doodlelib.models.cnn import DoodleCNN
@@ -89,8 +88,7 @@ def test_saved_drawings_are_a_source_of_training_data(pad: DrawingPad, tmp_path:
         pad.paper.strokes = strokes
         press(pad, "Save ndjson")
     assert "Saved" in pad.message.value
-    chunks = sources.read_chunks("sun", tmp_path / "own", limit=None, dropped=Counter())
-    drawings = [record.drawing for chunk in chunks for record in chunk.records()]
+    drawings = [record.drawing for record in dataset.read("sun", tmp_path / "own")]
     assert sorted(map(len, drawings)) == [1, 2]  # the third was there already
     both = next(drawing for drawing in drawings if len(drawing) == 2)
     assert [[list(row) for row in stroke] for stroke in both] == STROKES

@@ -49,6 +49,6 @@ def test_untimed_drawings_hold_zero_and_say_so(split: Split) -> None:
 
 def test_taken_rows_are_those_of_each_drawing(split: Split) -> None:
     chosen = np.random.default_rng(0).permutation(len(split))[:40]
-    rows, lengths = split.take(chosen)
+    rows, lengths = split.select(chosen)
     np.testing.assert_array_equal(rows, np.concatenate([split[index] for index in chosen]))
     np.testing.assert_array_equal(lengths, split.lengths[chosen])
