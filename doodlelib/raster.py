@@ -1,22 +1,21 @@
-"""Strokes to small pictures, of the shape alone or with its time.
+"""Strokes to antialiased images of 28x28 or 255x255 px, of the geometry alone or with its time.
 
-Ink is 255, ground 0. The framing is that of the published 28x28 bitmaps: the drawing's larger side
-spans 255 of 304 units, its middle lies in the picture's middle, and lines have round ends.
+Ink is 255, background 0. The framing is that of the published 28x28 bitmaps: the drawing's larger
+side spans 255 of 304 units, its middle lies in the image's middle, and lines have round ends.
 
-N drawing, S side of a picture, C channel.
+N drawing, S side of an image, C channel.
 """
 
-import functools
-import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 
+from doodlelib.jit import kernel
 from doodlelib.strokes import BOX, as_drawing, is_timed
 
-CANVAS = 304.0  # units to a picture's side; the drawing's larger side is BOX of them
+CANVAS = 304.0  # units to an image's side; the drawing's larger side is BOX of them
 LINE = 16.0  # units: a line's width at 28 px
 LONGEST = 20_000.0, 5_000.0  # ms: a draw time (the game ends then) and a pause that are 255
 
@@ -24,7 +23,7 @@ LONGEST = 20_000.0, 5_000.0  # ms: a draw time (the game ends then) and a pause 
 def rasterize(
     drawing: Sequence, size: int = 28, *, line_width: float | None = None
 ) -> UInt8[np.ndarray, "S S"]:
-    """The drawing, timed or not, as a picture of `size` px a side; at 28 as the published bitmaps.
+    """The drawing, timed or not, as an image of `size` px a side; at 28 as the published bitmaps.
 
     Lines are antialiased and `line_width` px wide, `default_line_width` where none is given.
 
@@ -49,10 +48,10 @@ def rasterize_many(
 def rasterize_timed(
     drawings: Sequence[Sequence], size: int = 28, *, line_width: float | None = None
 ) -> UInt8[np.ndarray, "N 3 S S"]:
-    """Ink, draw time and pause of each drawing, as three channels of one picture.
+    """Ink, draw time and pause of each drawing, as three channels of one image.
 
     The first is `rasterize`'s. Where it has ink, the second says when that was drawn, from 0 at the
-    first touch to 255 after 20 s, and the third how long the pen had been lifted before the stroke,
+    first touch to 255 after 20 s, and the third how long the pen had been up before the stroke,
     to 255 at 5 s; both by the root, since most times are short. Of strokes that cross, the larger.
 
     Raises:
@@ -101,12 +100,12 @@ def _painted(
     size: int,
     line_width: float | None,
 ) -> np.ndarray:
-    """Pictures (N, C, S, S) of drawings whose points have `levels` (C, n), 0 to 1."""
+    """Images (N, C, S, S) of drawings whose points have `levels` (C, n), 0 to 1."""
     if size < 1:
-        raise ValueError(f"a picture's side is at least 1 px, not {size}")
+        raise ValueError(f"an image's side is at least 1 px, not {size}")
     images = np.zeros((len(counts), len(levels), size, size), dtype=np.uint8)
     radius = (default_line_width(size) if line_width is None else line_width) / 2
-    _painter()(images, points, levels, sizes, counts, radius)
+    _paint(images, points, levels, sizes, counts, radius)
     return images
 
 
@@ -115,13 +114,7 @@ def default_line_width(size: int) -> float:
     return LINE / CANVAS * math.sqrt(28 * size)
 
 
-@functools.cache
-def _painter() -> Callable[..., None]:
-    from doodlelib.jit import kernel  # imports Numba, which takes a while
-
-    return kernel(inspect.unwrap(_paint))  # from what run-time type checks put around it
-
-
+@kernel
 def _paint(images, points, levels, sizes, counts, radius):
     """Draw into `images`; compiled. In the first channel strokes cover one another as washes do.
 

@@ -4,13 +4,12 @@ Plain RDP keeps the geometry and forgets when the pen sped up or waited on a str
 variant also bounds how far the drawing is from its simplified self *at the same instant*.
 """
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
 
+from doodlelib.jit import kernel
 from doodlelib.strokes import Drawing, to_box
 
 METHODS = ("timed", "rdp")
@@ -68,23 +67,6 @@ def checked_limits(method: str, epsilon: float, epsilon_time: float) -> tuple[fl
     return float(epsilon), float(epsilon_time) if method == "timed" else math.inf
 
 
-def keep_mask(
-    points: Float64[np.ndarray, "3 n"],
-    strokes: Int64[np.ndarray, " bounds"],
-    epsilon: float,
-    epsilon_time: float,
-) -> Bool[np.ndarray, " n"]:
-    """Which points of many strokes are kept; see `simplify`.
-
-    Args:
-        points: x, y, t; a t of NaN leaves the distance in time out.
-        strokes: Stroke j has points ``strokes[j]`` up to ``strokes[j + 1]``.
-        epsilon: Largest distance to the chord, px.
-        epsilon_time: Largest distance to where the chord is at the same instant; inf: any.
-    """
-    return _compiled()(points, strokes, epsilon, epsilon_time)
-
-
 def shape_error(before: Sequence, after: Sequence) -> float:
     """How far, at most, a point of a stroke is from the simplified stroke, in the unit of both.
 
@@ -107,18 +89,21 @@ def shape_error(before: Sequence, after: Sequence) -> float:
     return float(np.hypot(gaps[..., 0], gaps[..., 1]).min(axis=1).max())
 
 
-@functools.cache
-def _compiled() -> Callable[..., np.ndarray]:
-    from doodlelib.jit import kernel  # imports Numba, which takes half a second
-
-    return kernel(_keep_mask)
-
-
-def _keep_mask(points, strokes, epsilon, epsilon_time):
-    """The loop of `keep_mask`, compiled: a stack of chords, each split or left as it is.
+@kernel
+def keep_mask(points, strokes, epsilon, epsilon_time):
+    """Which points of many strokes `simplify` keeps: a stack of chords, each split or left.
 
     Lengths are `numpy.linalg.norm`'s to the last bit, by the same dot product, so that the points
     are those of the `rdp` package.
+
+    Args:
+        points: (3, n) x, y, t; a t of NaN leaves the distance in time out.
+        strokes: (strokes + 1) stroke j has points ``strokes[j]`` up to ``strokes[j + 1]``.
+        epsilon: Largest distance to the chord, px.
+        epsilon_time: Largest distance to where the chord is at the same instant; inf: any.
+
+    Returns:
+        (n) bool.
     """
     xs, ys, ts = points
     kept = np.zeros(points.shape[1], np.bool_)

@@ -213,6 +213,6 @@ def _place(response: requests.Response) -> tuple[int, int]:
     part = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+)", headers.get("Content-Range", ""))
     if part:  # or, beyond the end of a file that became shorter, its length alone
         return int(part[1] or part[2]), int(part[2])
-    if response.status_code == 200 and headers.get("Content-Length", "").isdigit():
-        return 0, int(headers["Content-Length"])
-    raise ConnectionError(f"{url}: the server says no length")
+    if response.status_code == 200 and (length := int(headers.get("Content-Length", 0))):
+        return 0, length
+    raise ConnectionError(f"{url}: the server says no length, or 0")

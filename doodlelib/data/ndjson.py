@@ -6,9 +6,8 @@ the usual form are scanned by a compiled loop, twice as fast as a general parser
 them; all others are orjson's.
 """
 
-import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice, product
 from typing import Any
@@ -18,6 +17,7 @@ import orjson
 from jaxtyping import Float64, UInt8
 
 from doodlelib.data.ragged import RaggedDrawings, to_offsets
+from doodlelib.jit import kernel
 from doodlelib.strokes import Record, geometry_id
 
 MAX_POINTS = 10_000  # the longest real drawing has a fifth of it
@@ -140,7 +140,7 @@ def _scan_lines(lines: Sequence[bytes], word: str | None) -> tuple[RaggedDrawing
     points, sizes = np.empty((3, len(text) // 2)), np.empty(len(text) // 2, dtype=np.int64)
     counts = np.zeros(len(starts), dtype=np.int64)
     starts = np.array(starts, dtype=np.int64)
-    n_points, n_strokes = _compiled_scan()(text, starts, points, sizes, counts)
+    n_points, n_strokes = _scan(text, starts, points, sizes, counts)
     usual = np.flatnonzero(counts).tolist()
     drawings = RaggedDrawings(
         points[:, :n_points],
@@ -214,13 +214,7 @@ def _faults(drawings: RaggedDrawings) -> UInt8[np.ndarray, " drawings"]:
     return np.select(reasons, range(1, 1 + len(reasons))).astype(np.uint8)
 
 
-@functools.cache
-def _compiled_scan() -> Callable[..., tuple[int, int]]:
-    from doodlelib.jit import kernel  # imports Numba, which takes half a second
-
-    return kernel(_scan)
-
-
+@kernel
 def _scan(text, starts, points, stroke_sizes, stroke_counts):
     """Read the arrays of numbers that begin at `starts` in `text`, as raw JSON has them.
 

@@ -1,6 +1,6 @@
-"""People's pictures, photographed or drawn elsewhere, into the framing that `raster` draws in.
+"""Photos and scans of drawings to images as `raster` makes them: cropped, scaled, thinned.
 
-S side of a picture, C channel, H, W its height and width.
+S side of an image, C channel, H, W height and width of a photo.
 """
 
 import warnings
@@ -22,11 +22,11 @@ FAINTEST = 24  # grey levels: less contrast between ink and ground is no drawing
 
 
 def read_image(path: str | Path) -> UInt8[np.ndarray, "H W C"]:
-    """A picture file's first frame, upright, as RGB or RGBA, at most 1024 px wide and high.
+    """An image file's first frame, upright, as RGB or RGBA, at most 1024 px wide and high.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no picture that can be read whole, or too large to be one of a drawing.
+        ValueError: It is no image that can be read whole, or too large to be one of a drawing.
     """
     bomb = Image.DecompressionBombWarning
     try:
@@ -48,10 +48,10 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W C"]:
 
 
 def to_frame(image: Shaped[np.ndarray, "..."], size: int = 28) -> UInt8[np.ndarray, "S S"]:
-    """A person's picture as `rasterize` would have drawn it: ink high, centred, lines as wide.
+    """A photo of a drawing as `rasterize` would render it: ink high, centred, lines as wide.
 
-    The ground, light or dark, is what the border mostly is, and may be unevenly lit. Specks are
-    left out; the ink is cut out, scaled, and thinned or thickened.
+    The background, light or dark, is what the border mostly is, and may be unevenly lit. Specks
+    are left out; the ink is cropped, scaled, and thinned or thickened.
 
     Args:
         image: uint8 (H, W), or (H, W, C): C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.

@@ -97,7 +97,7 @@ class Split:
     @property
     def origin(self) -> str:
         """Who made the drawings, as titles of figures say it: "by people", "by a program", both."""
-        made = (self.ids[:, : len(SAMPLE_ID)] == list(SAMPLE_ID)).all(axis=1)
+        made = np.strings.startswith(self.ids, SAMPLE_ID)
         who = ["by people"] * (not made.all()) + ["by a program"] * bool(made.any())
         return "made " + " and ".join(who)
 

@@ -1,10 +1,7 @@
-"""SVG in and out.
+"""SVG files to strokes: the outlines of paths and basic shapes, curves sampled.
 
-In: the outlines of paths and basic shapes, curves sampled. Scripts, styles, text, images and links
-are not looked at: of the file's tree only shapes, groups and their geometry are handed to
-svgelements, after the XML was read with entities forbidden.
-
-Out: a path for each stroke, and the time as SMIL animations, which files shown still do without.
+Scripts, styles, text, images and links are not looked at: of the file's tree only shapes, groups
+and their geometry are handed to svgelements, after the XML was read with entities forbidden.
 """
 
 from importlib import import_module

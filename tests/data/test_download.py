@@ -101,6 +101,8 @@ def test_a_passing_fault_is_overcome(server: FileServer, tmp_path: Path, fault: 
 def test_a_lasting_fault_is_told_and_later_calls_go_on(
     server: FileServer, tmp_path: Path, fault: int | str, error: type[OSError], text: str
 ):
+    if fault == "long" and not server.ranges:
+        pytest.skip("a whole file of another length is another version")
     assert fetch(server, tmp_path, 1_000) == BODY[:1_000]
     before = len(cached(tmp_path))
     server.always, calls = fault, len(server.asked)
@@ -147,8 +149,9 @@ def test_a_changed_file_is_fetched_anew(server: FileServer, tmp_path: Path, mark
         server.files[NAME] = new
         (tmp_path / "cat").write_bytes(cached(tmp_path)[:25_000])
         calls = len(server.asked)
-        assert fetch(server, tmp_path, 60_000) == new[:60_000]
-        assert len(server.asked) - calls <= (1 if marks else 2)
+        with pytest.raises(ConnectionError, match="changed while it was being read"):
+            fetch(server, tmp_path, 60_000)
+        assert len(server.asked) - calls <= (1 if marks else 3)
         assert cached(tmp_path) == new[: len(cached(tmp_path))]
         assert fetch(server, tmp_path) == new
 

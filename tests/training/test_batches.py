@@ -39,7 +39,7 @@ def split_of(rows: list[np.ndarray], labels: np.ndarray) -> Split:
         offsets=np.cumsum([0, *map(len, rows)]),
         words=labels,
         timed=np.ones(len(rows), dtype=bool),
-        ids=np.zeros((len(rows), 8), dtype=np.uint8),
+        ids=np.zeros(len(rows), dtype="S8"),
         classes=tuple(WORDS),
         scale=Scale(),
     )
