@@ -11,6 +11,7 @@ import pickletools
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ KINDS: dict[type, str] = {SketchVAE: "rnn", DoodleCNN: "cnn", Retimer: "retime"}
 FORMATS: dict[type, int] = {SketchVAE: 3, DoodleCNN: 3, Retimer: 4}  # version of each one's files
 CONFIGS: dict[type, Any] = {SketchVAE: VAEConfig, DoodleCNN: CNNConfig, Retimer: RetimeConfig}
 RETIMER = "DoodleRetime_best.pt"  # in the folder of a run
+MAX_VALUES = 300_000  # in a file
 STORAGES = ("BFloat16", "Bool", "Byte", "Double", "Float", "Half", "Long")
 GLOBALS = {  # all that a checkpoint of ours names
     "collections OrderedDict",
@@ -231,9 +233,11 @@ def _load(path: Path) -> Any:
                     if others := sorted(named - GLOBALS):
                         raise ValueError(f"it names {', '.join(others)[:200]}")
         contents = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if sum(each.numel() * each.element_size() for each in _tensors(contents, set())) > (
-            path.stat().st_size
-        ):
+        values = list(islice(_flat(contents), MAX_VALUES + 1))
+        if len(values) > MAX_VALUES:
+            raise ValueError(f"it holds over {MAX_VALUES} values")
+        tensors = (value for value in values if isinstance(value, Tensor))
+        if sum(each.numel() * each.element_size() for each in tensors) > path.stat().st_size:
             raise ValueError("its tensors are larger than the file")
     except _MALFORMED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -241,16 +245,12 @@ def _load(path: Path) -> Any:
     return contents
 
 
-def _tensors(value: Any, met: set[int]) -> Iterator[Tensor]:
-    """All tensors in nested values, each once."""
-    if id(value) in met:
-        return
-    met.add(id(value))
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict | list | tuple):
+def _flat(value: Any) -> Iterator[Any]:
+    """All that nested values hold; without end where they hold each other."""
+    yield value
+    if isinstance(value, dict | list | tuple):
         for inner in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(inner, met)
+            yield from _flat(inner)
 
 
 def _build(kind: type[Model], contents: Mapping[str, Any]) -> Model:

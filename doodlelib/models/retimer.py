@@ -47,9 +47,7 @@ MOVE_FEATURES = NUM_FEATURES + 3  # and a move's direction and log distance
 HISTORY_FEATURES = 5
 MIN_STD = 0.05  # of a component, in standardised log time
 SPREADS = 0.5, 2.0  # range of `Retimer.calibrate`
-SURPRISE = 2  # features: log-likelihood of a row's pen state, and of its position
-MIN_SURPRISE, MAX_SURPRISE = -10.0, 5.0  # nats; clipped beyond
-NATS_PER_UNIT = 5.0
+SURPRISE = -10.0, 5.0  # range of log-likelihoods as features, nats
 
 Mixture = tuple[Float[Tensor, "B T M"], Float[Tensor, "B T M"], Float[Tensor, "B T M"]]
 
@@ -71,18 +69,12 @@ class ShapeFeatures(nn.Module):
     def __init__(self, config: VAEConfig, *, scale: Scale) -> None:
         super().__init__()
         self.net = SketchNet(config, words=[], scale=scale).requires_grad_(False)
-        states = 2 * config.enc_hidden_size + config.dec_hidden_size
-        self.size = states + SURPRISE + config.latent_size
+        self.size = 2 * config.enc_hidden_size + config.dec_hidden_size + 2 + config.latent_size
         self.train()
 
     @classmethod
     def from_vae(cls, vae: SketchNet, *, scale: Scale) -> Self:
-        """With a copy of the weights of `vae`.
-
-        Args:
-            vae: Trained on drawings of the same unit.
-            scale: Of the model that reads the features.
-        """
+        """With a copy of the weights of `vae`, for rows of `scale`, which has the same xy."""
         features = cls(vae.config, scale=scale).to(vae.device)
         wanted = features.net.state_dict()
         weights = {name: value for name, value in vae.state_dict().items() if name in wanted}
@@ -99,14 +91,10 @@ class ShapeFeatures(nn.Module):
     def forward(
         self, rows: Float[Tensor, "B T 6"], lengths: Int64[Tensor, " B"]
     ) -> Float[Tensor, "B T R"]:
-        """Features of each row.
+        """Features of each row; arguments as `Retimer.sample`, times are not read.
 
-        Those are the encoder's states (of the whole drawing), the decoder's state before the row
-        and the log-likelihoods of the row under it, and z.
-
-        Args:
-            rows: stroke-6 in model units, without the start row; their times are not read.
-            lengths: Points of each drawing; features of rows behind them are void.
+        Those are the encoder's states (of the whole drawing), the decoder's state before the row,
+        the log-likelihoods of the row's pen state and position under it, and z.
         """
         net, untimed = self.net, torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
         x, _ = input_features(rows, see_time=untimed, xy=net.scale.xy)
@@ -122,8 +110,8 @@ class ShapeFeatures(nn.Module):
         pen = (logits.log_softmax(dim=-1) * pen_state).sum(dim=-1)
         mixture = net.mixture(parameters, pen_state[..., PEN_UP] > 0.5)
         position = mdn.position_terms(mixture, xy).logsumexp(dim=-1) - 2 * math.log(net.scale.xy)
-        surprise = torch.stack([pen, position], dim=-1).clamp(MIN_SURPRISE, MAX_SURPRISE)
-        before = torch.cat([hidden, surprise / NATS_PER_UNIT], dim=-1)
+        surprise = torch.stack([pen, position], dim=-1).clamp(*SURPRISE)
+        before = torch.cat([hidden, surprise / 5], dim=-1)
         before = F.pad(before, (0, 0, 1, 0))  # nothing comes before the first
         return torch.cat([encoded, before, z[:, None].expand(-1, rows.shape[1], -1)], dim=-1)
 
@@ -176,11 +164,7 @@ class TimeNet(nn.Module):
     ) -> tuple[Mixture, list[State]]:
         """Log weights, means and standard deviations of each row's log time; last states.
 
-        Args:
-            encoded: From `encode`, of the same moves.
-            history: From `history_features`, of the moves before them.
-            rows: The moves; their times are not read.
-            states: Before the first of them.
+        `encoded` is of the same moves, `history` of those before; the rows' times are not read.
         """
         output, states = self.course(torch.cat([encoded, history], dim=-1), states)
         with torch.autocast(rows.device.type, enabled=False):
@@ -194,10 +178,7 @@ class TimeNet(nn.Module):
 
 
 def history_features(rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T 5"]:
-    """Each row's time, and of pen-down and of pen-up moves up to it the mean time and whether any.
-
-    Times are standardised logs.
-    """
+    """Each row's time, and of pen-down and of pen-up moves up to it the mean time and if any."""
     states = rows[..., PEN_COLUMNS][..., :2].clone()
     states[:, 0] = 0  # the first point has no time before it
     count = states.cumsum(dim=1)
@@ -334,8 +315,7 @@ class Retimer(nn.Module):
     ) -> Float[Tensor, "B T-1"]:
         """Log density of the standardised log time of each row but the first, in nats.
 
-        In training the mean of the members' log densities, so that each learns as if alone, from
-        the drawing as it is; afterwards that of the ensemble.
+        That of the ensemble; in training the mean of its members', so that each learns as if alone.
 
         Args:
             rows: stroke-6 in model units, without the start row.
@@ -370,7 +350,7 @@ class Retimer(nn.Module):
 
         Args:
             rows: As `log_prob`.
-            lengths: Points of each drawing.
+            lengths: As `log_prob`.
             known: Rows whose times are given; the others' are not read.
             temperature: Logits are divided by it, variances multiplied; 0 takes the mean of the
                 weightiest component.
@@ -404,8 +384,8 @@ class Retimer(nn.Module):
     def calibrate(self, batches: Iterable[StrokeBatch]) -> float:
         """Set and return the `pause_spread` under which the pauses of `batches` are likeliest.
 
-        There are few pauses to learn from, and the networks become overconfident. Without any in
-        `batches`, of drawings held out from training, nothing changes.
+        Pauses are few, and the networks become overconfident about them. Without any in `batches`
+        (of held-out drawings) nothing changes.
 
         Source: Guo et al. 2017 (arXiv 1706.04599), sec. 4.2, for a scale instead of logits.
         """
