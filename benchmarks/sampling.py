@@ -99,7 +99,7 @@ def report_rates(options: argparse.Namespace) -> None:
 def first_rows(vae: SketchVAE, begun: Drawing) -> None:
     """What `complete` does up to the first row of ten endings."""
     generator = torch.Generator().manual_seed(1)
-    decoder = vae.beginnings(begun, 10, "cat", generator)
+    decoder = vae.condition_on_prefix(begun, 10, "cat", generator)
     next(sample_rows(decoder, temperature=0.4, time_temperature=1.0, generator=generator))
 
 

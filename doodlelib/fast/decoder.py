@@ -37,6 +37,7 @@ class Limits(NamedTuple):
     least_square: float
     reg_covar: float
     half_boxes: float  # in one unit of length
+    timed: float  # 1, or 0 where rows carry no times
 
 
 def is_available(device: torch.device) -> bool:
@@ -203,7 +204,7 @@ def _sample_rows(rows, output, numbers, which, pen, read, temperature, time_temp
         mean = chosen[6] + chosen[7] * 0.5 * math.log(dx**2 + dy**2 + limits.least_square)
         time = _clamped(mean + std * time_noise_scale * noise[2], limits.max_time)
 
-        rows[b, 0], rows[b, 1], rows[b, DT] = dx, dy, time
+        rows[b, 0], rows[b, 1], rows[b, DT] = dx, dy, time * limits.timed
         pen[b, 0, 0] += rows[b, 0]
         pen[b, 0, 1] += rows[b, 1]
         if event == PEN_UP:

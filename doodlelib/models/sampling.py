@@ -28,6 +28,7 @@ class Decoder:
     Args:
         net: In evaluation mode.
         condition: See `SketchNet.condition`; a row for each drawing.
+        timed: Whether rows carry times; the network learned from drawings of both kinds.
         compiled: Take `fast.decoder` where it is available, which does the same.
 
     Attributes:
@@ -37,8 +38,14 @@ class Decoder:
     """
 
     def __init__(
-        self, net: SketchNet, condition: Float[Tensor, "B C"], *, compiled: bool = True
+        self,
+        net: SketchNet,
+        condition: Float[Tensor, "B C"],
+        *,
+        timed: bool = True,
+        compiled: bool = True,
     ) -> None:
+        self.timed = timed
         self.net, self.condition, self.compiled = net, condition, None
         self.prefix = START[None].to(condition)
         self.rows = self.prefix.expand(len(condition), -1)
@@ -79,7 +86,7 @@ class Decoder:
         self.prefix, self.rows = torch.cat([self.prefix, rows]), given[:, -1]
         logits, parameters = self.net.output(hidden)
         mixture = self.net.mixture(parameters, given[..., PEN_COLUMNS.start + PEN_UP] == 1)
-        return mdn.row_log_likelihood(logits, mixture, given).sum(1)
+        return mdn.row_log_likelihood(logits, mixture, given, timed=self.timed).sum(1)
 
     def next_rows(
         self,
@@ -109,7 +116,7 @@ class Decoder:
         time = mdn.sample_time(
             mixture, xy, temperature=time_temperature, chance=chance[:, 2], noise=noise[:, 2]
         )
-        move = torch.cat([xy, time[:, None]], dim=-1) * (event != END)[:, None]
+        move = torch.cat([xy, self.timed * time[:, None]], dim=-1) * (event != END)[:, None]
         self.rows = torch.cat([move, F.one_hot(event, 3).to(move.dtype)], dim=-1)
         return self.rows.numpy(force=True)
 
@@ -144,7 +151,7 @@ class Decoder:
         """The network's hidden states once it has read `rows`; moves on."""
         hidden, self.pen, self.states = self.net.hidden_states(
             rows,
-            timed=torch.ones(len(rows), dtype=torch.bool, device=rows.device),
+            timed=torch.full((len(rows),), self.timed, device=rows.device),
             condition=self.condition,
             states=self.states,
             pen=self.pen,
@@ -153,7 +160,7 @@ class Decoder:
 
     def _features(self, rows: Float[Tensor, "T 6"]) -> tuple[Tensor, Tensor]:
         """Features of rows that all drawings share, and the pen after them."""
-        see_time = torch.ones(1, dtype=torch.bool)
+        see_time = torch.full((1,), self.timed)
         features, pen = input_features(
             rows[None], see_time=see_time, xy=self.net.scale.xy, pen=self.pen[:1]
         )
@@ -168,7 +175,9 @@ class Decoder:
             self.condition,
             (net.head.weight, net.head.bias),
             self._features(self.prefix)[0][0],
-            fast_decoder.Limits(*bounds, half_boxes=2 * net.scale.xy / BOX),
+            fast_decoder.Limits(
+                *bounds, half_boxes=2 * net.scale.xy / BOX, timed=float(self.timed)
+            ),
         )
 
 
@@ -178,6 +187,7 @@ def start(
     z: Float[Tensor, "N Z"],
     words: Int64[Tensor, " N"],
     *,
+    timed: bool = True,
     compiled: bool = True,
 ) -> Decoder:
     """The decoder at the first point of one drawing from each z.
@@ -186,6 +196,7 @@ def start(
         net: Put into evaluation mode.
         z: Latents.
         words: Index of each drawing's word.
+        timed: See `Decoder`.
         compiled: See `Decoder`.
 
     Raises:
@@ -194,7 +205,7 @@ def start(
     if z.ndim != 2 or z.shape[1] != net.config.latent_size:
         raise ValueError(f"z has shape (N, {net.config.latent_size}), not {tuple(z.shape)}")
     net.eval()
-    return Decoder(net, net.condition(z, words), compiled=compiled)
+    return Decoder(net, net.condition(z, words), timed=timed, compiled=compiled)
 
 
 @torch.no_grad()

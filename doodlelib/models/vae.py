@@ -19,23 +19,41 @@ from doodlelib.models.network import SketchNet
 from doodlelib.models.retimer import Retimer
 from doodlelib.models.sampling import Decoder, sample, start
 from doodlelib.simplify import simplify
-from doodlelib.strokes import Drawing, Scale, from_stroke4, from_stroke6, is_timed, to_stroke4
+from doodlelib.strokes import DT, Drawing, Scale, from_stroke4, from_stroke6, is_timed, to_stroke4
 
-CANDIDATES = 64  # latents tried for one beginning; four times as many foresee its end little better
-FAR = 60.0  # nats behind the best: such a latent is given up; in 2 of 586 beginnings wrongly
-COMPARED = (4, 12, 28, 60)  # rows after which they are
+Latent = Literal["exemplars", "none"]
+Timing = Literal["joint", "retimer", "none"]
+LATENT: Latent = "exemplars"  # defaults; a model that cannot do so takes "exemplars" and "joint"
+TIMING: Timing = "joint"
+CANDIDATES = 64  # latents tried for one beginning; four times as many are hardly better
+MAX_BEHIND = 60.0  # nats behind the best: such a latent is dropped; in 2 of 586 beginnings wrongly
+COMPARED = (4, 12, 28, 60)  # rows after which latents are compared
 
 
 class SketchVAE(SketchNet):
     """Sequence VAE over strokes with time.
 
-    Every drawing it is given is simplified as its training drawings were; every drawing it gives
-    is in the 255 box's px and in ms, timed.
+    Drawings that it is given are simplified as its training drawings were; drawings that it makes
+    are in px of the 255 box and ms. Methods that make drawings share these options:
+
+    - `word`: One for all drawings or one for each; None: not conditioned on a word.
+    - `temperature`: Of geometry and pen; 0 takes the likeliest, 1 the model's own spread.
+    - `time_temperature`: Of the times.
+    - `timing`: Where times come from: "joint", move by move with the geometry; "retimer", from the
+      attached retimer, once the geometry is there (which the decoder makes in its untimed mode);
+      "none", the drawings are untimed; None: `TIMING`, or "joint" without a retimer.
+    - `latent`: Where z comes from: "exemplars", the word's training posteriors; "none", z = 0, so
+      that the word alone conditions the decoder; None: `LATENT`, or "exemplars" for a model that
+      was trained with z always given.
+    - `seed`: Equal seeds give equal drawings (on a CPU).
+
+    They raise ValueError where a temperature is negative, a word is unknown, an option is none of
+    those named, or a retimer is needed and none is attached.
 
     Args:
         config: Its hyper-parameters.
         words: The words it was trained on; with class conditioning it can be asked for one.
-        scale: The training split's; turns what it draws into px and ms.
+        scale: The training split's; turns model units into px and ms.
         simplification: Keyword arguments of `simplify.simplify` in its training data.
     """
 
@@ -54,7 +72,7 @@ class SketchVAE(SketchNet):
         self.attach(None)
 
     def attach(self, retimer: Retimer | None) -> None:
-        """Let `retime` use this one. It is trained and kept apart: not a part of these weights."""
+        """Use this retimer, which is trained and stored apart: not a part of these weights."""
         object.__setattr__(self, "retimer", retimer)
 
     def word_or_none(self, word: str | Sequence[str] | None) -> str | Sequence[str] | None:
@@ -63,11 +81,11 @@ class SketchVAE(SketchNet):
 
     @torch.no_grad()
     def encode(self, drawings: Sequence, *, see_time: bool = True) -> Float[Tensor, "N Z"]:
-        """Mean of q(z | drawing) of each.
+        """Mean of q(z | drawing) of each drawing.
 
         Args:
             drawings: Timed or untimed.
-            see_time: False hides the time of timed drawings, so that z knows the shape alone.
+            see_time: False masks the time of timed drawings, so that z knows the geometry alone.
 
         Raises:
             ValueError: There is no drawing, or one is malformed.
@@ -83,24 +101,15 @@ class SketchVAE(SketchNet):
         z: Float[Tensor, "N Z"],
         *,
         word: str | Sequence[str] | None = None,
+        timing: Timing | None = None,
         temperature: float = 0.4,
         time_temperature: float = 1.0,
         seed: int | None = None,
     ) -> list[Drawing]:
-        """One drawing of each z.
-
-        Args:
-            z: Latents.
-            word: Of all drawings, or one for each; none: the decoder is not told.
-            temperature: Of the shape and the pen; 0 takes the likeliest, 1 the model's own spread.
-            time_temperature: Of the time.
-            seed: Equal seeds give equal drawings (on a CPU).
-
-        Raises:
-            ValueError: A temperature is negative, z has another size, or a word is unknown.
-        """
-        decoder = start(self, z.to(self.device), self.word_indices(word, len(z)))
-        return self._draw(decoder, temperature, time_temperature, seed)
+        """One drawing from each z. Options and errors: see the class."""
+        timing, words = self._timing(timing), self.word_indices(word, len(z))
+        decoder = start(self, z.to(self.device), words, timed=timing == "joint")
+        return self._sample(decoder, timing, temperature, time_temperature, seed)
 
     @in_one_thread
     def generate(
@@ -108,41 +117,31 @@ class SketchVAE(SketchNet):
         n: int,
         *,
         word: str | Sequence[str] | None = None,
+        latent: Latent | None = None,
+        timing: Timing | None = None,
         temperature: float = 0.4,
         time_temperature: float = 1.0,
         seed: int | None = None,
     ) -> list[Drawing]:
-        """`n` new drawings, each from a random z of its own. Arguments and errors as `decode`.
+        """`n` new drawings. Options and errors: see the class.
 
-        The temperature is also that of z: a cool one keeps to what is usual for the word.
+        `temperature` is also that of z: a cool one keeps to what is usual for the word.
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
         if not temperature >= 0:
             raise ValueError(f"temperatures must be >= 0, not {temperature}")
-        generator = _generator(seed)
+        generator, timing = _generator(seed), self._timing(timing)
         words = self.word_indices(word, n)
-        z = self.exemplars.sample(words, temperature=temperature, generator=generator)
-        decoder = start(self, z, words)
-        return self._draw(decoder, temperature, time_temperature, _another(generator))
+        z = self._latents(words, latent, generator, temperature=temperature)
+        decoder = start(self, z, words, timed=timing == "joint")
+        return self._sample(decoder, timing, temperature, time_temperature, _next_seed(generator))
 
     def reconstruct(
-        self,
-        drawings: Sequence,
-        *,
-        word: str | Sequence[str] | None = None,
-        temperature: float = 0.4,
-        time_temperature: float = 1.0,
-        seed: int | None = None,
+        self, drawings: Sequence, *, see_time: bool = True, **options: Any
     ) -> list[Drawing]:
-        """Each drawing through the latent and back. Arguments and errors as `decode`."""
-        return self.decode(
-            self.encode(drawings),
-            word=word,
-            temperature=temperature,
-            time_temperature=time_temperature,
-            seed=seed,
-        )
+        """Each drawing through `encode` and `decode`, which takes the `options`."""
+        return self.decode(self.encode(drawings, see_time=see_time), **options)
 
     @in_one_thread
     def complete(
@@ -151,53 +150,54 @@ class SketchVAE(SketchNet):
         *,
         n: int = 10,
         word: str | None = None,
+        latent: Latent | None = None,
+        timing: Timing | None = None,
         temperature: float = 0.4,
         time_temperature: float = 1.0,
         seed: int | None = None,
     ) -> list[Drawing]:
-        """`n` endings of a drawing that somebody began; each result starts with that beginning.
+        """`n` drawings that begin with `drawing`. Options and errors: see the class.
 
-        The encoder takes no part: random latents are kept in proportion to the
+        The encoder takes no part. With exemplars, random latents are resampled in proportion to the
         likelihood of the beginning (sampling-importance resampling), which is p(z | beginning).
 
         Args:
-            drawing: The beginning; its last stroke may be carried on or left. Untimed, it is
-                given a time first.
+            drawing: The beginning; its last stroke may be continued or not. An untimed one gets
+                its times from the retimer.
             n: How many.
-            word: What it is to become; none: the decoder is not told.
-            temperature: See `decode`.
-            time_temperature: See `decode`.
-            seed: See `decode`.
-
-        Raises:
-            ValueError: `n` is under 1, the beginning has no time and there is no retimer to give it
-                one, and see `decode`.
+            word: What it is to become.
+            latent: "none" needs no search for latents that fit.
+            timing: With "retimer", the times of a timed beginning are kept.
+            temperature: As above.
+            time_temperature: As above.
+            seed: As above.
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
-        if not is_timed(drawing):
+        timing, generator = self._timing(timing), _generator(seed)
+        if timing == "joint" and not is_timed(drawing):
             drawing = self.retime(drawing, seed=seed)
-        generator = _generator(seed)
-        decoder = self.beginnings(drawing, n, word, generator)
-        return self._draw(decoder, temperature, time_temperature, _another(generator))
+        decoder = self.condition_on_prefix(
+            drawing, n, word, generator, latent=latent, timed=timing == "joint"
+        )
+        known, seed = len(decoder.prefix) if is_timed(drawing) else 1, _next_seed(generator)
+        return self._sample(decoder, timing, temperature, time_temperature, seed, known=known)
 
     def retime(
         self, drawing: Sequence, *, temperature: float = 1.0, seed: int | None = None
     ) -> Drawing:
-        """The drawing with the time a person might have taken; see `Retimer.retime`.
+        """The drawing with times that a person might have taken; see `Retimer.retime`.
 
         Raises:
             ValueError: No retimer is attached, and see there.
         """
-        if self.retimer is None:
-            raise ValueError("no retimer is attached: vae.attach(checkpoint.load_retimer())")
-        return self.retimer.retime(drawing, temperature=temperature, seed=seed)
+        return self._retimer().retime(drawing, temperature=temperature, seed=seed)
 
     @torch.no_grad()
     def log_likelihood(
         self,
         drawings: Sequence,
-        given: Literal["z", "shape", "prior"] = "z",
+        given: Literal["z", "shape", "prior", "none"] = "z",
         *,
         word: str | Sequence[str] | None = None,
         seed: int = 0,
@@ -205,23 +205,24 @@ class SketchVAE(SketchNet):
         """Log-likelihood of each drawing's events, each given all events before it.
 
         Args:
-            drawings: To be judged.
+            drawings: Timed or untimed.
             given: Where z comes from: "z", the mean of q(z | drawing); "shape", the same with the
-                time hidden, so that z cannot carry the times judged; "prior", a random z as
-                `generate` takes it, from the word's training drawings.
-            word: See `decode`.
+                time masked, so that z cannot carry the times judged; "prior", a random z as
+                `generate` takes it, from the word's training posteriors; "none", z = 0.
+            word: See the class.
             seed: Of the prior's z.
 
         Raises:
-            ValueError: `given` is none of the three.
+            ValueError: `given` is none of the four, or see the class.
         """
-        if given not in ("z", "shape", "prior"):
-            raise ValueError(f"given must be 'z', 'shape' or 'prior', not {given!r}")
+        if given not in ("z", "shape", "prior", "none"):
+            raise ValueError(f"given must be 'z', 'shape', 'prior' or 'none', not {given!r}")
         batch = self.to_batch(drawings, words=self.word_indices(word, len(drawings)))
-        if given == "prior":
-            z = self.exemplars.sample(batch.words, generator=_generator(seed))
-        else:
+        if given in ("z", "shape"):
             z = self.encode(drawings, see_time=given == "z")
+        else:
+            latent = "none" if given == "none" else "exemplars"
+            z = self._latents(batch.words, latent, _generator(seed))
         self.eval()
         return self.step_log_likelihood(batch, z.to(self.device)).by_drawing()
 
@@ -229,14 +230,14 @@ class SketchVAE(SketchNet):
     def time_pit(
         self, drawings: Sequence, *, word: str | Sequence[str] | None = None
     ) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " p"]]:
-        """Where real times lie within what was predicted: 0 quicker than all of it, 1 slower.
+        """Quantiles of real times in their predicted distributions: 0 faster than all of it.
 
-        Given the shape alone, as ``given="shape"``. Flat histograms mean that the spread that the
-        model predicts is the true one (the probability integral transform; Dawid 1984).
+        Given the geometry alone, as ``given="shape"``. Flat histograms mean that the predicted
+        spread is the true one (the probability integral transform; Dawid 1984).
 
         Args:
             drawings: Untimed ones take no part.
-            word: See `decode`.
+            word: See the class.
 
         Returns:
             Of all segments, and of all pauses.
@@ -247,39 +248,38 @@ class SketchVAE(SketchNet):
         return values[~pauses], values[pauses]
 
     @in_one_thread
-    def beginnings(
-        self, drawing: Sequence, n: int, word: str | None, generator: torch.Generator | None
+    def condition_on_prefix(
+        self,
+        drawing: Sequence,
+        n: int,
+        word: str | None,
+        generator: torch.Generator | None,
+        *,
+        latent: Latent | None = None,
+        timed: bool = True,
     ) -> Decoder:
-        """The decoder at the end of `drawing`, with the latents of `n` drawings that begin so.
+        """A decoder of `n` drawings at the end of `drawing`, with latents that make it likely.
 
-        A latent that falls far behind the best on the way is given up there, so that the many
-        that never fitted cost little. The drawing is timed.
+        A latent that falls far behind the best on the way is dropped there, so that the many
+        that never fitted cost little.
         """
-        words = self.word_indices(word, CANDIDATES)
-        decoder = start(self, self.exemplars.sample(words, generator=generator), words)
+        searched = self._latent(latent) == "exemplars"
+        words = self.word_indices(word, CANDIDATES if searched else n)
+        decoder = start(self, self._latents(words, latent, generator), words, timed=timed)
         rows = self.to_batch([drawing], words=words[:1]).rows[0, 2:-1]
-        likelihood = rows.new_zeros(CANDIDATES)
-        groups = rows.tensor_split([at for at in COMPARED if at < len(rows)])
+        likelihood = rows.new_zeros(len(words))
+        groups = rows.tensor_split([at for at in COMPARED if at < len(rows)] if searched else 1)
         for some in groups[: len(rows)]:  # of no rows it makes one group
             likelihood = likelihood + decoder.score_prefix(some)
-            near = (likelihood >= likelihood.max() - FAR).nonzero()[:, 0]
-            decoder.select(near)
-            likelihood = likelihood[near]
-        chances = likelihood.cpu().softmax(0)
-        chosen = torch.multinomial(chances, n, replacement=True, generator=generator)
-        decoder.select(chosen.to(self.device))
+            if searched:
+                near = (likelihood >= likelihood.max() - MAX_BEHIND).nonzero()[:, 0]
+                decoder.select(near)
+                likelihood = likelihood[near]
+        if searched:
+            chances = likelihood.cpu().softmax(0)
+            chosen = torch.multinomial(chances, n, replacement=True, generator=generator)
+            decoder.select(chosen.to(self.device))
         return decoder
-
-    def _draw(
-        self, decoder: Decoder, temperature: float, time_temperature: float, seed: int | None
-    ) -> list[Drawing]:
-        rows = sample(
-            decoder,
-            temperature=temperature,
-            time_temperature=time_temperature,
-            generator=_generator(seed, self.device),
-        )
-        return [from_stroke4(from_stroke6(drawing, scale=self.scale)) for drawing in rows]
 
     def to_batch(self, drawings: Sequence, *, words: Int64[Tensor, " N"] | None) -> StrokeBatch:
         """The drawings, simplified and scaled as the training drawings were; None: no words."""
@@ -289,9 +289,63 @@ class SketchVAE(SketchNet):
         indices = np.zeros(len(rows), dtype=int) if words is None else words.numpy(force=True)
         return collate_drawings(rows, words=indices, scale=self.scale).to(self.device)
 
+    def _latents(
+        self,
+        words: Int64[Tensor, " N"],
+        latent: Latent | None,
+        generator: torch.Generator | None,
+        **temperature: float,
+    ) -> Float[Tensor, "N Z"]:
+        if self._latent(latent) == "exemplars":
+            return self.exemplars.sample(words, generator=generator, **temperature)
+        return torch.zeros(len(words), self.config.latent_size, device=self.device)
 
-def _another(generator: torch.Generator | None) -> int | None:
-    """A seed for what is drawn from a z, so that it does not share the random numbers of the z."""
+    def _latent(self, latent: Latent | None) -> Latent:
+        """The option checked, or the default."""
+        if latent not in (None, "exemplars", "none"):
+            raise ValueError(f"latent must be 'exemplars' or 'none', not {latent!r}")
+        return latent or (LATENT if self.config.hide_z_prob else "exemplars")
+
+    def _timing(self, timing: Timing | None) -> Timing:
+        """The option checked, or the default."""
+        if timing not in (None, "joint", "retimer", "none"):
+            raise ValueError(f"timing must be 'joint', 'retimer' or 'none', not {timing!r}")
+        if timing == "retimer":
+            self._retimer()
+        return timing or (TIMING if self.retimer else "joint")
+
+    def _retimer(self) -> Retimer:
+        if self.retimer is None:
+            raise ValueError("no retimer is attached: vae.attach(checkpoint.load_retimer())")
+        return self.retimer
+
+    def _sample(
+        self,
+        decoder: Decoder,
+        timing: Timing,
+        temperature: float,
+        time_temperature: float,
+        seed: int | None,
+        *,
+        known: int = 1,
+    ) -> list[Drawing]:
+        """Drawings from `decoder`; the retimer leaves the first `known` points their times."""
+        temperatures = {"temperature": temperature, "time_temperature": time_temperature}
+        generator = _generator(seed, self.device)
+        rows6 = sample(decoder, **temperatures, generator=generator)
+        rows = [from_stroke6(one, scale=self.scale) for one in rows6]
+        if timing == "retimer":
+            return self._retimer().time_rows(
+                rows, known=known, temperature=time_temperature, seed=seed
+            )
+        if timing == "none":
+            for one in rows:
+                one[:, DT] = np.nan
+        return [from_stroke4(one) for one in rows]
+
+
+def _next_seed(generator: torch.Generator | None) -> int | None:
+    """A seed for what is sampled given z, so that it does not share the random numbers of z."""
     return None if generator is None else int(torch.randint(2**62, (), generator=generator))
 
 
