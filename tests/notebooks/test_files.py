@@ -5,6 +5,8 @@ import dataclasses
 import itertools
 import json
 import re
+import statistics
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from doodlelib.config import CNNConfig, Config, RetimeConfig, VAEConfig, read_co
 from doodlelib.paths import CONFIG, NOTEBOOKS
 
 CELL_LINES = 25
+MEDIAN_LINES = 8
 FORBIDDEN = r"^\s*[%!]|sys\.path|os\.chdir|CUDA_VISIBLE_DEVICES|\binteract\b"
 WIDGETS = "doodlelib.lab"
 
@@ -79,6 +82,34 @@ def test_its_cells_are_short_and_told_about(notebook: Notebook) -> None:
     assert len(markdown) / len(code) >= 0.6
     assert any(source(cell).startswith("## Result") for cell in markdown)
     assert "assert " in source(code[-1])
+
+
+def test_half_of_its_code_cells_are_very_short_and_none_is_hidden(notebook: Notebook) -> None:
+    code = code_cells(notebook)
+    assert statistics.median(len(source(cell).splitlines()) for cell in code) <= MEDIAN_LINES
+    assert not any("jupyter" in cell["metadata"] for cell in code)
+
+
+def test_it_says_that_a_program_made_the_sample(notebook: Notebook) -> None:
+    told = " ".join(source(cell) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    code = "".join(source(cell) for cell in code_cells(notebook))
+    assert "program" in told or "SAMPLE_NOTE" in code
+    assert ".origin" in code or '"made by a program"' in code  # in titles of figures
+
+
+def test_no_function_is_defined_in_two_notebooks() -> None:
+    defined: Counter[str] = Counter()
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        code = "\n".join(map(source, code_cells(json.loads(path.read_text("utf-8")))))
+        functions = (n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.FunctionDef))
+        defined.update({function.name for function in functions})
+    assert not [name for name, count in defined.items() if count > 1]
+
+
+def test_it_imports_rooms_and_few_files(notebook: Notebook) -> None:
+    code = "\n".join(map(source, code_cells(notebook)))
+    imports = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.ImportFrom)]
+    assert len([n for n in imports if (n.module or "").startswith("doodlelib")]) <= 9
 
 
 def test_it_leaves_work_to_the_package(notebook: Notebook) -> None:
