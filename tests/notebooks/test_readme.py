@@ -1,4 +1,4 @@
-"""Every command of the README, as it stands there but for what makes it small."""
+"""Every command of README and reports/CLUSTER.md, as it stands but for what makes it small."""
 
 import json
 import os
@@ -14,8 +14,9 @@ from PIL import Image, ImageDraw
 from doodlelib.paths import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
-INSTALLS = ("make ", "python -m venv", ".venv/bin/")  # CI does these: its install, and `make test`
+CLUSTER = (ROOT / "reports" / "CLUSTER.md").read_text("utf-8")
+BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README + CLUSTER, re.DOTALL)
+INSTALLS = ("git clone", "source ", "python -m venv", ".venv/bin/")  # CI does these: its install, and `make test`
 BRIEF = "-p model_params brief.json -p data sample -p epochs 1 -p samples 20"
 VALUES = {  # of brief.json
     "rnn": {"enc_hidden_size": 32, "dec_hidden_size": 64, "num_gmm_modes": 4},
@@ -76,7 +77,8 @@ def test_the_python_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_nothing_is_left_out() -> None:
-    assert len(SHELL) - len(RUN) == 2  # how to install, with make and without
+    assert len(SHELL) - len(RUN) == 3  # how to install, with make and without, and to activate
+    assert len(README.split()) <= 1000
     lines = [line for block in RUN for line in block]
     unused = [start for start in SMALL if not any(line.startswith(start) for line in lines)]
     assert not unused, "the README has no such commands any more"
