@@ -141,7 +141,7 @@ def test_the_core_can_be_read_in_an_afternoon() -> None:
 def test_what_the_core_imports() -> None:
     """Itself, PyTorch, and what it is made faster by; nothing else of ours."""
     core = {module_of(PACKAGE / name) for name in CORE}
-    also = {"doodlelib.config", "doodlelib.jit", "doodlelib.models.prior"}
+    also = {"doodlelib.config", "doodlelib.jit", "doodlelib.paths", "doodlelib.models.prior"}
     for name in CORE:
         for wanted in imports(parsed(PACKAGE / name)):
             is_ours = wanted.startswith("doodlelib")
@@ -178,7 +178,13 @@ def test_only_the_cluster_knows_of_ray(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=by_id)
 def test_no_private_function_of_a_library(path: Path) -> None:
-    assert not re.search(r"torch\.ops\.|torch\._|np\._|numba\.core", path.read_text("utf-8"))
+    used = {ast.unparse(node) for node in ast.walk(parsed(path)) if isinstance(node, ast.Attribute)}
+    used |= set(imports(parsed(path)))
+    assert not [
+        name
+        for name in used
+        if re.match(r"torch\.ops\b|(torch|np|numpy|numba)\._[a-z]|numba\.core", name)
+    ]
 
 
 @pytest.mark.parametrize("path", FILES, ids=by_id)

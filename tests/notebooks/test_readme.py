@@ -16,7 +16,12 @@ from doodlelib.paths import ROOT
 README = (ROOT / "README.md").read_text("utf-8")
 CLUSTER = (ROOT / "reports" / "CLUSTER.md").read_text("utf-8")
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README + CLUSTER, re.DOTALL)
-INSTALLS = ("git clone", "source ", "python -m venv", ".venv/bin/")  # CI does these: its install, and `make test`
+INSTALLS = (
+    "git clone",
+    "source ",
+    "python -m venv",
+    ".venv/bin/",
+)  # CI does these: its install, and `make test`
 BRIEF = "-p model_params brief.json -p data sample -p epochs 1 -p samples 20"
 VALUES = {  # of brief.json
     "rnn": {"enc_hidden_size": 32, "dec_hidden_size": 64, "num_gmm_modes": 4},
