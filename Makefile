@@ -4,36 +4,51 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+COMMITTED := .venv/committed
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Threads that spin while they wait for one another slow a busy machine to a half or a quarter.
 export OMP_WAIT_POLICY = passive
 
 .DEFAULT_GOAL := help
-.PHONY: help run reports test lint lab bench clean
+.PHONY: help run reports check test lint lab bench constraints clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/'
 
-run: $(INSTALLED)  ## notebooks 01 to 05 on the embedded sample: a few minutes, no download of drawings
-	$(BIN)/python -m doodlelib.run --demo
+run: $(INSTALLED)  ## all notebooks on the embedded sample, no download; or on published drawings: SOURCE=raw
+	$(BIN)/python -m doodlelib.run --demo $(if $(SOURCE),--source $(SOURCE))
 
-reports: $(INSTALLED)  ## the same on published drawings, as pages in reports/html: half an hour
+reports: $(INSTALLED)  ## all notebooks on published drawings, as pages in reports/html: half an hour
 	$(BIN)/python -m doodlelib.run --reports
 
-test: lint  ## lint, then all tests
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+lab: $(INSTALLED)  ## open notebook 05 in JupyterLab: sliders, drawing pad, map of the latent space
+	$(BIN)/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/05_latent_space.ipynb
 
-lint: $(INSTALLED)  ## formatting, style, notebooks without outputs, types
+check: lint  ## lint and the fast tests: two minutes
+	$(PYTEST) -m "not slow"
+
+test: lint  ## lint, then all tests: some ten minutes
+	$(PYTEST)
+
+# Notebooks are checked for outputs as they are committed: one open in the lab may hold some.
+lint: $(INSTALLED)  ## formatting, style, types, notebooks without outputs
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/nbstripout --verify notebooks/*.ipynb
 	$(BIN)/ty check doodlelib
-
-lab: $(INSTALLED)  ## open JupyterLab
-	$(BIN)/python -m jupyterlab
+	rm -rf $(COMMITTED)
+	git checkout-index --prefix=$(COMMITTED)/ -- $$(git ls-files 'notebooks/*.ipynb')
+	$(BIN)/nbstripout --verify $(COMMITTED)/notebooks/*.ipynb
 
 bench: $(INSTALLED)  ## speed and memory at a small size, in one table: some minutes
 	$(BIN)/python benchmarks/all.py
+
+# What CUDA's libraries must be, torch says itself, for whichever CUDA it was built with.
+constraints: $(INSTALLED)  ## pin all packages in constraints.txt; to newer versions: UPGRADE=--upgrade
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	  --strip-extras --no-annotate --custom-compile-command "make constraints" --quiet \
+	  $(UPGRADE) --output-file constraints.txt
+	sed -i.before -E '/^(nvidia|cuda)-/d' constraints.txt && rm constraints.txt.before
 
 clean:  ## remove caches; data, runs and .venv stay
 	rm -rf .pytest_cache .ruff_cache .hypothesis

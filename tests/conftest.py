@@ -18,7 +18,10 @@ from doodlelib.paths import ROOT
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported
 TALLY: Counter[str] = Counter()  # of faults and inputs, by name
-LONGEST = ("test_notebooks.py", "test_readme.py", "test_cluster.py", "test_runs_survive.py")
+LONGEST = (
+    *("test_runs.py", "test_readme.py", "test_cluster.py", "test_runs_survive.py"),
+    *("test_install.py", "test_preparing_survives.py"),
+)
 COPIED = ("doodlelib", "config", "notebooks", "trained_models", "data")
 
 
