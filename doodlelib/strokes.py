@@ -4,13 +4,13 @@ A *drawing* is a list of strokes ``[x, y, t]`` (pixels, pixels, ms since the fir
 ``[x, y]`` (untimed). Timed and untimed strokes do not mix within a drawing.
 
 *stroke-4* is one row a point, ``dx, dy, dt, p``: the move to that point from the one before. p = 1:
-the move was drawn. p = 0: the pen was lifted for it, and its dt is the pause. Row 0 is ``0 0 0 1``.
-So each p = 0 row starts a stroke, each p = 1 row continues it, and a stroke of one point survives.
-Untimed drawings carry NaN in dt, in every row.
+the pen was down, and dt is the time of a *segment*. p = 0: it was up, and dt is a *pause*. Row 0 is
+``0 0 0 1``. So each p = 0 row starts a stroke, each p = 1 row continues it, and a stroke of one
+point survives. Untimed drawings carry NaN in dt, in every row.
 
-*stroke-6* is what the model sees, ``dx, dy, dt, p1, p2, p3``: p is one-hot (drawn, lifted, end), a
-start row comes first and an end row last, dx and dy are divided by the scale, and dt is the
-standardised log of the time, segments (drawn) and pauses (lifted) apart.
+*stroke-6* is what the models read, ``dx, dy, dt, p1, p2, p3``: p is one-hot (pen down, pen up,
+end), a start row comes first and an end row last, dx and dy are divided by the scale, and dt is the
+standardised log of the time, segments and pauses apart.
 """
 
 import hashlib
@@ -33,12 +33,12 @@ MIN_DT = 1.0  # ms: the clock's resolution; the log needs a time above zero
 
 @dataclass(frozen=True)
 class Scale:
-    """The training split's spread, which turns pixels and ms into model units and back.
+    """Statistics of the training split, which turn pixels and ms into model units and back.
 
     Attributes:
-        xy: Pixels (in the 255 box) to one unit of dx and dy: the standard deviation of both.
+        xy: Standard deviation of dx and dy, in pixels of the 255 box: one unit.
         segment_mean, segment_std: Of log(dt / ms) where the pen was down.
-        pause_mean, pause_std: Of log(dt / ms) where the pen was lifted.
+        pause_mean, pause_std: Of log(dt / ms) where the pen was up.
     """
 
     xy: float = 1.0
@@ -75,20 +75,13 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """The record in the official schema; whole numbers stay whole."""
-        return {
-            "word": self.word,
-            "countrycode": self.countrycode,
-            "timestamp": self.timestamp,
-            "recognized": self.recognized,
-            "key_id": self.key_id,
-            "drawing": [
-                [
-                    [int(value) if float(value).is_integer() else float(value) for value in values]
-                    for values in stroke
-                ]
-                for stroke in self.drawing
-            ],
-        }
+
+        def plain(value: float) -> int | float:
+            return int(value) if float(value).is_integer() else float(value)
+
+        names = "word", "countrycode", "timestamp", "recognized", "key_id"
+        strokes = [[[plain(x) for x in values] for values in stroke] for stroke in self.drawing]
+        return {name: getattr(self, name) for name in names} | {"drawing": strokes}
 
 
 def geometry_id(drawing: Drawing) -> str:
@@ -98,11 +91,11 @@ def geometry_id(drawing: Drawing) -> str:
 
 
 def as_drawing(drawing: Sequence) -> Drawing:
-    """A checked copy of `drawing` with float64 arrays, whatever sequences of numbers it came in.
+    """A checked copy of `drawing` with float64 arrays, from any sequences of numbers.
 
     Raises:
         ValueError: No strokes, an empty stroke, x, y (and t) of unequal lengths, numbers that are
-            not finite, timed and untimed strokes mixed. The message names the stroke.
+            not finite, timed and untimed strokes mixed.
     """
     if len(drawing) == 0:
         raise ValueError("drawing has no strokes")
@@ -130,7 +123,7 @@ def is_timed(drawing: Sequence) -> bool:
 
 
 def without_time(drawing: Sequence) -> Drawing:
-    """The shape alone: the same strokes as ``[x, y]``."""
+    """The geometry alone: the same strokes as ``[x, y]``."""
     return [[np.asarray(stroke[0]), np.asarray(stroke[1])] for stroke in drawing]
 
 
@@ -155,7 +148,7 @@ def to_box(drawing: Sequence, *, size: float = BOX) -> Drawing:
 
 
 def to_stroke4(drawing: Sequence) -> Float64[np.ndarray, "n 4"]:
-    """One row a point: the move to it in px and ms, and whether it was drawn.
+    """One row a point: the move to it in px and ms, and whether the pen was down.
 
     Raises:
         ValueError: The drawing is malformed (see `as_drawing`), or its clock runs backwards.
@@ -193,9 +186,9 @@ def from_stroke4(rows: Float[np.ndarray, "n 4"]) -> Drawing:
 
 def standardise(rows: Float[np.ndarray, "n 4"], *, scale: Scale) -> Float[np.ndarray, "n 3"]:
     """dx, dy, dt of stroke-4 rows in model units. NaN stays NaN; the clock's 0 ms count as 1 ms."""
-    drawn = rows[:, PEN] > 0.5
-    mean = np.where(drawn, scale.segment_mean, scale.pause_mean)
-    std = np.where(drawn, scale.segment_std, scale.pause_std)
+    is_pen_down = rows[:, PEN] > 0.5
+    mean = np.where(is_pen_down, scale.segment_mean, scale.pause_mean)
+    std = np.where(is_pen_down, scale.segment_std, scale.pause_std)
     log_dt = np.log(np.maximum(rows[:, DT], MIN_DT))
     return np.column_stack([rows[:, :DT] / scale.xy, (log_dt - mean) / std]).astype(rows.dtype)
 
@@ -205,22 +198,17 @@ def to_stroke6(
 ) -> Float[np.ndarray, "n+2 6"]:
     """Model rows: a start row ``0 0 0 1 0 0``, one row a point, an end row ``0 0 0 0 0 1``.
 
-    Args:
-        rows: stroke-4, pixels and ms.
-        scale: The training split's (a model carries its own); none: 1 px, log ms.
-
-    Returns:
-        dt is the standardised log time, 0 in row 0 of the drawing, which has no time before it;
-        NaN for an untimed drawing.
+    dt is 0 for the first point, which has no time before it, and NaN for an untimed drawing.
+    Without `scale`, the training split's (a model carries its own), units are 1 px and log ms.
     """
     rows = np.asarray(rows, dtype=np.float64)
     rows6 = np.zeros((len(rows) + 2, 6))
     rows6[1:-1, :3] = standardise(rows, scale=scale or Scale())
     if len(rows) and not np.isnan(rows[0, DT]):
         rows6[1, DT] = 0
-    drawn = rows[:, PEN] > 0.5
-    rows6[1:-1, PEN_COLUMNS.start + PEN_DOWN] = drawn
-    rows6[1:-1, PEN_COLUMNS.start + PEN_UP] = ~drawn
+    is_pen_down = rows[:, PEN] > 0.5
+    rows6[1:-1, PEN_COLUMNS.start + PEN_DOWN] = is_pen_down
+    rows6[1:-1, PEN_COLUMNS.start + PEN_UP] = ~is_pen_down
     rows6[0, PEN_COLUMNS.start + PEN_DOWN] = 1
     rows6[-1, PEN_COLUMNS.start + END] = 1
     return rows6
@@ -242,12 +230,12 @@ def from_stroke6(
     stop = int((pen == END).argmax()) if (pen == END).any() else len(rows6)
     if stop < 2:
         raise ValueError("stroke-6 holds no point between its start row and its end row")
-    rows6, drawn = rows6[1:stop], pen[1:stop] == PEN_DOWN
-    mean = np.where(drawn, scale.segment_mean, scale.pause_mean)
-    std = np.where(drawn, scale.segment_std, scale.pause_std)
+    rows6, is_pen_down = rows6[1:stop], pen[1:stop] == PEN_DOWN
+    mean = np.where(is_pen_down, scale.segment_mean, scale.pause_mean)
+    std = np.where(is_pen_down, scale.segment_std, scale.pause_std)
     rows = np.empty((len(rows6), 4))
     rows[:, :DT] = rows6[:, :DT] * scale.xy
     rows[:, DT] = np.exp(rows6[:, DT] * std + mean)
-    rows[:, PEN] = drawn
+    rows[:, PEN] = is_pen_down
     rows[0] = (0, 0, rows[0, DT] * 0, 1)  # keeps the NaN of an untimed drawing
     return rows

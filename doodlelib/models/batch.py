@@ -75,14 +75,14 @@ def collate(
     starts = np.cumsum(lengths) - lengths
     drawing = np.repeat(np.arange(len(lengths)), lengths)
     step = np.arange(len(rows)) - starts[drawing] + 1  # row 0 of the batch is the start row
-    drawn = rows[:, PEN] > 0.5
+    is_pen_down = rows[:, PEN] > 0.5
     padded = np.zeros((len(lengths), int(lengths.max()) + 2, 6), dtype=np.float32)
     padded[..., PEN_COLUMNS.start + END] = 1
     padded[:, 0, PEN_COLUMNS] = np.eye(3)[PEN_DOWN]
     padded[drawing, step, :3] = np.nan_to_num(standardise(rows, scale=scale), nan=0.0)
     padded[:, 1, DT] = 0  # the first point has no time before it
-    padded[drawing, step, PEN_COLUMNS.start + PEN_DOWN] = drawn
-    padded[drawing, step, PEN_COLUMNS.start + PEN_UP] = ~drawn
+    padded[drawing, step, PEN_COLUMNS.start + PEN_DOWN] = is_pen_down
+    padded[drawing, step, PEN_COLUMNS.start + PEN_UP] = ~is_pen_down
     padded[drawing, step, PEN_COLUMNS.start + END] = 0
     return StrokeBatch(
         rows=torch.from_numpy(padded),

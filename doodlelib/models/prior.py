@@ -114,7 +114,7 @@ class ExemplarPrior(nn.Module):
 
 def _resize(prior: ExemplarPrior, state: dict[str, Tensor], prefix: str, *_: object) -> None:
     """Before weights are loaded: as many exemplars as they have, with a shared std if theirs is."""
-    words, _, size = prior.mean.shape
+    words, size = len(prior.mean), prior.mean.shape[-1]
     mean, std = (state.get(f"{prefix}{name}") for name in ("mean", "std"))
     if mean is None or std is None or mean.ndim != 3 or mean.shape[::2] != (words, size):
         return  # `load_state_dict` will complain

@@ -133,10 +133,10 @@ class TimeNet(nn.Module):
                 Dropout(config.dropout), nn.Linear(features, config.read_size), nn.Tanh()
             )
         size = MOVE_FEATURES + config.read_size * (features > 0)
-        stack = {"layers": 1, "dropout": config.dropout}
-        self.shape = BiLSTM(size, config.hidden_size, **stack)
-        course_size = 2 * config.hidden_size + size + HISTORY_FEATURES
-        self.course = LSTM(course_size, config.hidden_size, **stack)
+        hidden, dropout = config.hidden_size, config.dropout
+        self.shape = BiLSTM(size, hidden, layers=1, dropout=dropout)
+        inputs = 2 * hidden + size + HISTORY_FEATURES
+        self.course = LSTM(inputs, hidden, layers=1, dropout=dropout)
         self.head = nn.Linear(config.hidden_size, 2 * config.num_modes * 4)
 
     def encode(

@@ -25,6 +25,7 @@ Latent = Literal["exemplars", "none"]
 Timing = Literal["joint", "retimer", "none"]
 LATENT: Latent = "exemplars"  # defaults; a model that cannot do so takes "exemplars" and "joint"
 TIMING: Timing = "joint"
+NO_RETIMER = "no retimer is attached: vae.attach(checkpoint.load_retimer())"
 CANDIDATES = 64  # latents tried for one beginning; four times as many are hardly better
 MAX_BEHIND = 60.0  # nats behind the best: such a latent is dropped; in 2 of 586 beginnings wrongly
 COMPARED = (4, 12, 28, 60)  # rows after which latents are compared
@@ -133,7 +134,7 @@ class SketchVAE(SketchNet):
             raise ValueError(f"temperatures must be >= 0, not {temperature}")
         generator, timing = _generator(seed), self._timing(timing)
         words = self.word_indices(word, n)
-        z = self._latents(words, latent, generator, temperature=temperature)
+        z = self._latents(words, self._latent(latent), generator, temperature)
         decoder = start(self, z, words, timed=timing == "joint")
         return self._sample(decoder, timing, temperature, time_temperature, _next_seed(generator))
 
@@ -158,19 +159,10 @@ class SketchVAE(SketchNet):
     ) -> list[Drawing]:
         """`n` drawings that begin with `drawing`. Options and errors: see the class.
 
-        The encoder takes no part. With exemplars, random latents are resampled in proportion to the
-        likelihood of the beginning (sampling-importance resampling), which is p(z | beginning).
-
-        Args:
-            drawing: The beginning; its last stroke may be continued or not. An untimed one gets
-                its times from the retimer.
-            n: How many.
-            word: What it is to become.
-            latent: "none" needs no search for latents that fit.
-            timing: With "retimer", the times of a timed beginning are kept.
-            temperature: As above.
-            time_temperature: As above.
-            seed: As above.
+        Its last stroke may be continued or not. Its times are kept (but with timing "none"); where
+        it has none, and timing is "joint", the retimer gives it some first. Latents are resampled from the exemplars in
+        proportion to the likelihood of the beginning (sampling-importance resampling), which is
+        p(z | beginning); with z = 0 there is nothing to search.
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
@@ -191,7 +183,9 @@ class SketchVAE(SketchNet):
         Raises:
             ValueError: No retimer is attached, and see there.
         """
-        return self._retimer().retime(drawing, temperature=temperature, seed=seed)
+        if self.retimer is None:
+            raise ValueError(NO_RETIMER)
+        return self.retimer.retime(drawing, temperature=temperature, seed=seed)
 
     @torch.no_grad()
     def log_likelihood(
@@ -221,7 +215,7 @@ class SketchVAE(SketchNet):
         if given in ("z", "shape"):
             z = self.encode(drawings, see_time=given == "z")
         else:
-            latent = "none" if given == "none" else "exemplars"
+            latent: Latent = "none" if given == "none" else "exemplars"
             z = self._latents(batch.words, latent, _generator(seed))
         self.eval()
         return self.step_log_likelihood(batch, z.to(self.device)).by_drawing()
@@ -263,7 +257,8 @@ class SketchVAE(SketchNet):
         A latent that falls far behind the best on the way is dropped there, so that the many
         that never fitted cost little.
         """
-        searched = self._latent(latent) == "exemplars"
+        latent = self._latent(latent)
+        searched = latent == "exemplars"
         words = self.word_indices(word, CANDIDATES if searched else n)
         decoder = start(self, self._latents(words, latent, generator), words, timed=timed)
         rows = self.to_batch([drawing], words=words[:1]).rows[0, 2:-1]
@@ -289,17 +284,6 @@ class SketchVAE(SketchNet):
         indices = np.zeros(len(rows), dtype=int) if words is None else words.numpy(force=True)
         return collate_drawings(rows, words=indices, scale=self.scale).to(self.device)
 
-    def _latents(
-        self,
-        words: Int64[Tensor, " N"],
-        latent: Latent | None,
-        generator: torch.Generator | None,
-        **temperature: float,
-    ) -> Float[Tensor, "N Z"]:
-        if self._latent(latent) == "exemplars":
-            return self.exemplars.sample(words, generator=generator, **temperature)
-        return torch.zeros(len(words), self.config.latent_size, device=self.device)
-
     def _latent(self, latent: Latent | None) -> Latent:
         """The option checked, or the default."""
         if latent not in (None, "exemplars", "none"):
@@ -310,14 +294,20 @@ class SketchVAE(SketchNet):
         """The option checked, or the default."""
         if timing not in (None, "joint", "retimer", "none"):
             raise ValueError(f"timing must be 'joint', 'retimer' or 'none', not {timing!r}")
-        if timing == "retimer":
-            self._retimer()
+        if timing == "retimer" and self.retimer is None:
+            raise ValueError(NO_RETIMER)
         return timing or (TIMING if self.retimer else "joint")
 
-    def _retimer(self) -> Retimer:
-        if self.retimer is None:
-            raise ValueError("no retimer is attached: vae.attach(checkpoint.load_retimer())")
-        return self.retimer
+    def _latents(
+        self,
+        words: Int64[Tensor, " N"],
+        latent: Latent,
+        generator: torch.Generator | None,
+        temperature: float = 1.0,
+    ) -> Float[Tensor, "N Z"]:
+        if latent == "exemplars":
+            return self.exemplars.sample(words, temperature=temperature, generator=generator)
+        return torch.zeros(len(words), self.config.latent_size, device=self.device)
 
     def _sample(
         self,
@@ -330,17 +320,18 @@ class SketchVAE(SketchNet):
         known: int = 1,
     ) -> list[Drawing]:
         """Drawings from `decoder`; the retimer leaves the first `known` points their times."""
-        temperatures = {"temperature": temperature, "time_temperature": time_temperature}
-        generator = _generator(seed, self.device)
-        rows6 = sample(decoder, **temperatures, generator=generator)
+        rows6 = sample(
+            decoder,
+            temperature=temperature,
+            time_temperature=time_temperature,
+            generator=_generator(seed, self.device),
+        )
         rows = [from_stroke6(one, scale=self.scale) for one in rows6]
-        if timing == "retimer":
-            return self._retimer().time_rows(
-                rows, known=known, temperature=time_temperature, seed=seed
-            )
-        if timing == "none":
-            for one in rows:
-                one[:, DT] = np.nan
+        if timing == "retimer" and self.retimer:
+            options = {"known": known, "temperature": time_temperature, "seed": seed}
+            return self.retimer.time_rows(rows, **options)
+        for one in rows if timing == "none" else []:
+            one[:, DT] = np.nan
         return [from_stroke4(one) for one in rows]
 
 
