@@ -160,9 +160,9 @@ class SketchVAE(SketchNet):
         """`n` drawings that begin with `drawing`. Options and errors: see the class.
 
         Its last stroke may be continued or not. Its times are kept (but with timing "none"); where
-        it has none, and timing is "joint", the retimer gives it some first. Latents are resampled from the exemplars in
-        proportion to the likelihood of the beginning (sampling-importance resampling), which is
-        p(z | beginning); with z = 0 there is nothing to search.
+        it has none, and timing is "joint", the retimer gives it some first. Latents are resampled
+        from the exemplars in proportion to the likelihood of the beginning (sampling-importance
+        resampling), which is p(z | beginning); with z = 0 there is nothing to search.
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
