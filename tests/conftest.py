@@ -18,16 +18,13 @@ from doodlelib.paths import ROOT
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported
 TALLY: Counter[str] = Counter()  # of faults and inputs, by name
-LONGEST = (
-    *("test_runs.py", "test_readme.py", "test_cluster.py", "test_runs_survive.py"),
-    *("test_install.py", "test_preparing_survives.py"),
-)
 COPIED = ("doodlelib", "config", "notebooks", "trained_models", "data")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes minutes comes first, so that no worker is left alone with it at the end."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -23,6 +23,12 @@ from doodlelib.training.run_state import Epoch, Row, RunState
 Precision = Literal["float32", "bfloat16", "auto"]
 
 
+class Bar(tqdm):
+    """A progress bar that starts no thread, which would hinder processes from forking."""
+
+    monitor_interval = 0
+
+
 @runtime_checkable
 class Batches(Protocol):
     """The batches of an epoch; a `DataLoader` of `training.batches` is one."""
@@ -107,15 +113,15 @@ def fit(
     while not state.is_over:
         began, stop, epoch = time.perf_counter(), threading.Event(), state.next_epoch()
         label = f"epoch {epoch.number}/{model.config.num_epochs}"
-        bar = {"unit": " steps", "leave": False, "disable": not shown, "dynamic_ncols": True}
+        bar = {"unit": " steps", "leave": False, "disable": not shown, "miniters": 1}
         with on_stop(stop.set):
             distributed.seed(seed * 1_000_003 + epoch.number)
             try:
                 batches = train_batches(epoch.number)
-                with tqdm(desc=label, total=len(batches), initial=epoch.batches, **bar) as steps:
+                with Bar(desc=label, total=len(batches), initial=epoch.batches, **bar) as steps:
                     _train(state, gradients, epoch, batches, stop, steps, key_id)
                 distributed.same_buffers(model)
-                with tqdm(valid_batches(), desc=f"{label}, validation", **bar) as steps:
+                with Bar(valid_batches(), desc=f"{label}, validation", **bar) as steps:
                     valid = validate(model, _until(stop, steps), seed=seed)
             except Interrupted:
                 last = state.save("last", epoch=epoch)
@@ -203,7 +209,7 @@ def _train(
     epoch: Epoch,
     batches: Batches,
     stop: threading.Event,
-    steps: tqdm,
+    steps: Bar,
     key_id: Callable[[int], str],
 ) -> None:
     """The steps of an epoch that are not done yet."""

@@ -32,6 +32,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[float, dict[str, byt
     return {float(folder.name): contents(folder) for folder in top.iterdir()}
 
 
+@pytest.mark.slow
 def test_killed_before_any_change_on_disk(whole: dict, tmp_path: Path, tally: Counter[str]) -> None:
     victims.prepare(tmp_path / "old", 2.0)
     note = tmp_path / "note"
@@ -80,6 +81,7 @@ def server(monkeypatch: pytest.MonkeyPatch):
         yield server
 
 
+@pytest.mark.slow
 def test_faults_of_the_server_leave_no_trace(
     server: FileServer, tmp_path: Path, tally: Counter[str]
 ) -> None:
@@ -115,6 +117,7 @@ def test_a_line_that_is_garbage_is_dropped_and_counted(server: FileServer, tmp_p
     assert sum(made["kept"]["cat"].values()) == 60
 
 
+@pytest.mark.slow
 def test_two_at_once_from_a_bad_server_make_one_whole_store(
     server: FileServer, tmp_path: Path, tally: Counter[str]
 ) -> None:
@@ -135,6 +138,7 @@ def hurry() -> None:
     download.BACKOFF = 0.001
 
 
+@pytest.mark.slow
 def test_a_fetch_killed_at_random_lines_goes_on(
     server: FileServer, tmp_path: Path, tally: Counter[str]
 ) -> None:

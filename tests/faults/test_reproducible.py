@@ -16,6 +16,7 @@ from doodlelib.models.vae import SketchVAE
 from doodlelib.paths import ROOT
 from doodlelib.training.run_state import NAMES
 
+pytestmark = pytest.mark.slow
 KINDS = {"rnn": SketchVAE, "cnn": DoodleCNN}
 
 

@@ -19,6 +19,7 @@ from doodlelib.models.vae import SketchVAE
 from doodlelib.training import loop
 from doodlelib.training.run_state import NAMES
 
+pytestmark = pytest.mark.slow
 KINDS = {"rnn": SketchVAE, "cnn": DoodleCNN}
 KILLED = "trainings killed with SIGKILL"
 

@@ -17,6 +17,7 @@ from doodlelib.models import checkpoint
 from doodlelib.models.vae import SketchVAE
 from doodlelib.paths import ROOT
 
+pytestmark = pytest.mark.slow
 EPOCHS = 100_000  # more than anybody would wait for
 CELLS = """\
 data = ""

@@ -1,12 +1,14 @@
 """What happens in other processes: trainings and preparations that are killed, stopped, starved.
 
-They are forked from a server that has imported everything and has started no threads, so that one
-costs a tenth of a second. Each takes a fault, a function that is called first.
+They are forked from a server that has imported and compiled everything (`preloaded`) and has
+started no threads, so that one costs a tenth of a second. Each takes a fault, a function that is
+called first.
 """
 
 import functools
 import itertools
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import resource
 import signal
@@ -14,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from unittest import mock
 
 import numpy as np
 import torch
@@ -29,17 +32,6 @@ from doodlelib.training.batches import ImageBatches, StrokeBatches, images_of
 
 Fault = Callable[[], object] | None
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    [
-        "doodlelib.models.cnn",
-        "doodlelib.training.loop",
-        "doodlelib.data.dataset",
-        "pytest",
-        "torch._dynamo",
-        "numba",
-    ]
-)
-
 PARTS = ("train", "valid")
 EPOCHS = 4
 STOPPED = 130  # exit code
@@ -62,8 +54,17 @@ TRAINING = tuple(module.__file__ for module in (loop, run_state, checkpoint, pat
 MUTATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate"}
 
 
+@functools.cache
+def _start_server() -> None:
+    CONTEXT.set_forkserver_preload(["preloaded"])
+    places = os.pathsep.join(sys.path)  # which Python 3.11 does not pass on by itself
+    with mock.patch.dict(os.environ, PYTHONPATH=places):
+        multiprocessing.forkserver.ensure_running()
+
+
 def start(work: Callable[..., object], *given: object, fault: Fault = None) -> "Process":
     """`work(*given)` in a process of its own, with one thread."""
+    _start_server()
     process = CONTEXT.Process(target=_run, args=(work, given, fault))
     process.start()
     return process

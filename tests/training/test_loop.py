@@ -269,7 +269,7 @@ def test_a_bar_is_closed_when_training_is_stopped(
 ) -> None:
     bars = []
 
-    class Bar(loop.tqdm):
+    class Bar(loop.Bar):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             bars.append(self)
@@ -279,7 +279,7 @@ def test_a_bar_is_closed_when_training_is_stopped(
                 signal.raise_signal(signal.SIGINT)
             return super().update(n)
 
-    monkeypatch.setattr(loop, "tqdm", Bar)
+    monkeypatch.setattr(loop, "Bar", Bar)
     with pytest.raises(loop.Interrupted, match="after step 2, in epoch 1"):
         next(run(make_vae(splits), splits, tmp_path, progress=True))
     assert len(bars) == 1 and not Bar._instances
