@@ -17,7 +17,7 @@ from typing import Any
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from doodlelib.data.dataset import PreparedBatch, SplitRows, find_folder, prepare_word
+from doodlelib.data.dataset import PreparedBatch, SplitRows, batches_of, find_folder, prepare_batch
 from doodlelib.data.store import SPLITS, SplitWriter, map_arrays
 
 
@@ -63,9 +63,10 @@ def make_shard(
     dropped, url = Counter[str](), f"{folder}/{uuid.uuid4().hex}"
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         writers = [stack.enter_context(SplitWriter(Path(scratch), name)) for name in SPLITS]
-        for batch in prepare_word(
+        for batch in batches_of(
             task.word,
             task.place,
+            prepare_batch,
             settings=settings,
             dropped=dropped,
             base_url=task.base_url,

@@ -147,8 +147,10 @@ def read(
     source: Source | Sequence[Source] = "sample",
     *,
     limit: int | None = None,
+    recognized: bool = True,
+    seed: int = 0,
     dropped: Counter[str] | None = None,
-    **options: Any,
+    **reading: Any,
 ) -> Iterator[Record]:
     """The drawings that `prepare` would take from its sources, as records, word by word.
 
@@ -156,8 +158,10 @@ def read(
         words: One or several.
         source: One or several; see `prepare`.
         limit: Drawings of each word from each source, at most; None: all there are.
+        recognized: Leave out what the game did not recognise, where that was published.
+        seed: Of the sample.
         dropped: What was left out is added to it, by reason.
-        **options: `recognized`, `seed`, `base_url`, `cache`, `progress` of `prepare`.
+        **reading: `base_url`, `cache`, `progress` of `prepare`.
 
     Raises:
         ValueError: While reading: a word or source that does not exist.
@@ -166,11 +170,11 @@ def read(
     dropped, sources = Counter() if dropped is None else dropped, _listed(source)
     if limit is None and "sample" in sources:
         raise ValueError("the sample has no end: limit must be a number")
-    pool = Parallel(1, return_as="generator")
+    settings = {"samples_per_class": limit, "recognized": recognized, "seed": seed}
     for word in [words] if isinstance(words, str) else words:
         for one in sources:
-            for drawings in _batches(
-                word, one, _parse_batch, limit=limit, dropped=dropped, pool=pool, **options
+            for drawings in batches_of(
+                word, one, _parse_batch, settings=settings, dropped=dropped, **reading
             ):
                 dropped.update(drawings.dropped)
                 yield from drawings.records()
@@ -208,23 +212,17 @@ def scale_of(points: Float32[np.ndarray, "n 4"], offsets: Int64[np.ndarray, " bo
     """
     is_move = np.ones(len(points), dtype=bool)
     is_move[offsets[:-1]] = False
-    sums = np.zeros(
-        (3, 3)
-    )  # of xy, segments and pauses: how many, their sum, that of their squares
+    sums = np.zeros((3, 3))  # of xy, log segment, log pause: count, sum, sum of squares
     for start in range(0, len(points), ROWS):
         rows = points[start : start + ROWS][is_move[start : start + ROWS]].astype(np.float64)
         pen_down, timed = rows[:, PEN] > 0.5, ~np.isnan(rows[:, DT])
         log_dt = np.log(np.maximum(rows[:, DT], MIN_DT))
-        for own, values in zip(
-            sums, (rows[:, :DT], log_dt[timed & pen_down], log_dt[timed & ~pen_down]), strict=True
-        ):
-            own += values.size, values.sum(), np.square(values).sum()
-    counts, totals, squares = sums.T
-    mean = totals / np.maximum(counts, 1)
-    variance = squares / np.maximum(counts, 1) - mean**2
+        parts = rows[:, :DT], log_dt[timed & pen_down], log_dt[timed & ~pen_down]
+        sums += [(values.size, values.sum(), np.square(values).sum()) for values in parts]
+    _, mean, mean_square = sums.T / np.maximum(sums[:, 0], 1)
+    variance = mean_square - mean**2
     std = np.sqrt(np.where(variance > 1e-9, variance, 1.0))  # 1 where values do not differ
-    (xy, segment, pause), means = std.tolist(), mean.tolist()
-    return Scale(xy, means[1], segment, means[2], pause)
+    return Scale(*map(float, (std[0], mean[1], std[1], mean[2], std[2])))
 
 
 @dataclass(frozen=True)
@@ -265,8 +263,7 @@ def prepared_batches(
     sources: Sequence[Source],
     *,
     dropped: dict[str, Counter[str]],
-    cache: str | Path | None = None,
-    progress: bool = True,
+    **reading: Any,
 ) -> Iterator[tuple[str, str, PreparedBatch]]:
     """Word, source and what the store takes, in its order; the work is done by threads.
 
@@ -274,89 +271,46 @@ def prepared_batches(
         settings: The store's, as `read_store` gives them.
         sources: As `prepare` was given them.
         dropped: By word; what was dropped before a batch was made is added to it.
-        cache: See `prepare`.
-        progress: Show on stderr what is fetched.
+        **reading: `cache`, `progress` of `prepare`.
     """
     threads = min(cpu_count(), MAX_THREADS)
     with Parallel(threads, backend="threading", return_as="generator") as pool:
         for word in settings["words"]:
             for source, described in zip(sources, settings["sources"], strict=True):
-                batches = prepare_word(
-                    word,
-                    source,
-                    settings=settings,
-                    dropped=dropped[word],
-                    pool=pool,
-                    base_url=described.get("base_url"),
-                    cache=cache,
-                    progress=progress,
-                )
-                for batch in batches:
+                reading["base_url"] = described.get("base_url")
+                options: dict[str, Any] = {"dropped": dropped[word], "pool": pool, **reading}
+                for batch in batches_of(word, source, prepare_batch, settings=settings, **options):
                     yield word, str(source), batch
 
 
-def prepare_word(
+def batches_of(
     word: str,
     source: Source,
+    work: Callable[[Parse, list, dict[str, Any]], T],
     *,
     settings: dict[str, Any],
     dropped: Counter[str],
     pool: Parallel | None = None,
-    **reading: Any,
-) -> Iterator[PreparedBatch]:
-    """What a store takes of one word and source; the arguments are `prepared_batches`'.
-
-    Args:
-        word: One of the store's.
-        source: See `prepare`.
-        settings: The store's.
-        dropped: What was dropped before a batch was made is added to it.
-        pool: Does the work; None: this thread.
-        **reading: `base_url`, `cache`, `progress` of `prepare`.
-    """
-    return _batches(
-        word,
-        source,
-        partial(_prepare_batch, settings=settings),
-        limit=settings["samples_per_class"],
-        dropped=dropped,
-        pool=pool or Parallel(1, return_as="generator"),
-        recognized=settings["recognized"],
-        seed=settings["seed"],
-        **reading,
-    )
-
-
-def split_of(key_ids: Iterable[str], *, shares: Sequence[float]) -> Int64[np.ndarray, " n"]:
-    """Which of the splits each drawing belongs to, by its id alone.
-
-    Args:
-        key_ids: The drawings' ids.
-        shares: Of each split; together 1.
-    """
-    digests = [hashlib.blake2b(key_id.encode(), digest_size=8).digest() for key_id in key_ids]
-    places = np.frombuffer(b"".join(digests), dtype=">u8") / 2**64
-    return np.searchsorted(np.cumsum(shares[:-1]), places, side="right")
-
-
-def _batches(
-    word: str,
-    source: Source,
-    work: Callable[[Parse, list], T],
-    *,
-    limit: int | None,
-    dropped: Counter[str],
-    pool: Parallel,
-    recognized: bool = True,
-    seed: int = 0,
     base_url: str | None = None,
     cache: str | Path | None = None,
     progress: bool = True,
 ) -> Iterator[T]:
-    """`work(parse, batch)` of the first `limit` good drawings, in batches, in their order.
+    """`work(parse, batch, settings)` of a word's first good drawings, batch by batch, in order.
 
     No more is read than these take: as many items as drawings are missing, until none is.
+
+    Args:
+        word: One that `source` has.
+        source: See `prepare`.
+        work: Takes what parses a batch, the batch, and the settings.
+        settings: Of these ``samples_per_class``, ``recognized`` and ``seed`` are used here.
+        dropped: What was dropped before a batch was made is added to it, by reason.
+        pool: Does the work; None: this thread.
+        base_url: Of the published files.
+        cache: Folder for what is fetched.
+        progress: Show on stderr what is fetched.
     """
+    recognized, missing = settings["recognized"], settings["samples_per_class"]
     items: Iterator
     parse: Parse = RaggedDrawings.from_records
     if source == "raw" or source == "simplified":
@@ -365,16 +319,16 @@ def _batches(
         )
         parse = partial(ndjson.parse_lines, recognized=recognized)
     elif source == "sample":
-        items = iter(sample.make_drawings(word, n=limit or 0, seed=seed))
+        items = iter(sample.make_drawings(word, n=missing or 0, seed=settings["seed"]))
     else:
         folder = find_folder(source)
         items = formats.read_folder(folder, word=word, recognized=recognized, dropped=dropped)
-    missing = limit
+    pool = pool or Parallel(1, return_as="generator")
     while missing != 0:
         wanted = islice(items, missing)
         batches = iter(lambda wanted=wanted: list(islice(wanted, BATCH)), [])
         is_read, found = False, 0
-        for result in pool(delayed(work)(parse, batch) for batch in batches):
+        for result in pool(delayed(work)(parse, batch, settings) for batch in batches):
             is_read, found = True, found + len(result)
             yield result
         if missing is None or not is_read:
@@ -382,12 +336,8 @@ def _batches(
         missing -= found
 
 
-def _parse_batch(parse: Parse, batch: list) -> RaggedDrawings:
-    return parse(batch)
-
-
-def _prepare_batch(parse: Parse, batch: list, *, settings: dict[str, Any]) -> PreparedBatch:
-    """What a store takes of the drawings that `parse` finds in `batch`."""
+def prepare_batch(parse: Parse, batch: list, settings: dict[str, Any]) -> PreparedBatch:
+    """What a store with these settings takes of the drawings that `parse` finds in `batch`."""
     drawings = parse(batch)
     options = {name: settings[name] for name in ("method", "epsilon", "epsilon_time")}
     sides = split_of((one["key_id"] for one in drawings.metadata), shares=settings["split"])
@@ -400,6 +350,22 @@ def _prepare_batch(parse: Parse, batch: list, *, settings: dict[str, Any]) -> Pr
         for a, b in pairwise(bounds.tolist())
     ]
     return PreparedBatch(parts, drawings.dropped)
+
+
+def _parse_batch(parse: Parse, batch: list, _: dict[str, Any]) -> RaggedDrawings:
+    return parse(batch)
+
+
+def split_of(key_ids: Iterable[str], *, shares: Sequence[float]) -> Int64[np.ndarray, " n"]:
+    """Which of the splits each drawing belongs to, by its id alone.
+
+    Args:
+        key_ids: The drawings' ids.
+        shares: Of each split; together 1.
+    """
+    digests = [hashlib.blake2b(key_id.encode(), digest_size=8).digest() for key_id in key_ids]
+    places = np.frombuffer(b"".join(digests), dtype=">u8") / 2**64
+    return np.searchsorted(np.cumsum(shares[:-1]), places, side="right")
 
 
 def _stored_id(key_id: str) -> bytes:
