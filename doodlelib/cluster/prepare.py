@@ -9,7 +9,7 @@ import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from typing import Any
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from doodlelib.data.dataset import PreparedBatch, SplitRows, batches_of, find_folder, prepare_batch
-from doodlelib.data.store import SPLITS, SplitWriter, map_arrays
+from doodlelib.data.dataset import PreparedBatch, batches_of, find_folder, prepare_batch
+from doodlelib.data.store import SPLITS, SplitRows, SplitWriter, map_arrays
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def make_shard(
 ) -> Shard:
     """Do `task`, and leave a new shard in `folder`."""
     dropped, url = Counter[str](), f"{folder}/{uuid.uuid4().hex}"
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        writers = [stack.enter_context(SplitWriter(Path(scratch), name)) for name in SPLITS]
+    with tempfile.TemporaryDirectory() as scratch:
+        writers = [SplitWriter(Path(scratch), name) for name in SPLITS]
         for batch in batches_of(
             task.word,
             task.place,
@@ -74,7 +74,7 @@ def make_shard(
             progress=False,
         ):
             for writer, part in zip(writers, batch.parts, strict=True):
-                writer.append(word=0, **vars(part))
+                writer.append(part, word=0)
             dropped.update(batch.dropped)
         for writer in writers:
             writer.finish()

@@ -11,7 +11,6 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -21,7 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import orjson
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Float32, Int64
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
@@ -33,6 +32,7 @@ from doodlelib.data.store import (
     ID_WIDTH,
     SPLITS,
     Split,
+    SplitRows,
     SplitWriter,
     check_replaceable,
     is_current,
@@ -226,23 +226,6 @@ def scale_of(points: Float32[np.ndarray, "n 4"], offsets: Int64[np.ndarray, " bo
 
 
 @dataclass(frozen=True)
-class SplitRows:
-    """What one split gets of a batch.
-
-    Attributes:
-        points: stroke-4 rows of its drawings, px in the 255 box and ms.
-        lengths: Points of each.
-        timed: Whether each has times.
-        ids: key_id of each as the store holds it.
-    """
-
-    points: Float32[np.ndarray, "n 4"]
-    lengths: Int64[np.ndarray, " drawings"]
-    timed: Bool[np.ndarray, " drawings"]
-    ids: list[bytes]
-
-
-@dataclass(frozen=True)
 class PreparedBatch:
     """Drawings of one word and source, ready for the store.
 
@@ -389,20 +372,17 @@ def _build(
     kept: Counter[tuple[str, str]] = Counter()
     found: Counter[tuple[str, str]] = Counter()
     total = limit and limit * len(words) * len(sources)
-    with ExitStack() as stack:
-        writers = [stack.enter_context(SplitWriter(folder, name)) for name in SPLITS]
-        bar = stack.enter_context(
-            tqdm(total=total, unit=" drawings", disable=None if progress else True)
-        )
+    writers = [SplitWriter(folder, name) for name in SPLITS]
+    with tqdm(total=total, unit=" drawings", disable=None if progress else True) as bar:
         for word, source, batch in batches(settings, sources, dropped=dropped):
             for name, writer, part in zip(SPLITS, writers, batch.parts, strict=True):
-                writer.append(word=words.index(word), **vars(part))
+                writer.append(part, word=words.index(word))
                 kept[word, name] += len(part.ids)
             dropped[word].update(batch.dropped)
             found[word, source] += len(batch)
             bar.update(len(batch))
-        for writer in writers:
-            writer.finish()
+    for writer in writers:
+        writer.finish()
 
     for word in words:
         if not any(kept[word, name] for name in SPLITS):

@@ -8,10 +8,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from filelock import FileLock
@@ -151,64 +150,65 @@ def is_current(folder: str | Path, settings: dict[str, Any]) -> bool:
     return store["settings"] == settings
 
 
+@dataclass(frozen=True)
+class SplitRows:
+    """Drawings to append to a split.
+
+    Attributes:
+        points: stroke-4 rows of the drawings, one after the other, px in the 255 box and ms.
+        lengths: Points of each.
+        timed: Whether each has times.
+        ids: key_id of each, at most `ID_WIDTH` bytes.
+    """
+
+    points: Float32[np.ndarray, "n 4"]
+    lengths: Int64[np.ndarray, " drawings"]
+    timed: Bool[np.ndarray, " drawings"]
+    ids: list[bytes]
+
+
 class SplitWriter:
-    """Appends drawings to the ``.npy`` files of one split; `close` completes them."""
+    """Appends drawings to the ``.npy`` files of one split; `finish` completes them."""
 
     def __init__(self, folder: Path, split: str) -> None:
         """Begin the files of `split` in `folder`."""
-        self._rows = 0
+        self._paths = {name: folder / f"{split}.{name}.npy" for name in _ARRAYS}
         self._counts = dict.fromkeys(_ARRAYS, 0)
-        with ExitStack() as stack:
-            self._files = {
-                name: stack.enter_context((folder / f"{split}.{name}.npy").open("wb"))
-                for name in _ARRAYS
-            }
-            for name in _ARRAYS:
-                self._write_header(name)
-            self._append("offsets", np.zeros(1))
-            self._stack = stack.pop_all()
+        for name, path in self._paths.items():
+            with path.open("wb") as file:
+                self._write_header(name, file)
+        self._append(offsets=[0])
 
-    def __enter__(self) -> "SplitWriter":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def append(
-        self,
-        points: Float32[np.ndarray, "n 4"],
-        lengths: Int64[np.ndarray, " drawings"],
-        *,
-        word: int,
-        timed: Bool[np.ndarray, " drawings"],
-        ids: list[bytes],
-    ) -> None:
-        """Add drawings of one word; `points` are those of all, one drawing after the other."""
-        self._append("points", points)
-        self._append("offsets", self._rows + np.cumsum(lengths))
-        self._append("words", np.full(len(lengths), word))
-        self._append("timed", timed)
-        self._append("ids", np.array(ids, dtype=_ARRAYS["ids"][0]))
-        self._rows += len(points)
+    def append(self, rows: SplitRows, *, word: int) -> None:
+        """Add drawings of one word."""
+        self._append(
+            offsets=self._counts["points"] + np.cumsum(rows.lengths),
+            points=rows.points,
+            words=np.full(len(rows.ids), word),
+            timed=rows.timed,
+            ids=rows.ids,
+        )
 
     def finish(self) -> None:
         """Write into the headers how many entries there are, and all of it to the disk."""
-        for name, file in self._files.items():
-            file.seek(0)
-            self._write_header(name)
-            file.flush()
-            os.fsync(file.fileno())
+        for name, path in self._paths.items():
+            with path.open("r+b") as file:
+                self._write_header(name, file)
+                file.flush()
+                os.fsync(file.fileno())
 
-    def _append(self, name: str, values: np.ndarray) -> None:
-        self._files[name].write(np.ascontiguousarray(values, dtype=_ARRAYS[name][0]).data)
-        self._counts[name] += len(values)
+    def _append(self, **arrays: Any) -> None:
+        for name, values in arrays.items():
+            with self._paths[name].open("ab") as file:
+                file.write(np.ascontiguousarray(values, dtype=_ARRAYS[name][0]).data)
+            self._counts[name] += len(values)
 
-    def _write_header(self, name: str) -> None:
+    def _write_header(self, name: str, file: IO[bytes]) -> None:
         """NumPy leaves room for the length to grow, so that all headers are equally long."""
         dtype, inner = _ARRAYS[name]
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
         header["shape"] = (self._counts[name], *inner)
-        np.lib.format.write_array_header_1_0(self._files[name], header)
+        np.lib.format.write_array_header_1_0(file, header)
 
 
 def map_arrays(folder: Path, split: str) -> dict[str, np.ndarray]:
