@@ -23,8 +23,7 @@ from urllib3.util import Retry
 from doodlelib.paths import atomic_write
 
 BLOCK = 1 << 16  # bytes taken from the connection, and written, at a time
-CHUNK = 1 << 18  # bytes that the first requests ask for, since nobody knows how many are wanted
-LARGEST_CHUNK = 1 << 22  # bytes that a request asks for at most
+CHUNK = 1 << 20  # bytes that one request asks for
 ATTEMPTS = 5
 BACKOFF = 0.5  # s, doubled with each attempt
 TIMEOUT = (10.0, 20.0)  # s: to connect; without a byte
@@ -127,8 +126,7 @@ class RemoteFile(io.RawIOBase):
 
     def _extend(self) -> None:
         about, have = self._cached()
-        stop = have + min(max(CHUNK, have // 8), LARGEST_CHUNK)
-        mark = about["mark"] if about else None
+        stop, mark = have + CHUNK, about["mark"] if about else None
         with _ask(self._session, self.url, have, stop, mark=mark) as response:
             start, total = _place(response)
             etag, modified = map(response.headers.get, ("ETag", "Last-Modified"))
@@ -213,6 +211,7 @@ def _place(response: requests.Response) -> tuple[int, int]:
     part = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+)", headers.get("Content-Range", ""))
     if part:  # or, beyond the end of a file that became shorter, its length alone
         return int(part[1] or part[2]), int(part[2])
-    if response.status_code == 200 and (length := int(headers.get("Content-Length", 0))):
-        return 0, length
+    length = headers.get("Content-Length", "")
+    if response.status_code == 200 and length.isdigit() and int(length):
+        return 0, int(length)
     raise ConnectionError(f"{url}: the server says no length, or 0")

@@ -2,8 +2,8 @@
 
 Python objects cost more than the numbers in them, so some hundred lines at a time become one
 `RaggedDrawings`, and all that follows (filters, simplification, storing) works on these. Lines in
-the usual form are scanned by a compiled loop, twice as fast as a general parser would prepare
-them; all others are orjson's.
+the usual form are read by a compiled loop, which makes all of preparing twice as fast; orjson
+reads the others.
 """
 
 from collections import Counter

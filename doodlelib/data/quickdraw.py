@@ -13,7 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, urlsplit
@@ -21,7 +21,7 @@ from urllib.request import url2pathname
 
 from doodlelib import paths
 from doodlelib.data.download import RemoteFile
-from doodlelib.data.ndjson import parse_records
+from doodlelib.data.ndjson import BATCH, parse_lines
 from doodlelib.strokes import Record
 
 BUCKET = "https://storage.googleapis.com/quickdraw_dataset"
@@ -95,12 +95,12 @@ def read_drawings(
 
     def records() -> Iterator[Record]:
         found, missing = 0, limit
-        while missing != 0 and (batch := list(islice(rows, 1))):  # no line more than they take
-            wanted = chain(batch, islice(rows, None if missing is None else missing - 1))
-            for record in parse_records(wanted, recognized=recognized, dropped=counts):
-                found += 1
-                yield record
-            missing = None if limit is None else limit - found
+        while missing != 0 and (batch := list(islice(rows, min(BATCH, missing or BATCH)))):
+            drawings = parse_lines(batch, recognized=recognized)
+            counts.update(drawings.dropped)
+            yield from drawings.records()
+            found += len(drawings)
+            missing = None if limit is None else limit - found  # no line more than they take
         if limit is not None and found < limit:
             warnings.warn(
                 f"{word} ({kind}) holds {found} good drawings; {limit} were asked for",

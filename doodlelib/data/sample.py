@@ -79,9 +79,9 @@ class Hand:
         """True with this probability."""
         return bool(self.rng.random() < probability)
 
-    def vary(self, value: float, spread: float) -> float:
-        """`value` times a log-normal factor about 1."""
-        return value * float(np.exp(spread * self.rng.standard_normal()))
+    def vary(self, value: float, log_std: float) -> float:
+        """`value` times a log-normal factor with median 1."""
+        return value * float(np.exp(log_std * self.rng.standard_normal()))
 
     def compose(self, name: str) -> list[Points]:
         """One drawing of an entry of the grammar: a path a stroke."""
@@ -270,7 +270,7 @@ def _make_record(word: str, key_id: str) -> Record:
         period=16.7 if rng.random() < 0.75 else 8.0,
         busy=rng.uniform(0.05, 0.55),
     )
-    while (drawing := _draw(paths, WORDS[word], device, rng))[-1][2][-1] > GAME_MS:
+    while (drawing := _timed_strokes(paths, WORDS[word], device, rng))[-1][2][-1] > GAME_MS:
         pass  # who was too slow tries again
     return Record(word, key_id, True, drawing)
 
@@ -307,7 +307,9 @@ def _wobble(path: Points, hand: Hand) -> Points:
     return path + hand.slop * min(1.0, length[-1]) * (miss + 0.6 * drift.sum(axis=1)).T
 
 
-def _draw(paths: list[Points], pace: Pace, device: Device, rng: np.random.Generator) -> Drawing:
+def _timed_strokes(
+    paths: list[Points], pace: Pace, device: Device, rng: np.random.Generator
+) -> Drawing:
     """The strokes as the device reports them, t running on through the pauses."""
     tempo, hesitance = np.exp(rng.multivariate_normal([0, 0], [[0.14, 0.06], [0.06, 0.14]]))
     exponent = rng.normal(0.55, 0.1)  # recorded and smoothed, it comes out near 0.39
@@ -318,7 +320,7 @@ def _draw(paths: list[Points], pace: Pace, device: Device, rng: np.random.Genera
         if index:
             gap = max(0.01, float(np.hypot(*(path[0] - paths[index - 1][-1]))))
             clock += pace.pause_ms * hesitance * gap**GAP_EXPONENT * rng.lognormal(0, 0.6)
-        positions, times = _trace(path, pace.stroke_ms * tempo, exponent, device, rng)
+        positions, times = _timed_path(path, pace.stroke_ms * tempo, exponent, device, rng)
         pixels = origin + device.size * positions
         whole = np.rint(pixels)
         seen = np.concatenate([[True], (np.diff(whole, axis=0) != 0).any(axis=1)])
@@ -328,7 +330,7 @@ def _draw(paths: list[Points], pace: Pace, device: Device, rng: np.random.Genera
     return drawing
 
 
-def _trace(
+def _timed_path(
     path: Points, pace: float, exponent: float, device: Device, rng: np.random.Generator
 ) -> tuple[Float64[np.ndarray, "n 2"], Float64[np.ndarray, " n"]]:
     """Where the pen is each time the device looks, and when (ms from the touch).
