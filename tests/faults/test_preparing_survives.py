@@ -29,7 +29,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[float, dict[str, byt
     top = tmp_path_factory.mktemp("whole")
     for epsilon in (2.0, 3.0):
         victims.prepare(top / str(epsilon), epsilon)
-    return {float(folder.name): contents(folder) for folder in top.iterdir()}
+    return {float(folder.name): contents(folder) for folder in top.glob("[!.]*")}
 
 
 @pytest.mark.slow
