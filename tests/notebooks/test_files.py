@@ -116,7 +116,7 @@ def test_no_function_is_defined_in_two_notebooks() -> None:
 def test_it_imports_rooms_and_few_files(notebook: Notebook) -> None:
     code = "\n".join(map(source, code_cells(notebook)))
     imports = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.ImportFrom)]
-    assert len([n for n in imports if (n.module or "").startswith("doodlelib")]) <= 9
+    assert len([n for n in imports if (n.module or "").startswith("doodlelib")]) <= 8
 
 
 def test_it_leaves_work_to_the_package(notebook: Notebook) -> None:
