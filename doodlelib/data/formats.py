@@ -7,6 +7,7 @@ executed, and sizes are checked before memory is taken.
 import io
 import pickle
 import pickletools
+import re
 import struct
 import zipfile
 import zlib
@@ -45,14 +46,6 @@ _OPCODES = {  # that build lists and tuples of arrays
     *("TUPLE", "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND", "APPENDS"),
     *("BINBYTES", "SHORT_BINBYTES", "BINSTRING", "SHORT_BINSTRING"),
     *("BINUNICODE", "SHORT_BINUNICODE", "REDUCE", "BUILD"),
-}
-_RECONSTRUCT = np.empty(0).__reduce__()[0]  # with which numpy's arrays begin in a pickle
-_CALLABLE = {  # what a pickle may call
-    "numpy.core.multiarray._reconstruct": _RECONSTRUCT,
-    "numpy._core.multiarray._reconstruct": _RECONSTRUCT,
-    "numpy.ndarray": np.ndarray,
-    "numpy.dtype": np.dtype,
-    "_codecs.encode": lambda text, _: text.encode("latin1"),  # bytes, as protocol 2 writes them
 }
 _BIN_HEAD = struct.Struct("<Q2sbIH")  # key_id, country, recognised, seconds since 1970, strokes
 
@@ -186,16 +179,13 @@ def from_stroke3(rows: Shaped[np.ndarray, "..."]) -> Drawing:
     Row 0 is the move from the origin to the first point, so n rows are n points.
 
     Raises:
-        ValueError: The array is not (n, 3) numbers of at most `ndjson.MAX_POINTS` rows, or its pen
-            is not 0 or 1.
+        ValueError: The array is not (n, 3), of at most `ndjson.MAX_POINTS` rows, or its pen column
+            holds anything but 0 and 1.
 
     Source: Ha & Eck 2017, sec. 3.1; magenta sketch_rnn/utils.py.
     """
-    is_sound = rows.dtype.kind in "iuf" and rows.ndim == 2 and rows.shape[1] == 3
-    if not is_sound or not 0 < len(rows) <= ndjson.MAX_POINTS:
-        raise ValueError(
-            f"stroke-3 is up to {ndjson.MAX_POINTS} rows of 3 numbers, not {rows.shape}"
-        )
+    if rows.ndim != 2 or rows.shape[1] != 3 or not 0 < len(rows) <= ndjson.MAX_POINTS:
+        raise ValueError(f"stroke-3 is 1 to {ndjson.MAX_POINTS} rows of 3, not {rows.shape}")
     if not np.isin(rows[:, 2], (0, 1)).all():
         raise ValueError("the pen column of stroke-3 holds 0 and 1 alone")
     points = np.cumsum(rows[:, :2], axis=0, dtype=np.float64)
@@ -284,8 +274,8 @@ def _read_npy(path: Path, word: str) -> Iterator[Record | str]:
 def _read_npz(path: Path, word: str) -> Iterator[Record | str]:
     """sketch-rnn's splits, one after the other: object arrays of stroke-3, that is, pickles.
 
-    A pickle may call any function it names. Here it gets those that numpy's arrays need and no
-    other, no instruction that arrays do without, and sizes are checked before memory is taken.
+    A pickle may call any function it names. Here it gets stand-ins for those that arrays need and
+    no other, no instruction that arrays do without, and sizes are checked before memory is taken.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -298,24 +288,67 @@ def _read_npz(path: Path, word: str) -> Iterator[Record | str]:
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise ValueError(f"{member.filename} is packed in another way than deflate")
                 for array in _unpickled(archive.read(member)):
-                    yield _record(word, from_stroke3, array)
+                    yield _record(word, lambda one: from_stroke3(one.to_array()), array)
     except FileNotFoundError:
         raise
     except (*_ZIP_ERRORS, *NPY_ERRORS) as error:
         raise ValueError(f"{path} is no readable npz: {error}") from error
 
 
+class _PickledArray:
+    """Stands in for an array, whose own way out of a pickle crashes on bad bytes."""
+
+    def __init__(self, *_: Any) -> None:
+        self.state: tuple = ()
+
+    def __setstate__(self, state: tuple) -> None:
+        self.state = state
+
+    def to_array(self) -> np.ndarray:
+        """The array of numbers; ValueError where it is none."""
+        try:
+            _, shape, dtype, is_fortran, data = self.state
+            data = data.encode("latin1") if isinstance(data, str) else data
+            order = "F" if is_fortran else "C"
+            return np.frombuffer(data, np.dtype(dtype.order + dtype.code)).reshape(
+                shape, order=order
+            )
+        except (AttributeError, TypeError, OverflowError) as error:
+            raise ValueError(f"not an array of numbers: {error}") from error
+
+
+class _PickledType:
+    """Stands in for a dtype."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        self.code, self.order = code, "|"
+        if not re.fullmatch(r"[iuf][1248]|O8?", code):
+            raise pickle.UnpicklingError(f"arrays of {code!r} are not read")
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = state[1]
+
+
+_CALLABLE = {  # what a pickle may call
+    "numpy.core.multiarray._reconstruct": _PickledArray,
+    "numpy._core.multiarray._reconstruct": _PickledArray,
+    "numpy.ndarray": _PickledArray,
+    "numpy.dtype": _PickledType,
+    "_codecs.encode": lambda text, _: text.encode("latin1"),  # bytes, as protocol 2 writes them
+}
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Loads arrays, and refuses whatever else a pickle may name."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """One of the functions that arrays need."""
+        """What stands in for one of the names that arrays need."""
         if f"{module}.{name}" not in _CALLABLE:
             raise pickle.UnpicklingError(f"the pickle calls {module}.{name}, which is no array")
         return _CALLABLE[f"{module}.{name}"]
 
 
-def _unpickled(data: bytes) -> list[np.ndarray]:
+def _unpickled(data: bytes) -> list[_PickledArray]:
     """The arrays in the object array that `data`, a whole .npy, holds."""
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
@@ -335,11 +368,10 @@ def _unpickled(data: bytes) -> list[np.ndarray]:
         array = _ArrayUnpickler(file, encoding="latin1").load()
     except _PICKLE_ERRORS as error:
         raise ValueError(f"bad pickle: {error}") from error
-    items = array.ravel().tolist() if isinstance(array, np.ndarray) else []
-    arrays = [item for item in items if isinstance(item, np.ndarray)]
-    if not isinstance(array, np.ndarray) or len(arrays) < len(items):
+    items = array.state[-1] if isinstance(array, _PickledArray) and array.state else None
+    if not isinstance(items, list) or not all(isinstance(item, _PickledArray) for item in items):
         raise ValueError("the pickle holds no array of arrays")
-    return arrays
+    return items
 
 
 def _read_svg(path: Path, word: str) -> Iterator[Record | str]:
