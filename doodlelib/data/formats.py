@@ -302,7 +302,7 @@ class _PickledArray:
         self.state: tuple = ()
 
     def __setstate__(self, state: tuple) -> None:
-        self.state = state
+        self.state = tuple(state)
 
     def to_array(self) -> np.ndarray:
         """The array of numbers; ValueError where it is none."""
