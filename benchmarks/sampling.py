@@ -16,13 +16,14 @@ import subprocess
 import sys
 from functools import partial
 
+import numpy as np
 import torch
 from machine import describe, matmul, matmul_flop, medians, precisions
 
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.models.checkpoint import load_retimer, load_vae
 from doodlelib.models.network import NUM_FEATURES, SketchNet
-from doodlelib.models.sampling import sample, sample_rows, start
+from doodlelib.models.sampling import Decoder, random_numbers, sample
 from doodlelib.models.vae import SketchVAE
 from doodlelib.strokes import Drawing, Scale
 
@@ -63,7 +64,7 @@ def points(net: SketchNet, count: int, half: bool, compiled: bool) -> int:
     for _ in range(ALONE if count == 1 else 1):
         z = torch.randn(count, net.config.latent_size, generator=generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            decoder = start(net, z, torch.zeros(count, dtype=torch.long), compiled=compiled)
+            decoder = Decoder(net, z, torch.zeros(count, dtype=torch.long), compiled=compiled)
             drawings += sample(decoder, temperature=1.0, time_temperature=1.0, generator=generator)
     return sum(len(drawing) - 2 for drawing in drawings)
 
@@ -100,7 +101,8 @@ def first_rows(vae: SketchVAE, begun: Drawing) -> None:
     """What `complete` does up to the first row of ten endings."""
     generator = torch.Generator().manual_seed(1)
     decoder = vae.condition_on_prefix(begun, 10, "cat", generator)
-    next(sample_rows(decoder, temperature=0.4, time_temperature=1.0, generator=generator))
+    numbers = random_numbers(decoder, generator)[:, 0]
+    decoder.next_rows(numbers, np.arange(decoder.size), 0.4, 1.0)
 
 
 def report_waits(options: argparse.Namespace) -> None:

@@ -62,10 +62,8 @@ class Kernel:
     @cached_property
     def _linked(self) -> FunctionType:
         """The function with inlined versions of its callees in their places."""
-        import numba
-
         inlined = {
-            name: numba.njit(inline="always")(value._linked)
+            name: _numba().njit(inline="always")(value._linked)
             for name, value in self._references.items()
             if isinstance(value, Kernel)
         }
@@ -73,39 +71,35 @@ class Kernel:
         return FunctionType(code, names, self.function.__name__, self.function.__defaults__)
 
     @cached_property
-    def _compiled(self) -> Callable:
-        import numba
-
+    def _compiled(self) -> Any:
         options = {"nogil": True, "error_model": "numpy", "fastmath": self.fastmath}
         with _one_at_a_time:
-            before = numba.config.CACHE_DIR
-            numba.config.CACHE_DIR = str(self._folder or before)
+            before = _numba().config.CACHE_DIR
+            _numba().config.CACHE_DIR = str(self._folder or before)
             try:
-                return numba.njit(cache=bool(self._folder), **options)(self._linked)
+                return _numba().njit(cache=bool(self._folder), **options)(self._linked)
             finally:
-                numba.config.CACHE_DIR = before
+                _numba().config.CACHE_DIR = before
 
     def _compile_for(self, args: tuple) -> None:
-        import numba
         from filelock import FileLock
 
         with FileLock(self._folder / "lock") if self._folder else nullcontext():
-            self._compiled.compile(tuple(map(numba.typeof, args)))
+            self._compiled.compile(tuple(map(_numba().typeof, args)))
 
     @cached_property
     def _folder(self) -> Path | None:
         """Where its versions for different arguments lie; None: nowhere can be written."""
-        import numba
         from filelock import FileLock
 
         try:
-            text = "\n".join([numba.__version__, *sorted(self.fastmath), *self._sources()])
+            text = "\n".join([_numba().__version__, *sorted(self.fastmath), *self._sources()])
         except OSError:  # made by `exec`, so that there is no source
             return None
         name = f"{self.function.__name__}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         places = [Path(__file__).parent / "__pycache__", Path(home, "doodlelib").expanduser()]
-        for place in [Path(numba.config.CACHE_DIR)] if numba.config.CACHE_DIR else places:
+        for place in [Path(_numba().config.CACHE_DIR)] if _numba().config.CACHE_DIR else places:
             try:
                 (place / name).mkdir(parents=True, exist_ok=True)
                 with FileLock(place / name / "lock"):
@@ -122,6 +116,12 @@ class Kernel:
                 yield from value._sources()
             else:
                 yield f"{name} = {pickle.dumps(value)!r}"
+
+
+def _numba() -> Any:
+    import numba
+
+    return numba
 
 
 def _kind(value: Any) -> Any:

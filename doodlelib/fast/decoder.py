@@ -9,9 +9,10 @@ definition.
 B drawing, T row, F feature, C condition, H hidden, M mixture component.
 """
 
+import copy
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -40,9 +41,9 @@ class Limits(NamedTuple):
     timed: float  # 1, or 0 where rows carry no times
 
 
-def is_available(device: torch.device) -> bool:
-    """Whether this may stand in for PyTorch on `device`."""
-    return is_fast() and device.type == "cpu"
+def is_available(like: Tensor) -> bool:
+    """Whether this is wanted, and works where `like` is."""
+    return is_fast() and like.device.type == "cpu"
 
 
 class CompiledDecoder:
@@ -58,11 +59,9 @@ class CompiledDecoder:
         limits: See `Limits`.
     """
 
-    at_once = 256  # drawings; more would gain nothing, and leave the processor's cache
-
     def __init__(
         self,
-        layers: Sequence[tuple[Tensor | None, ...]],
+        layers: Sequence[tuple[Any, ...]],
         states: Sequence[tuple[Tensor, Tensor]],
         condition: Float[Tensor, "B C"],
         head: tuple[Tensor, Tensor],
@@ -87,27 +86,21 @@ class CompiledDecoder:
             read = torch.cat([h.new_zeros(len(h), weight_ih.shape[1]), h], 1)
             new = {"cell": c.to(bias.dtype), "read": read.to(dtype), "known": known.to(dtype)}
             self.tensors |= {f"{name} {number}": value for name, value in new.items()}
-        self.tensors["hidden"] = torch.zeros_like(states[-1][0])
+        self.tensors["hidden"] = self.head_bias.new_zeros(states[-1][0].shape)
         self.tensors["pen"] = condition.new_zeros(len(condition), 2, 2)
-        self.select(torch.arange(len(condition)))
+        self._carry(torch.arange(len(condition)))
         self.tensors["read 0"][:, :NUM_FEATURES] = features
 
-    def select(self, order: Int64[Tensor, " n"]) -> None:
-        """Go on with the drawings of these numbers, which may repeat."""
-        self.tensors = {name: values[order] for name, values in self.tensors.items()}
-        self.arrays = {name: as_arrays(values) for name, values in self.tensors.items()}
+    def select(self, order: Int64[Tensor, " n"]) -> Self:
+        """A decoder of its own for the drawings of these numbers, which may repeat."""
+        new = copy.copy(self)
+        new._carry(order)
+        return new
 
     def compact(self, into: Int64[np.ndarray, " n"], out_of: Int64[np.ndarray, " n"]) -> None:
         """Copy the drawings `out_of` to the places `into`."""
         for array in self.arrays.values():
             array[into] = array[out_of]
-
-    def part(self, order: Int64[Tensor, " n"]) -> Self:
-        """A decoder of its own for some of the drawings."""
-        new = object.__new__(type(self))
-        vars(new).update(vars(self))
-        new.select(order)
-        return new
 
     def advance(
         self, features: Float[Tensor, "T F"], pen: Float[Tensor, "2 2"]
@@ -141,6 +134,11 @@ class CompiledDecoder:
         state = self.arrays["pen"], self.arrays["read 0"]
         _sample_rows(rows, output, numbers.numpy(), which, *state, *temperatures, self.limits)
         return rows
+
+    def _carry(self, order: Int64[Tensor, " n"]) -> None:
+        """Copy the tensors of these drawings; arrays share their memory."""
+        self.tensors = {name: values[order] for name, values in self.tensors.items()}
+        self.arrays = {name: as_arrays(values) for name, values in self.tensors.items()}
 
     def _step(self, count: int) -> Float[Tensor, "b H"]:
         """The last layer's hidden states of the first `count` drawings, once they read their row.

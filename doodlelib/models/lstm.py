@@ -7,7 +7,8 @@ B batch, T step, I input, H hidden, D both directions (2 H).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +18,8 @@ from torch import Tensor, nn
 from doodlelib.fast import lstm as fast_lstm
 from doodlelib.fast.parallel import generator
 
-MakeLayer = Callable[[int, int], nn.Module]
-Weights = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
 State = tuple[Float[Tensor, "B H"], Float[Tensor, "B H"]]  # h and c of one layer
+Weights = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
 
 
 class PlainLayer(nn.Module):
@@ -28,11 +28,9 @@ class PlainLayer(nn.Module):
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
         self.lstm = nn.LSTM(input_size, hidden_size)
-        weights = dict(self.lstm.named_parameters())
-        nn.init.xavier_uniform_(weights["weight_ih_l0"])
-        _orthogonal_gates(weights["weight_hh_l0"])
-        nn.init.zeros_(weights["bias_hh_l0"])
-        _forget_bias(weights["bias_ih_l0"])
+        weight_ih, weight_hh, bias_ih, bias_hh = self.lstm.parameters()
+        _initialise(weight_ih, weight_hh, bias_ih)
+        nn.init.zeros_(bias_hh)
 
     def forward(
         self, x: Float[Tensor, "T B I"], state: State
@@ -59,14 +57,11 @@ class NormLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.hidden_size = hidden_size
-        self.recurrent_dropout = recurrent_dropout
-        self.layer_norm = layer_norm
+        self.layer_norm, self.recurrent_dropout = layer_norm, recurrent_dropout
         self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size))
         self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size))
         self.bias = nn.Parameter(torch.empty(4 * hidden_size))
-        nn.init.xavier_uniform_(self.weight_ih)
-        _orthogonal_gates(self.weight_hh)
-        _forget_bias(self.bias)
+        _initialise(self.weight_ih, self.weight_hh, self.bias)
         if layer_norm:
             self.gate_gain = nn.Parameter(torch.ones(4 * hidden_size))
             self.cell_norm = nn.LayerNorm(hidden_size)
@@ -97,26 +92,25 @@ class NormLayer(nn.Module):
         self, x: Float[Tensor, "T B I"], state: State
     ) -> tuple[Float[Tensor, "T B H"], State]:
         """Hidden states of all steps, and the last state."""
-        keep_mask = self._keep_mask(x)
+        keep_masks = self._keep_masks(x)
         if fast_lstm.is_available(x):
-            y, c = fast_lstm.LayerFunction.apply(x, *state, *self.weights(), keep_mask)
+            y, c = fast_lstm.LayerFunction.apply(x, *state, *self.weights(), keep_masks)
             return y, (y[-1], c)
-        (h, c), outputs = state, []
-        inputs = F.linear(x, self.weight_ih)
+        (h, c), outputs, inputs = state, [], F.linear(x, self.weight_ih)
         for t in range(len(x)):
             gates = inputs[t] + F.linear(h, self.weight_hh)
-            h, c = self.cell(gates, c, None if keep_mask is None else keep_mask[t])
+            h, c = self.cell(gates, c, None if keep_masks is None else keep_masks[t])
             outputs.append(h)
         return torch.stack(outputs), (h, c)
 
     def weights(self) -> Weights:
         """Weights of inputs, recurrent ones, bias; gate gain, cell gain and cell bias or None."""
-        norm = None, None, None
+        weights, norm = (self.weight_ih, self.weight_hh, self.bias), (None, None, None)
         if self.layer_norm:
             norm = self.gate_gain, self.cell_norm.weight, self.cell_norm.bias
-        return self.weight_ih, self.weight_hh, self.bias, *norm
+        return (*weights, *norm)
 
-    def _keep_mask(self, x: Float[Tensor, "T B I"]) -> Float[Tensor, "T B H"] | None:
+    def _keep_masks(self, x: Float[Tensor, "T B I"]) -> Float[Tensor, "T B H"] | None:
         """Recurrent dropout of all steps; None where nothing is dropped."""
         if not self.training or self.recurrent_dropout == 0:
             return None
@@ -138,7 +132,7 @@ class Dropout(nn.Module):
 
 
 def keep_mask(shape: Sequence[int], share: float, *, like: Tensor) -> Float[Tensor, "*shape"]:
-    """A dropout mask: 0 in `share` of the places, to the nearest 1/256; elsewhere mean 1 is kept.
+    """A dropout mask: 0 in `share` of the places, to the nearest 1/256, and a mean of 1.
 
     Eight places from one random number, a byte each: several times as fast as `bernoulli_`.
     """
@@ -150,26 +144,10 @@ def keep_mask(shape: Sequence[int], share: float, *, like: Tensor) -> Float[Tens
     return mask.ge_(dropped).mul_(256 / (256 - dropped))
 
 
-def make_layer(
-    input_size: int, hidden_size: int, *, layer_norm: bool, recurrent_dropout: float
-) -> nn.Module:
-    """PyTorch's layer where it can do what is asked for, `NormLayer` otherwise."""
-    if not layer_norm and recurrent_dropout == 0:
-        return PlainLayer(input_size, hidden_size)
-    return NormLayer(
-        input_size, hidden_size, layer_norm=layer_norm, recurrent_dropout=recurrent_dropout
-    )
-
-
 class LSTM(nn.Module):
     """Layers on top of one another, left to right, with dropout on each layer's outputs.
 
-    Args:
-        input_size: Columns of the first layer's input.
-        hidden_size: Of every layer.
-        layers: How many.
-        dropout: Share of the outputs set to zero in training.
-        layer: Makes one layer from its input and hidden sizes.
+    Layers are `PlainLayer` where neither `layer_norm` nor `recurrent_dropout` is asked for.
     """
 
     def __init__(
@@ -179,13 +157,17 @@ class LSTM(nn.Module):
         *,
         layers: int,
         dropout: float,
-        layer: MakeLayer = PlainLayer,
+        layer_norm: bool = False,
+        recurrent_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.hidden_size = hidden_size
-        self.dropout = Dropout(dropout)
-        sizes = [input_size] + [hidden_size] * (layers - 1)
-        self.layers = nn.ModuleList(layer(size, hidden_size) for size in sizes)
+        self.hidden_size, self.dropout = hidden_size, Dropout(dropout)
+        sizes = [(input_size, hidden_size)] + [(hidden_size, hidden_size)] * (layers - 1)
+        norm: Any = {"layer_norm": layer_norm, "recurrent_dropout": recurrent_dropout}
+        is_plain = not layer_norm and recurrent_dropout == 0
+        self.layers = nn.ModuleList(
+            PlainLayer(*size) if is_plain else NormLayer(*size, **norm) for size in sizes
+        )
 
     def forward(
         self, x: Float[Tensor, "B T I"], states: list[State]
@@ -198,19 +180,21 @@ class LSTM(nn.Module):
             last.append(state)
         return x.transpose(0, 1), last
 
+    def weights(self) -> list[Weights]:
+        """`NormLayer.weights` of each layer."""
+        return [cast(PlainLayer | NormLayer, layer).weights() for layer in self.layers]
+
 
 class BiLSTM(nn.Module):
     """Plain layers of both directions over sequences of different lengths, without packing.
 
     The backward direction reads each sequence reversed within its own length, which on a CPU is
-    much faster than packed sequences and gives the same; padding has no effect on the ends.
-    Arguments as `LSTM`; each direction has `hidden_size`.
+    much faster than packed sequences and gives the same. Each direction has `hidden_size`.
     """
 
     def __init__(self, input_size: int, hidden_size: int, *, layers: int, dropout: float) -> None:
         super().__init__()
-        self.hidden_size = hidden_size
-        self.dropout = Dropout(dropout)
+        self.hidden_size, self.dropout = hidden_size, Dropout(dropout)
         sizes = [input_size] + [2 * hidden_size] * (layers - 1)
         self.ahead = nn.ModuleList(PlainLayer(size, hidden_size) for size in sizes)
         self.back = nn.ModuleList(PlainLayer(size, hidden_size) for size in sizes)
@@ -218,10 +202,7 @@ class BiLSTM(nn.Module):
     def forward(
         self, x: Float[Tensor, "B T I"], lengths: Int64[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B D"]]:
-        """Outputs of both directions at each step, and those at each direction's end.
-
-        Steps at or behind a sequence's length hold nothing of use.
-        """
+        """Outputs of both directions at each step (void from `lengths` on), and at their ends."""
         x = x.transpose(0, 1)
         rows, steps = (torch.arange(count, device=x.device) for count in (x.shape[1], len(x)))
         mirrored = lengths - 1 - steps[:, None]  # (T, B)
@@ -240,14 +221,10 @@ class BiLSTM(nn.Module):
 
 
 @torch.no_grad()
-def _orthogonal_gates(weight: Float[Tensor, "G H"]) -> None:
-    """Fill with an orthogonal matrix for each of the four gates."""
-    for gate in weight.chunk(4):
+def _initialise(weight_ih: Tensor, weight_hh: Tensor, bias: Tensor) -> None:
+    """Xavier; an orthogonal matrix for each gate; a forget gate open at first (Jozefowicz 2015)."""
+    nn.init.xavier_uniform_(weight_ih)
+    for gate in weight_hh.chunk(4):
         nn.init.orthogonal_(gate)
-
-
-@torch.no_grad()
-def _forget_bias(bias: Float[Tensor, " G"]) -> None:
-    """Fill with 0, and 1 for the forget gate, which starts open (Jozefowicz et al. 2015)."""
     bias.zero_()
     bias.chunk(4)[1].fill_(1.0)

@@ -14,7 +14,7 @@ position features are new.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ from doodlelib.fast.parallel import with_gradients
 from doodlelib.models import mdn
 from doodlelib.models.batch import StrokeBatch
 from doodlelib.models.likelihood import EVENTS, StepLogLikelihood
-from doodlelib.models.lstm import LSTM, BiLSTM, State, make_layer
+from doodlelib.models.lstm import LSTM, BiLSTM, State
 from doodlelib.models.prior import ExemplarPrior
 from doodlelib.paths import similar_names
 from doodlelib.strokes import BOX, DT, END, PEN_COLUMNS, PEN_UP, Scale
@@ -82,7 +82,7 @@ class SketchNet(nn.Module):
     def __init__(self, config: VAEConfig, *, words: Sequence[str], scale: Scale) -> None:
         super().__init__()
         self.config, self.words, self.scale = config, list(words), scale
-        stack = {"layers": config.num_lstm_layers, "dropout": config.dropout}
+        stack: dict[str, Any] = {"layers": config.num_lstm_layers, "dropout": config.dropout}
         self.encoder = BiLSTM(NUM_FEATURES, config.enc_hidden_size, **stack)
         self.to_mean = nn.Linear(2 * config.enc_hidden_size, config.latent_size)
         self.to_log_std = nn.Linear(2 * config.enc_hidden_size, config.latent_size)
@@ -94,9 +94,9 @@ class SketchNet(nn.Module):
         states = 2 * config.num_lstm_layers
         self.to_state = nn.Linear(condition_size, states * config.dec_hidden_size)
         self.act = ACTIVATIONS[config.decoder_act]()
-        kind = {"layer_norm": config.use_layer_norm, "recurrent_dropout": config.recurrent_dropout}
-        layer, inputs = partial(make_layer, **kind), NUM_FEATURES + condition_size
-        self.decoder = LSTM(inputs, config.dec_hidden_size, layer=layer, **stack)
+        norm = {"layer_norm": config.use_layer_norm, "recurrent_dropout": config.recurrent_dropout}
+        inputs = NUM_FEATURES + condition_size
+        self.decoder = LSTM(inputs, config.dec_hidden_size, **stack, **norm)
         outputs = PEN_STATES + 2 * config.num_gmm_modes * mdn.PARAMETERS
         self.head = nn.Linear(config.dec_hidden_size, outputs)
         self.exemplars = ExemplarPrior(len(self.words), config.latent_size)

@@ -4,7 +4,6 @@ B drawing, T row, C condition.
 """
 
 import copy
-from collections.abc import Iterator
 from typing import Self
 
 import numpy as np
@@ -19,52 +18,51 @@ from doodlelib.models import mdn
 from doodlelib.models.network import SketchNet, input_features
 from doodlelib.strokes import BOX, END, PEN_COLUMNS, PEN_DOWN, PEN_UP
 
+AT_ONCE = 256  # drawings under way; more would gain nothing, and leave a CPU's cache
 START = torch.eye(6)[PEN_COLUMNS.start + PEN_DOWN]  # the first row of every drawing
 
 
 class Decoder:
-    """A `SketchNet`'s decoder at work on many drawings at once.
+    """A `SketchNet`'s decoder at work on many drawings at once, at the first point of each.
 
     Args:
-        net: In evaluation mode.
-        condition: See `SketchNet.condition`; a row for each drawing.
+        net: Its decoder is used; put into evaluation mode.
+        z: Latent of each drawing.
+        words: Index of each drawing's word.
         timed: Whether rows carry times; the network learned from drawings of both kinds.
         compiled: Take `fast.decoder` where it is available, which does the same.
 
     Attributes:
         prefix: (T, 6) rows that all drawings begin with; the first is `START`.
-        rows: (B, 6) the last row of each drawing, not yet read.
-        pen, states: Before that row; see `SketchNet.hidden_states`.
+
+    Raises:
+        ValueError: z has the wrong size.
     """
 
+    @torch.no_grad()
     def __init__(
         self,
         net: SketchNet,
-        condition: Float[Tensor, "B C"],
+        z: Float[Tensor, "B Z"],
+        words: Int64[Tensor, " B"],
         *,
         timed: bool = True,
         compiled: bool = True,
     ) -> None:
+        if z.ndim != 2 or z.shape[1] != net.config.latent_size:
+            raise ValueError(f"z has shape (N, {net.config.latent_size}), not {tuple(z.shape)}")
         self.timed = timed
-        self.net, self.condition, self.compiled = net, condition, None
-        self.prefix = START[None].to(condition)
-        self.rows = self.prefix.expand(len(condition), -1)
-        self.pen, self.states = (
-            condition.new_zeros(len(condition), 2, 2),
-            net.first_states(condition),
-        )
-        if compiled and fast_decoder.is_available(condition.device):
-            self.compiled = self._compile()
+        self.net, self.condition = net.eval(), net.condition(z, words)
+        self.prefix = START[None].to(self.condition)
+        self.rows = self.prefix.expand(len(z), -1)  # the last of each drawing, not yet read
+        self.states = net.first_states(self.condition)  # before that row, as `pen`
+        self.pen = self.condition.new_zeros(len(z), 2, 2)  # see `network.input_features`
+        self.compiled = self._compile() if compiled and fast_decoder.is_available(z) else None
 
     @property
     def size(self) -> int:
         """Number of drawings."""
         return len(self.rows)
-
-    @property
-    def at_once(self) -> int:
-        """How many drawings `sample` works on at once; the others wait."""
-        return self.compiled.at_once if self.compiled else self.size
 
     @torch.no_grad()
     def score_prefix(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
@@ -79,7 +77,7 @@ class Decoder:
         given = rows.expand(self.size, -1, -1)
         if self.compiled:
             features, pen = self._features(rows)
-            hidden = self.compiled.advance(features, pen).transpose(0, 1)
+            hidden = self.compiled.advance(features, pen[0]).transpose(0, 1)
             self.pen = pen.expand(self.size, -1, -1)
         else:
             hidden = self._hidden_states(torch.cat([self.rows[:, None], given[:, :-1]], dim=1))
@@ -88,6 +86,7 @@ class Decoder:
         mixture = self.net.mixture(parameters, given[..., PEN_COLUMNS.start + PEN_UP] == 1)
         return mdn.row_log_likelihood(logits, mixture, given, timed=self.timed).sum(1)
 
+    @torch.no_grad()
     def next_rows(
         self,
         numbers: Float[Tensor, "N 6"],
@@ -100,7 +99,7 @@ class Decoder:
         Args:
             numbers: Random: three uniform ones, which choose the pen state, the component of the
                 move and that of its time, and three standard normal ones for dx, dy and the time.
-            which: The row of `numbers` for each of b drawings, at most `at_once`.
+            which: The row of `numbers` for each of b drawings.
             temperature: See `sample`.
             time_temperature: See `sample`.
         """
@@ -120,32 +119,26 @@ class Decoder:
         self.rows = torch.cat([move, F.one_hot(event, 3).to(move.dtype)], dim=-1)
         return self.rows.numpy(force=True)
 
-    def select(self, order: Int64[Tensor, " n"]) -> None:
-        """Go on with the drawings of these numbers, which may repeat."""
-        self.rows, self.condition, self.pen = (
+    def select(self, order: Int64[Tensor, " n"]) -> Self:
+        """A decoder of its own for the drawings of these numbers, which may repeat."""
+        new = copy.copy(self)
+        new.rows, new.condition, new.pen = (
             values[order] for values in (self.rows, self.condition, self.pen)
         )
-        self.states = [(h[order], c[order]) for h, c in self.states]
-        if self.compiled:
-            self.compiled = self.compiled.part(order)
+        new.states = [(h[order], c[order]) for h, c in self.states]
+        new.compiled = self.compiled and self.compiled.select(order)
+        return new
 
     def compact(self, going: Bool[np.ndarray, " B"]) -> Int64[np.ndarray, " n"]:
-        """Drop the drawings that are not `going`, moving as few as may be; who is where now."""
+        """Drop drawings in place, moving few; which one lies at each place then."""
         order = np.arange(int(going.sum()))
         into = np.flatnonzero(~going[: len(order)])
-        out_of = np.flatnonzero(going[len(order) :]) + len(order)
-        order[into] = out_of
+        order[into] = np.flatnonzero(going[len(order) :]) + len(order)
         if self.compiled:
-            self.compiled.compact(into, out_of)
+            self.compiled.compact(into, order[into])
         else:
-            self.select(torch.from_numpy(order).to(self.rows.device))
+            vars(self).update(vars(self.select(torch.from_numpy(order).to(self.rows.device))))
         return order
-
-    def part(self, drawings: slice) -> Self:
-        """A decoder of its own for some of the drawings."""
-        new = copy.copy(self)
-        new.select(torch.arange(self.size, device=self.rows.device)[drawings])
-        return new
 
     def _hidden_states(self, rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T H"]:
         """The network's hidden states once it has read `rows`; moves on."""
@@ -159,18 +152,16 @@ class Decoder:
         return hidden
 
     def _features(self, rows: Float[Tensor, "T 6"]) -> tuple[Tensor, Tensor]:
-        """Features of rows that all drawings share, and the pen after them."""
-        see_time = torch.full((1,), self.timed)
-        features, pen = input_features(
-            rows[None], see_time=see_time, xy=self.net.scale.xy, pen=self.pen[:1]
-        )
-        return features[0], pen[0]
+        """Features of rows that all drawings share, (T, F), and the pen after them, (1, 2, 2)."""
+        see_time, xy = torch.full((1,), self.timed), self.net.scale.xy
+        features, pen = input_features(rows[None], see_time=see_time, xy=xy, pen=self.pen[:1])
+        return features[0], pen
 
     def _compile(self) -> fast_decoder.CompiledDecoder:
         net = self.net
         bounds = mdn.MAX_LOG, mdn.MAX_RHO, mdn.MAX_TIME, mdn.LEAST_SQUARE, net.config.reg_covar
         return fast_decoder.CompiledDecoder(
-            [layer.weights() for layer in net.decoder.layers],
+            net.decoder.weights(),
             self.states,
             self.condition,
             (net.head.weight, net.head.bias),
@@ -179,33 +170,6 @@ class Decoder:
                 *bounds, half_boxes=2 * net.scale.xy / BOX, timed=float(self.timed)
             ),
         )
-
-
-@torch.no_grad()
-def start(
-    net: SketchNet,
-    z: Float[Tensor, "N Z"],
-    words: Int64[Tensor, " N"],
-    *,
-    timed: bool = True,
-    compiled: bool = True,
-) -> Decoder:
-    """The decoder at the first point of one drawing from each z.
-
-    Args:
-        net: Put into evaluation mode.
-        z: Latents.
-        words: Index of each drawing's word.
-        timed: See `Decoder`.
-        compiled: See `Decoder`.
-
-    Raises:
-        ValueError: z has the wrong size.
-    """
-    if z.ndim != 2 or z.shape[1] != net.config.latent_size:
-        raise ValueError(f"z has shape (N, {net.config.latent_size}), not {tuple(z.shape)}")
-    net.eval()
-    return Decoder(net, net.condition(z, words), timed=timed, compiled=compiled)
 
 
 @torch.no_grad()
@@ -223,7 +187,7 @@ def sample(
     precision.
 
     Args:
-        decoder: From `start`, perhaps after a prefix. Used up.
+        decoder: Perhaps after a prefix. Used up.
         temperature: Of pen and position: logits are divided by it, variances multiplied; 0 takes
             the likeliest of everything.
         time_temperature: The same for the time.
@@ -236,75 +200,43 @@ def sample(
     Raises:
         ValueError: A temperature is negative.
     """
-    prefix, numbers = decoder.prefix.numpy(force=True), _random_numbers(decoder, generator)
-    drawn = np.zeros((decoder.size, 2 + len(prefix) + numbers.shape[1], 6), dtype=prefix.dtype)
+    if not (temperature >= 0 and time_temperature >= 0):
+        raise ValueError(f"temperatures must be >= 0, not {temperature} and {time_temperature}")
+    prefix, numbers = decoder.prefix.numpy(force=True), random_numbers(decoder, generator)
+    size, room = numbers.shape[:2]
+    drawn = np.zeros((size, 2 + len(prefix) + room, 6), dtype=prefix.dtype)
     drawn[..., PEN_COLUMNS.start + END] = 1
     drawn[:, 0] = START
     drawn[:, 1 : len(prefix) + 1] = prefix
 
     def sample_part(part: slice) -> None:
-        own, first, some = drawn[part], len(prefix) + 1, decoder.part(part)
-        temperatures = temperature, time_temperature
-        for active, row, new in _rows(some, numbers[part], *temperatures, some.at_once):
-            own[active, first + row] = new
+        some, own = decoder.select(torch.arange(size, device=numbers.device)[part]), drawn[part]
+        left = np.arange(len(own) if room else 0)  # in the decoder's order
+        row, own_numbers = np.zeros(len(own), dtype=np.int64), numbers[part].flatten(0, 1)
+        while len(left):
+            raise_if_cancelled()
+            active = left[:AT_ONCE]
+            which = active * room + row[active]
+            new = some.next_rows(own_numbers, which, temperature, time_temperature)
+            own[active, 1 + len(prefix) + row[active]] = new
+            row[active] += 1
+            going = np.ones(len(left), dtype=bool)
+            going[: len(active)] = (new[:, PEN_COLUMNS.start + END] == 0) & (row[active] < room)
+            if not going.all():
+                left = left[some.compact(going)]
 
     if numbers.device.type == "cpu":
-        in_parts(sample_part, decoder.size)
+        in_parts(sample_part, size)
     else:
-        sample_part(slice(0, decoder.size))
+        sample_part(slice(0, size))
     ends = (drawn[..., PEN_COLUMNS.start + END] == 1).argmax(axis=1)
     return [one[: stop + 1] for one, stop in zip(drawn, ends, strict=True)]
 
 
-@torch.no_grad()
-def sample_rows(
-    decoder: Decoder,
-    *,
-    temperature: float,
-    time_temperature: float,
-    generator: torch.Generator | None,
-) -> Iterator[tuple[Int64[np.ndarray, " n"], Float[np.ndarray, "n 6"]]]:
-    """`sample`, a row of each drawing at a time, as soon as there is one.
-
-    Yields:
-        Which drawings are still going on, and the next row of each; an end row is its last.
-    """
-    numbers = _random_numbers(decoder, generator)
-    for active, _, new in _rows(decoder, numbers, temperature, time_temperature, decoder.size):
-        yield active, new
-
-
-def _random_numbers(decoder: Decoder, generator: torch.Generator | None) -> Float[Tensor, "N T 6"]:
-    """For all rows that may come, so that no drawing depends on those beside it."""
+def random_numbers(decoder: Decoder, generator: torch.Generator | None) -> Float[Tensor, "B T 6"]:
+    """For `next_rows`, of all rows that may come: so no drawing depends on those beside it."""
     room = max(0, decoder.net.config.max_seq_len - len(decoder.prefix))
     numbers = decoder.prefix.new_empty(decoder.size, room, 6)
     numbers[..., :3].uniform_(generator=generator)
     numbers[..., 3:].normal_(generator=generator)
     return numbers
-
-
-def _rows(
-    decoder: Decoder,
-    numbers: Float[Tensor, "N T 6"],
-    temperature: float,
-    time_temperature: float,
-    at_once: int,
-) -> Iterator[tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"], Float[np.ndarray, "n 6"]]]:
-    """Numbers of at most `at_once` drawings, the index of the next row of each, and that row."""
-    if not (temperature >= 0 and time_temperature >= 0):
-        raise ValueError(f"temperatures must be >= 0, not {temperature} and {time_temperature}")
-    size, room = numbers.shape[:2]
-    numbers = numbers.flatten(0, 1)
-    left = np.arange(size if room else 0)  # in the decoder's order; those under way come first
-    next_row = np.zeros(size, dtype=np.int64)
-    while len(left):
-        active = left[:at_once]
-        row = next_row[active]
-        raise_if_cancelled()
-        new = decoder.next_rows(numbers, active * room + row, temperature, time_temperature)
-        yield active, row, new
-        next_row[active] += 1
-        going = np.ones(len(left), dtype=bool)
-        going[: len(active)] = (new[:, PEN_COLUMNS.start + END] == 0) & (row + 1 < room)
-        if not going.all():
-            left = left[decoder.compact(going)]

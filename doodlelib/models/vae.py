@@ -17,7 +17,7 @@ from doodlelib.models.batch import StrokeBatch, collate_drawings
 from doodlelib.models.likelihood import LogLikelihood
 from doodlelib.models.network import SketchNet
 from doodlelib.models.retimer import Retimer
-from doodlelib.models.sampling import Decoder, sample, start
+from doodlelib.models.sampling import Decoder, sample
 from doodlelib.simplify import simplify
 from doodlelib.strokes import DT, Drawing, Scale, from_stroke4, from_stroke6, is_timed, to_stroke4
 
@@ -109,7 +109,7 @@ class SketchVAE(SketchNet):
     ) -> list[Drawing]:
         """One drawing from each z. Options and errors: see the class."""
         timing, words = self._timing(timing), self.word_indices(word, len(z))
-        decoder = start(self, z.to(self.device), words, timed=timing == "joint")
+        decoder = Decoder(self, z.to(self.device), words, timed=timing == "joint")
         return self._sample(decoder, timing, temperature, time_temperature, seed)
 
     @in_one_thread
@@ -135,7 +135,7 @@ class SketchVAE(SketchNet):
         generator, timing = _generator(seed), self._timing(timing)
         words = self.word_indices(word, n)
         z = self._latents(words, self._latent(latent), generator, temperature)
-        decoder = start(self, z, words, timed=timing == "joint")
+        decoder = Decoder(self, z, words, timed=timing == "joint")
         return self._sample(decoder, timing, temperature, time_temperature, _next_seed(generator))
 
     def reconstruct(
@@ -260,7 +260,7 @@ class SketchVAE(SketchNet):
         latent = self._latent(latent)
         searched = latent == "exemplars"
         words = self.word_indices(word, CANDIDATES if searched else n)
-        decoder = start(self, self._latents(words, latent, generator), words, timed=timed)
+        decoder = Decoder(self, self._latents(words, latent, generator), words, timed=timed)
         rows = self.to_batch([drawing], words=words[:1]).rows[0, 2:-1]
         likelihood = rows.new_zeros(len(words))
         groups = rows.tensor_split([at for at in COMPARED if at < len(rows)] if searched else 1)
@@ -268,12 +268,12 @@ class SketchVAE(SketchNet):
             likelihood = likelihood + decoder.score_prefix(some)
             if searched:
                 near = (likelihood >= likelihood.max() - MAX_BEHIND).nonzero()[:, 0]
-                decoder.select(near)
+                decoder = decoder.select(near)
                 likelihood = likelihood[near]
         if searched:
             chances = likelihood.cpu().softmax(0)
             chosen = torch.multinomial(chances, n, replacement=True, generator=generator)
-            decoder.select(chosen.to(self.device))
+            decoder = decoder.select(chosen.to(self.device))
         return decoder
 
     def to_batch(self, drawings: Sequence, *, words: Int64[Tensor, " N"] | None) -> StrokeBatch:

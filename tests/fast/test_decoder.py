@@ -6,9 +6,9 @@ import torch
 from vaes import SCALE, make_net, make_prefix
 
 from doodlelib.fast import decoder as fast_decoder
-from doodlelib.models import mdn, network
+from doodlelib.models import mdn, network, sampling
 from doodlelib.models.network import SketchNet, input_features
-from doodlelib.models.sampling import START, Decoder, sample, sample_rows, start
+from doodlelib.models.sampling import START, Decoder, random_numbers, sample
 from doodlelib.strokes import DT, END, PEN_COLUMNS, PEN_UP
 
 N = 12
@@ -16,7 +16,7 @@ N = 12
 
 def start_some(net: SketchNet, generator: torch.Generator, *, compiled: bool) -> Decoder:
     z = torch.randn(N, 8, dtype=net.head.weight.dtype, generator=generator)
-    decoder = start(net, z, torch.arange(N) % 3, compiled=compiled)
+    decoder = Decoder(net, z, torch.arange(N) % 3, compiled=compiled)
     assert bool(decoder.compiled) == compiled
     return decoder
 
@@ -61,7 +61,7 @@ def test_drawings_may_wait_for_others_to_end(
 ) -> None:
     net, found = make_net(max_seq_len=14).double(), []
     for at_once in (N, 2):
-        monkeypatch.setattr(fast_decoder.CompiledDecoder, "at_once", at_once)
+        monkeypatch.setattr(sampling, "AT_ONCE", at_once)
         found.append(draw(net, compiled=True, temperature=1.0, prefixed=prefixed))
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-9)
@@ -75,10 +75,10 @@ def test_in_less_precision_the_first_rows_are_near(half: bool) -> None:
     for compiled in (True, False):
         generator = torch.Generator().manual_seed(3)
         z, words = torch.randn(N, 8, generator=generator), torch.zeros(N, dtype=torch.long)
-        options = {"temperature": 0.4, "time_temperature": 0.4, "generator": generator}
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            _, new = next(sample_rows(start(net, z, words, compiled=compiled), **options))
-        first.append(new)
+            decoder = Decoder(net, z, words, compiled=compiled)
+            numbers = random_numbers(decoder, generator)[:, 0]
+            first.append(decoder.next_rows(numbers, np.arange(N), 0.4, 0.4))
     np.testing.assert_allclose(*first, rtol=tolerance, atol=tolerance)
 
 
@@ -86,10 +86,13 @@ def test_in_less_precision_the_first_rows_are_near(half: bool) -> None:
 def test_the_row_that_was_sampled_is_read_next(half: bool) -> None:
     net, generator = make_net(num_lstm_layers=2, max_seq_len=4), torch.Generator().manual_seed(3)
     net.head.bias.data[END] = -100  # none ends by itself
-    options = {"temperature": 1.0, "time_temperature": 1.0, "generator": generator}
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         decoder = start_some(net, generator, compiled=True)
-        drawn = [torch.from_numpy(new) for _, new in sample_rows(decoder, **options)]
+        numbers = random_numbers(decoder, generator)
+        drawn = [
+            torch.from_numpy(decoder.next_rows(numbers[:, step], np.arange(N), 1.0, 1.0))
+            for step in range(3)
+        ]
     drawn = torch.stack([START.expand(N, 6), *drawn], dim=1)
     wanted, _ = input_features(drawn, see_time=torch.ones(N, dtype=torch.bool), xy=SCALE.xy)
     read = decoder.compiled.tensors["read 0"][:, : network.NUM_FEATURES]

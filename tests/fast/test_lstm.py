@@ -104,7 +104,7 @@ def test_on_a_gpu_it_is_the_same(precision: torch.dtype, norm: bool) -> None:
     found = []
     for device in ("cpu", "cuda"):
         layer = layer.to(device)
-        layer._keep_mask = lambda x, to=device: keep.to(to)
+        layer._keep_masks = lambda x, to=device: keep.to(to)
         zero = layer.bias.new_zeros(4, 24)
         with torch.autocast(device, half, enabled=precision == half):
             y, (_, c) = layer(x.to(device), (zero, zero))

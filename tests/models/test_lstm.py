@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from doodlelib.models.lstm import BiLSTM, Dropout, NormLayer, PlainLayer, make_layer
+from doodlelib.models.lstm import LSTM, BiLSTM, Dropout, NormLayer, PlainLayer
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -62,7 +62,7 @@ def test_values_and_gradients_follow_the_equations(norm: bool, drop: float) -> N
     torch.manual_seed(5)
     y, (last, cell) = layer(x, (h, c))
     torch.manual_seed(5)  # the same masks
-    expected = reference(layer, x, h, c, layer._keep_mask(x))
+    expected = reference(layer, x, h, c, layer._keep_masks(x))
     weights = [torch.randn_like(value) for value in expected]
     gradients = []
     for values in ((y, last, cell), expected):
@@ -92,7 +92,7 @@ def test_what_is_no_number_stays_none(precision: torch.dtype) -> None:
 
 def test_dropped_share_and_mean_of_the_candidate() -> None:
     layer = NormLayer(3, 200, layer_norm=False, recurrent_dropout=0.25)
-    keep = layer._keep_mask(torch.zeros(9, 50, 3))
+    keep = layer._keep_masks(torch.zeros(9, 50, 3))
     assert keep is not None
     assert (keep == 0).double().mean().item() == pytest.approx(0.25, abs=0.01)
     assert keep.mean().item() == pytest.approx(1, abs=0.01)
@@ -131,16 +131,10 @@ def test_recurrent_dropout_only_in_training() -> None:
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize(
-    ("norm", "drop", "kind"),
-    [
-        (False, 0.0, PlainLayer),
-        (True, 0.0, NormLayer),
-        (False, 0.1, NormLayer),
-    ],
-)
-def test_the_plain_layer_is_used_where_it_can_be(norm: bool, drop: float, kind: type) -> None:
-    assert type(make_layer(3, 4, layer_norm=norm, recurrent_dropout=drop)) is kind
+@pytest.mark.parametrize(("norm", "drop"), [(False, 0.0), (True, 0.0), (False, 0.1)])
+def test_the_plain_layer_is_used_where_it_can_be(norm: bool, drop: float) -> None:
+    net = LSTM(3, 4, layers=2, dropout=0.0, layer_norm=norm, recurrent_dropout=drop)
+    assert {type(layer) for layer in net.layers} == {NormLayer if norm or drop else PlainLayer}
 
 
 def test_bilstm_equals_packed_and_ignores_padding() -> None:

@@ -9,7 +9,7 @@ import torch
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.models.batch import StrokeBatch, collate_drawings
 from doodlelib.models.network import SketchNet
-from doodlelib.models.sampling import sample, start
+from doodlelib.models.sampling import Decoder, sample
 from doodlelib.strokes import DT, END, PEN_COLUMNS, Scale
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -192,7 +192,7 @@ def test_samples_are_seeded_well_formed_and_end() -> None:
     z, words = torch.randn(30, 8), torch.zeros(30, dtype=torch.long)
     again = [
         sample(
-            start(net, z, words),
+            Decoder(net, z, words),
             temperature=1.0,
             time_temperature=1.0,
             generator=torch.Generator().manual_seed(5),
@@ -214,9 +214,9 @@ def test_leaving_the_batch_changes_no_other_drawing() -> None:
     net = make_net()
     z, words = 5 * torch.randn(6, 8), torch.tensor([0, 1, 2, 0, 1, 2])
     options = {"temperature": 0.0, "time_temperature": 0.0, "generator": None}
-    together = sample(start(net, z, words), **options)
+    together = sample(Decoder(net, z, words), **options)
     for row, drawing in enumerate(together):
-        steps = start(net, z[row : row + 1], words[row : row + 1])
+        steps = Decoder(net, z[row : row + 1], words[row : row + 1])
         alone = sample(steps, **options)[0]
         np.testing.assert_allclose(drawing, alone, atol=1e-4)
 
@@ -225,7 +225,7 @@ def test_leaving_the_batch_changes_no_other_drawing() -> None:
 def test_impossible_temperatures_are_refused(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperatures"):
         sample(
-            start(make_net(), torch.zeros(1, 8), torch.zeros(1, dtype=torch.long)),
+            Decoder(make_net(), torch.zeros(1, 8), torch.zeros(1, dtype=torch.long)),
             temperature=temperature,
             time_temperature=1.0,
             generator=None,

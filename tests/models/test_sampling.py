@@ -10,7 +10,7 @@ from vaes import SCALE, make_net, make_prefix
 from doodlelib.models import mdn
 from doodlelib.models.batch import StrokeBatch
 from doodlelib.models.network import SketchNet
-from doodlelib.models.sampling import Decoder, sample, sample_rows, start
+from doodlelib.models.sampling import Decoder, random_numbers, sample
 from doodlelib.strokes import DT, PEN_COLUMNS, PEN_UP
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -20,7 +20,7 @@ WARM = {"temperature": 1.0, "time_temperature": 1.0}
 
 def start_some(net: SketchNet, generator: torch.Generator) -> Decoder:
     z = torch.randn(N, 8, dtype=net.head.weight.dtype, generator=generator)
-    return start(net, z, torch.arange(N) % 3)
+    return Decoder(net, z, torch.arange(N) % 3)
 
 
 def test_where_there_is_no_room_nothing_is_sampled() -> None:
@@ -69,11 +69,11 @@ def test_a_prefix_is_as_likely_as_the_network_says(layers: int, norm: bool) -> N
         nats.segment_time + nats.pause_time
     ).sum(1)
 
-    whole = start(net, z, words)
+    whole = Decoder(net, z, words)
     torch.testing.assert_close(whole.score_prefix(prefix[2:-1]) + times, expected)
-    parts, order = start(net, z, words), torch.tensor([4, 0, 4, 7])
+    parts, order = Decoder(net, z, words), torch.tensor([4, 0, 4, 7])
     first = parts.score_prefix(prefix[2:3])
-    parts.select(order)
+    parts = parts.select(order)
     scores = first[order] + parts.score_prefix(prefix[3:-1]) + times
     torch.testing.assert_close(scores, expected[order])
 
@@ -91,12 +91,16 @@ def in_other_units(moves: torch.Tensor) -> float:
     return float(times.sum()) - 2 * len(moves) * math.log(SCALE.xy)
 
 
-def test_rows_come_as_they_are_sampled() -> None:
+def test_sampling_takes_rows_one_by_one() -> None:
     net, generator = make_net(), torch.Generator().manual_seed(2)
-    steps = list(sample_rows(start_some(net, generator), generator=generator, **WARM))
+    decoder = start_some(net, generator)
+    numbers = random_numbers(decoder, generator)
+    rows = [
+        decoder.next_rows(numbers[:, step], np.arange(N), *WARM.values()).copy()
+        for step in range(numbers.shape[1])
+    ]
     generator.manual_seed(2)
     whole = sample(start_some(net, generator), generator=generator, **WARM)
     for number, drawing in enumerate(whole):
-        points = np.concatenate([new[active == number] for active, new in steps])
-        wanted = drawing[2 : len(points) + 2]
-        np.testing.assert_allclose(points[: len(drawing) - 2], wanted, rtol=1e-4, atol=1e-4)
+        alone = np.stack([row[number] for row in rows[: len(drawing) - 2]])
+        np.testing.assert_allclose(alone, drawing[2 : len(alone) + 2], rtol=1e-4, atol=1e-4)

@@ -11,7 +11,7 @@ from doodlelib.data.sample import make_drawings
 from doodlelib.models import vae as vae_module
 from doodlelib.models.batch import collate_drawings
 from doodlelib.models.retimer import Retimer
-from doodlelib.models.sampling import Decoder, sample, start
+from doodlelib.models.sampling import Decoder, sample
 from doodlelib.models.vae import SketchVAE
 from doodlelib.simplify import simplify
 from doodlelib.strokes import Drawing, Scale, duration, is_timed, to_stroke4, without_time
@@ -134,7 +134,7 @@ def test_endings_are_of_latents_that_make_the_beginning_likely(
     likelihood += (nats.position + nats.segment_time + nats.pause_time).sum(1)
     chosen = torch.multinomial(likelihood.softmax(0), 20, replacement=True, generator=generator)
     assert len(chosen.unique()) > 1
-    slow = start(vae, z[chosen], words[chosen], compiled=False)
+    slow = Decoder(vae, z[chosen], words[chosen], compiled=False)
     slow.score_prefix(batch.rows[0, 2:-1])
 
     score = Decoder.score_prefix
@@ -291,7 +291,7 @@ def test_untimed_decoding_reads_no_times(vae: SketchVAE) -> None:
     z, words = torch.randn(5, 6), torch.zeros(5, dtype=torch.long)
     found = [
         sample(
-            start(vae, z, words, timed=False, compiled=compiled),
+            Decoder(vae, z, words, timed=False, compiled=compiled),
             temperature=0.4,
             time_temperature=time_temperature,
             generator=torch.Generator().manual_seed(3),
@@ -313,7 +313,7 @@ def test_an_untimed_prefix_is_scored_without_times(vae: SketchVAE) -> None:
     wanted = nats.pen[:, :-1].sum() + nats.position.sum()
     wanted += 2 * np.log(vae.scale.xy) * (batch.lengths.item() - 1)  # in model units
     for compiled in (True, False):
-        decoder = start(vae, z, batch.words, timed=False, compiled=compiled)
+        decoder = Decoder(vae, z, batch.words, timed=False, compiled=compiled)
         torch.testing.assert_close(decoder.score_prefix(batch.rows[0, 2:-1])[0], wanted)
 
 
