@@ -21,8 +21,7 @@ class ExemplarPrior(nn.Module):
 
     Attributes:
         count: (W,) posteriors seen so far.
-        mean: (W, K, Z).
-        std: (W, K, Z), or (W, 1, Z) after `share_std`.
+        mean, std: (W, K, Z).
 
     Source: the aggregated posterior as prior, Norouzi et al. 2020 (arXiv 2004.04795), sec. 3; found
     after training rather than by it, Ghosh et al. 2020 (arXiv 1903.12436), sec. 4.
@@ -39,12 +38,13 @@ class ExemplarPrior(nn.Module):
             self.register_buffer(name, torch.zeros(words, KEPT, latent_size, dtype=torch.float16))
         self.register_load_state_dict_pre_hook(_resize)
 
-    def share_std(self) -> None:
-        """Replace each word's standard deviations by their root mean square: half the memory."""
-        kept = self.mean.shape[1]
-        seen = torch.arange(kept, device=self.count.device) < self.count[:, None]
-        square = (self.std.float() ** 2 * seen[..., None]).sum(1, keepdim=True)
-        self.std = (square / seen.sum(1).clamp(min=1)[:, None, None]).sqrt().to(self.std.dtype)
+    def keep_latest(self, n: int) -> None:
+        """Drop all but each word's latest `n` exemplars, for a smaller file."""
+        left = self.count.clamp(max=n)
+        number = torch.arange(n, device=left.device)
+        slots = ((self.count - left)[:, None] + number) % self.mean.shape[1]  # oldest first
+        rows = torch.arange(len(left), device=left.device)[:, None]
+        self.mean, self.std, self.count = self.mean[rows, slots], self.std[rows, slots], left
 
     @torch.no_grad()
     def update(
@@ -52,8 +52,6 @@ class ExemplarPrior(nn.Module):
     ) -> None:
         """Replace each word's oldest posteriors with those of a batch."""
         kept = self.mean.shape[1]
-        if self.std.shape != self.mean.shape:
-            self.std = self.std.expand_as(self.mean).contiguous()
         order = words.argsort(stable=True)
         own = words[order]
         met = torch.zeros_like(self.count).index_add_(0, own, torch.ones_like(own))
@@ -99,13 +97,13 @@ class ExemplarPrior(nn.Module):
                 own = words == word
                 nth[own] = dense[(chance[own] * len(dense)).long()]
         words, nth = words.to(device), nth.to(device)
-        std = self.std.expand_as(self.mean)[words, nth].float()
-        return self.mean[words, nth].float() + math.sqrt(temperature) * std * noise.to(device)
+        std = math.sqrt(temperature) * self.std[words, nth].float()
+        return self.mean[words, nth].float() + std * noise.to(device)
 
     def _densest_first(self, word: int) -> Int64[Tensor, " k"]:
         """Indices of a word's exemplars, by their density under the others' posteriors."""
         seen = min(int(self.count[word]), self.mean.shape[1])
-        mean, std = (x[word, :seen].float() for x in (self.mean, self.std.expand_as(self.mean)))
+        mean, std = (values[word, :seen].float() for values in (self.mean, self.std))
         distance = ((mean[:, None] - mean) / std).square().sum(-1)
         log_density = -0.5 * distance - std.log().sum(-1)
         log_density = log_density.fill_diagonal_(-math.inf).logsumexp(-1)
@@ -113,11 +111,10 @@ class ExemplarPrior(nn.Module):
 
 
 def _resize(prior: ExemplarPrior, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Before weights are loaded: as many exemplars as they have, with a shared std if theirs is."""
+    """Before weights are loaded: room for as many exemplars as they have."""
     words, size = len(prior.mean), prior.mean.shape[-1]
     mean, std = (state.get(f"{prefix}{name}") for name in ("mean", "std"))
-    if mean is None or std is None or mean.ndim != 3 or mean.shape[::2] != (words, size):
+    if mean is None or std is None or mean.ndim != 3 or mean.shape != std.shape:
         return  # `load_state_dict` will complain
-    prior.mean = prior.mean.new_empty(mean.shape)
-    if std.shape in (mean.shape, (words, 1, size)):
-        prior.std = prior.std.new_empty(std.shape)
+    if mean.shape[::2] == (words, size):
+        prior.mean, prior.std = (x.new_empty(mean.shape) for x in (prior.mean, prior.std))

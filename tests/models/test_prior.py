@@ -81,3 +81,17 @@ def test_posteriors_of_any_type_are_kept(dtype: torch.dtype) -> None:
     exemplars.update(torch.zeros(1, dtype=torch.long), mean, torch.full_like(mean, FINE))
     drawn = exemplars.sample(torch.zeros(4, dtype=torch.long), generator=None)
     torch.testing.assert_close(drawn, mean.float().expand(4, 2), rtol=0, atol=1e-2)
+
+
+def test_the_latest_few_may_be_kept() -> None:
+    exemplars = ExemplarPrior(2, 1)
+    for count, word in ((KEPT + 7, 0), (3, 1)):
+        mean = torch.arange(float(count))[:, None]
+        exemplars.update(torch.full((count,), word), mean, torch.full_like(mean, FINE))
+    exemplars.keep_latest(5)
+    assert exemplars.mean[0, :, 0].tolist() == list(range(KEPT + 2, KEPT + 7))
+    assert exemplars.mean[1, :3, 0].tolist() == [0, 1, 2]
+    assert exemplars.count.tolist() == [5, 3]
+    mean = torch.full((1, 1), 99.0)  # takes the place of the oldest
+    exemplars.update(torch.zeros(1, dtype=torch.long), mean, torch.full_like(mean, FINE))
+    assert exemplars.mean[0, :, 0].tolist() == [99, *range(KEPT + 3, KEPT + 7)]
