@@ -284,7 +284,7 @@ def batches_of(
 
     Args:
         word: One that `source` has.
-        source: See `prepare`.
+        source: One of those that `prepare` takes.
         work: Takes what parses a batch, the batch, and the settings.
         settings: Of these ``samples_per_class``, ``recognized`` and ``seed`` are used here.
         dropped: What was dropped before a batch was made is added to it, by reason.
