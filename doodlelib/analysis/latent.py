@@ -89,8 +89,8 @@ def decode_path(
         steps: At least 2.
         words: Of both ends; the decoder is conditioned on the nearer one, and on none if either is
             None.
-        temperature: As in `SketchVAE.decode`; low, so that what changes along the path is z.
-        time_temperature: Likewise.
+        temperature: As in `SketchVAE`; low, so that what changes along the path is z.
+        time_temperature: As in `SketchVAE`; low for the same reason.
         seed: One for all drawings, for the same reason.
 
     Raises:

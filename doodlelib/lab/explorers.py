@@ -85,9 +85,8 @@ def interpolation_explorer(
     *,
     steps: int = 21,
     word: str | Sequence[str] | None = None,
-    temperature: float = 0.1,
-    time_temperature: float = 0.1,
     seed: int = 0,
+    **options: Any,
 ) -> Player:
     """A slider along the arc between two latents, whose doodles are all drawn beforehand.
 
@@ -99,9 +98,8 @@ def interpolation_explorer(
         steps: Doodles along the arc.
         word: Condition of the decoder, or one word for each end, of which the nearer counts. None:
             the ends themselves where both are words, else unconditional.
-        temperature: As in `latent.decode_path`.
-        time_temperature: Likewise.
-        seed: Likewise.
+        seed: Of the ends that are words, and of all doodles.
+        options: More arguments of `latent.decode_path`.
 
     Raises:
         ValueError: As `latent.decode_path`.
@@ -117,9 +115,8 @@ def interpolation_explorer(
         *(_latent(vae, place, seed=seed) for place in ends),
         steps=steps,
         words=(left, right),
-        temperature=temperature,
-        time_temperature=time_temperature,
         seed=seed,
+        **options,
     )
     along = f"From {left or 'start'} to {right or 'end'}"
     return Player(drawings, along=along, size=280, autoplay=False)
@@ -187,9 +184,7 @@ class LatentMap(Stage):
         labels: Word of each. Where the model knows the words of both ends, the decoder is
             conditioned on the nearer one.
         steps: Doodles along the arc.
-        temperature: As in `latent.decode_path`.
-        time_temperature: Likewise.
-        seed: Likewise.
+        options: More arguments of `latent.decode_path`.
 
     Raises:
         ValueError: Too few drawings, or another number of labels.
@@ -202,21 +197,13 @@ class LatentMap(Stage):
         labels: Sequence[str],
         *,
         steps: int = 21,
-        temperature: float = 0.1,
-        time_temperature: float = 0.1,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
         if len(labels) != len(drawings):
             raise ValueError(f"{len(labels)} labels for {len(drawings)} drawings")
-        self._vae = vae
-        self._settings: dict[str, Any] = {
-            "steps": steps,
-            "temperature": temperature,
-            "time_temperature": time_temperature,
-            "seed": seed,
-        }
+        self._vae, self._steps, self._options = vae, steps, options
         self._z = vae.encode(drawings)
-        points = latent.project(self._z, seed=seed)
+        points = latent.project(self._z)
         # the projection is affine, so its equation can be found from the points and used for others
         self._plane = np.linalg.lstsq(_with_one(self._z), points, rcond=None)[0]
         self.dots, self.message = Dots(points, labels, drawings), Message()
@@ -240,12 +227,14 @@ class LatentMap(Stage):
     def _decode(self) -> list[Drawing]:
         """Doodles between the two chosen drawings; the arc between these is put on the map."""
         start, end = self._z[self.dots.chosen]
-        arc = latent.path(start, end, steps=self._settings["steps"])
+        arc = latent.path(start, end, steps=self._steps)
         self.dots.path = self.dots.to_page(_with_one(arc) @ self._plane)
         left, right = (self.dots.labels[index] for index in self.dots.chosen)
         known = {left, right} <= set(self._vae.word_or_none(self._vae.words) or [])
         words = (left, right) if known else (None, None)
-        return latent.decode_path(self._vae, start, end, words=words, **self._settings)
+        return latent.decode_path(
+            self._vae, start, end, steps=self._steps, words=words, **self._options
+        )
 
 
 def _with_one(z: Float[Tensor, "N Z"]) -> Float[np.ndarray, "N Z+1"]:
