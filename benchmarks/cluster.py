@@ -3,8 +3,8 @@
     DOODLELIB_QUICKDRAW_URL=file:///path/to/mirror python benchmarks/cluster.py [--workers 1 2]
         [--copies 8] [--repeats 3]
 
-All raw drawings of the mirror, so many times over, are laid out as ten words' files, each of which
-is a task. Plain means one process with its threads. The two
+All raw drawings of the mirror, so many times over, are laid out as forty words' files,
+each a task. Plain means one process with its threads. The two
 are measured in turn, since the load of a machine changes, by the clock and by the processors' time;
 medians. Ends with what the rates mean for the full data set.
 """
@@ -23,12 +23,12 @@ from urllib.request import url2pathname
 
 import psutil
 
-from doodlelib.cluster import __main__
-from doodlelib.cluster.session import connected
+from doodlelib import cluster
+from doodlelib.cluster import connected
 from doodlelib.data import quickdraw
 from doodlelib.data.dataset import prepare
 
-WORDS = quickdraw.words()[:10]
+WORDS = quickdraw.words()[:40]
 FULL = 50e6  # drawings of the full data set
 
 
@@ -72,7 +72,7 @@ def report(folder: Path, workers: int, *, count: int, repeats: int) -> None:
     plain, spread = [], []
     with connected(None):  # which is the one just made
         for repeat in range(repeats + 1):  # the first to warm up
-            measured = taken(folder, prepare), taken(folder, __main__.prepare)
+            measured = taken(folder, prepare), taken(folder, cluster.prepare)
             if repeat:
                 plain.append(measured[0])
                 spread.append(measured[1])

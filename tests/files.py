@@ -1,5 +1,6 @@
 """Small files of drawings, and what is in them, for the tests of several readers."""
 
+import json
 import struct
 from pathlib import Path
 
@@ -45,3 +46,23 @@ def read_one(path: Path, **options) -> Record:
 def points(drawing: list) -> list:
     """The points of each stroke, as lists of numbers."""
     return [np.column_stack(stroke).tolist() for stroke in drawing]
+
+
+def write_notebook(path: Path, *sources: str, tag: str = "parameters") -> Path:
+    """A notebook of code cells, the first of which carries `tag`."""
+    cells = [
+        {
+            "cell_type": "code",
+            "id": f"cell{index}",
+            "metadata": {} if index else {"tags": [tag]},
+            "source": source,
+            "outputs": [],
+            "execution_count": None,
+        }
+        for index, source in enumerate(sources)
+    ]
+    metadata = {"kernelspec": {"name": "nowhere", "language": "python", "display_name": "?"}}
+    path.write_text(
+        json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+    )
+    return path

@@ -1,120 +1,119 @@
-"""A store in the making, in pieces: what one worker makes of one piece, where all can see it.
+"""Drawings prepared by the tasks of a Ray cluster; the store is the same to the byte."""
 
-A shard is a folder with a file for each split, as a store has them, of one word and source. Where
-it lies is any URL that fsspec knows; a worker that is lost leaves at most a shard that nobody asks
-for.
-"""
-
-import tempfile
-import uuid
-from collections import Counter
+import logging
+import os
+from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
-
+from doodlelib.data import dataset
 from doodlelib.data.dataset import PreparedBatch, batches_of, find_folder, prepare_batch
-from doodlelib.data.store import SPLITS, SplitRows, SplitWriter, map_arrays
+
+RETRIES = 3  # of a task whose worker was lost, or whose server broke off
+INSTALL = "Ray is not installed: pip install -e '.[cluster]'"
+STARTED = 2  # tasks a core that are under way or wait to be written: of all drawings, 100 MB each
 
 
-@dataclass(frozen=True)
-class Task:
-    """What one worker does at a time.
+def prepare(out: str | Path, *, address: str | None = None, **options: Any) -> Path:
+    """`dataset.prepare`, with the work done by a Ray cluster; the store is the same to the byte.
 
-    Attributes:
-        word: One of the store's.
-        source: As `dataset.prepare` was given it.
-        place: The source, with a folder's whole path.
-        base_url: Of the published files.
+    Args:
+        out: The store's folder, written by this process.
+        address: Of the cluster; see `connected`.
+        **options: Those of `dataset.prepare`. A folder of drawings must be seen by all nodes.
+
+    Raises:
+        ValueError, FileNotFoundError, ConnectionError: As `dataset.prepare`.
+        RuntimeError: Workers were lost too often.
     """
-
-    word: str
-    source: str
-    place: str
-    base_url: str | None
-
-
-@dataclass(frozen=True)
-class Shard:
-    """What came of a task: where the drawings are, and what is to be added up."""
-
-    task: Task
-    url: str
-    dropped: Counter[str]
-
-
-def make_tasks(settings: dict[str, Any], sources: Sequence[str | Path]) -> Iterator[Task]:
-    """All that a store with these settings needs, in its order: a task for each word and source."""
-    for word in settings["words"]:
-        for source, described in zip(sources, settings["sources"], strict=True):
-            is_folder = described["kind"] == "folder"
-            place = str(find_folder(source).resolve()) if is_folder else str(source)
-            yield Task(word, str(source), place, described.get("base_url"))
-
-
-def make_shard(
-    task: Task, *, settings: dict[str, Any], folder: str, cache: str | Path | None
-) -> Shard:
-    """Do `task`, and leave a new shard in `folder`."""
-    dropped, url = Counter[str](), f"{folder}/{uuid.uuid4().hex}"
-    with tempfile.TemporaryDirectory() as scratch:
-        writers = [SplitWriter(Path(scratch), name) for name in SPLITS]
-        for batch in batches_of(
-            task.word,
-            task.place,
-            prepare_batch,
-            settings=settings,
-            dropped=dropped,
-            base_url=task.base_url,
-            cache=cache,
-            progress=False,
-        ):
-            for writer, part in zip(writers, batch.parts, strict=True):
-                writer.append(part, word=0)
-            dropped.update(batch.dropped)
-        for writer in writers:
-            writer.finish()
-        files, path = url_to_fs(url)
-        files.makedirs(path, exist_ok=True)
-        for file in Path(scratch).iterdir():
-            files.put_file(str(file), f"{path}/{file.name}")
-    return Shard(task, url, dropped)
+    with connected(address) as ray:
+        return dataset.prepare(out, **options, make_batches=partial(_batches, ray))
 
 
 @contextmanager
-def opened(shard: Shard) -> Generator[PreparedBatch]:
-    """All of a shard as one batch; afterwards the shard is removed.
+def connected(address: str | None) -> Generator[Any]:
+    """The `ray` module, connected to a cluster.
+
+    Args:
+        address: ``HOST:PORT`` of the cluster; None: that in the environment as ``RAY_ADDRESS``,
+            else a new one on this machine, which ends with the block.
 
     Raises:
-        FileNotFoundError: It is not to be seen from here.
+        ModuleNotFoundError: Ray is not installed; says how to install it.
+        ConnectionError: There is no cluster at `address`.
     """
-    files, path = url_to_fs(shard.url)
-    if not files.exists(path):
-        raise FileNotFoundError(
-            f"{shard.url}, which a worker wrote, is not here: choose a folder that all nodes see"
-        )
-    with tempfile.TemporaryDirectory() as scratch:
-        here = Path(path) if isinstance(files, LocalFileSystem) else Path(scratch)
-        if here != Path(path):
-            for file in files.ls(path, detail=False):
-                files.get_file(file, str(here / Path(file).name))
-        parts = [_read(here, name) for name in SPLITS]
-        yield PreparedBatch(parts, shard.dropped)
-    files.rm(path, recursive=True)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report home
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{INSTALL} ({error})", name="ray") from None
+    is_new = not ray.is_initialized()
+    if is_new:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        address = address or os.environ.get("RAY_ADDRESS", "local")
+        ray.init(address, include_dashboard=False, **quiet)
+    try:
+        yield ray
+    finally:
+        if is_new:
+            ray.shutdown()
 
 
-def remove(folder: str) -> None:
-    """Remove a folder of shards, if it is there."""
-    files, path = url_to_fs(folder)
-    if files.exists(path):
-        files.rm(path, recursive=True)
+def make_tasks(
+    settings: dict[str, Any], sources: Sequence[str | Path]
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Word, source and arguments of `batches_of` for each task of a store, in its order."""
+    for word in settings["words"]:
+        for source, described in zip(sources, settings["sources"], strict=True):
+            place = find_folder(source).resolve() if described["kind"] == "folder" else source
+            where = {"word": word, "source": place, "base_url": described.get("base_url")}
+            yield word, str(source), where
 
 
-def _read(folder: Path, split: str) -> SplitRows:
-    arrays = map_arrays(folder, split)
-    lengths = arrays["offsets"][1:] - arrays["offsets"][:-1]
-    return SplitRows(arrays["points"], lengths, arrays["timed"], arrays["ids"].tolist())
+def run_task(
+    settings: dict[str, Any], where: dict[str, Any], *, cache: str | Path | None
+) -> tuple[list[PreparedBatch], Counter[str]]:
+    """The batches of one word and source, and how many drawings were dropped before them."""
+    dropped = Counter[str]()
+    options = {"settings": settings, "dropped": dropped, "cache": cache, "progress": False}
+    return list(batches_of(**where, work=prepare_batch, **options)), dropped
+
+
+def _batches(
+    ray: Any,
+    settings: dict[str, Any],
+    sources: Sequence[str | Path],
+    *,
+    dropped: dict[str, Counter[str]],
+    cache: str | Path | None = None,
+    **_: Any,
+) -> Iterator[tuple[str, str, PreparedBatch]]:
+    """What `dataset.prepared_batches` gives, made by tasks of the cluster.
+
+    Results wait in Ray's object store; those of a node that dies are made again.
+    """
+    options = {"max_retries": RETRIES, "retry_exceptions": [ConnectionError]}
+    run = ray.remote(**options)(run_task)
+    started = (
+        (word, source, run.remote(settings, where, cache=cache))
+        for word, source, where in make_tasks(settings, sources)
+    )
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    waiting = deque(islice(started, STARTED * cores))
+    while waiting:
+        word, source, future = waiting.popleft()
+        try:
+            batches, left_out = ray.get(future)
+        except ray.exceptions.RayError as error:
+            for *_, other in waiting:
+                ray.cancel(other, force=True)
+            raise getattr(error, "cause", None) or RuntimeError(f"no store: {error}") from None
+        del future  # so that its result need not be kept
+        waiting.extend(islice(started, 1))
+        dropped[word].update(left_out)
+        for batch in batches:
+            yield word, source, batch

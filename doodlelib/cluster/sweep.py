@@ -1,146 +1,152 @@
-"""Trials of a sweep: which there are, one of them run, and what came of all.
+"""Hyper-parameter sweep: a notebook executed once for each combination of parameters, by Ray Tune.
 
-A trial leaves in the sweep's folder the executed notebook and, as JSON, what came of it; the
-notebook's own files lie where the notebook puts them.
+A trial leaves the executed notebook in the sweep's folder; the notebook's own files lie where it
+puts them.
 """
 
 import hashlib
-import itertools
 import json
-import math
-import random
-import re
-import time
+import logging
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doodlelib.cli.notebooks import NotebookError, check_parameters, read_parameters, run_notebook
-from doodlelib.paths import atomic_write, checked_name
+from doodlelib.cli.notebooks import check_parameters, read_parameters, run_notebook
+from doodlelib.cluster.prepare import connected
+from doodlelib.paths import RUNS, atomic_write, checked_name
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-LONGEST = 80  # characters of a trial's name
 
-
-@dataclass(frozen=True)
-class Trial:
-    """One run of a notebook.
-
-    Attributes:
-        name: Tells it from the others; the parameters decide it.
-        parameters: Of the notebook, by name.
-    """
-
-    name: str
-    parameters: dict[str, Any]
-
-
-def make_trials(
+def sweep(
     notebook: str | Path,
     *,
-    prefix: str,
+    address: str | None = None,
+    folder: str | Path | None = None,
     grid: Mapping[str, Sequence[Any]],
-    fixed: Mapping[str, Any],
-    draws: int | None,
-    seed: int,
-) -> list[Trial]:
-    """All combinations of the values in `grid`, or `draws` of them at random.
+    fixed: Mapping[str, Any] | None = None,
+    draws: int | None = None,
+    seed: int = 0,
+    cpus: float = 1,
+    gpus: float = 0,
+    runs: str | Path = RUNS,
+) -> Path:
+    """Run a notebook with many combinations of parameters, and tabulate its metrics.
 
-    Where the notebook has a parameter `name`, for the folder of its run, every trial gets its own,
-    which begins with `prefix`.
+    As many trials run at once as there is room for, and one that fails stops no other. The same
+    call again runs only those that have failed or not ended.
+
+    Args:
+        notebook: Where it has a parameter `name`, for the folder of its run, each trial gets its
+            own.
+        address: Of the Ray cluster; see `connected`.
+        folder: Of executed notebooks and results, seen by all nodes; None: one of the notebook's
+            name in `runs`.
+        grid: Values to try, by parameter.
+        fixed: Parameters that are the same in all trials.
+        draws: Random search, so many combinations, each value at random; None: grid search.
+        seed: Of the random search.
+        cpus: Cores of a trial.
+        gpus: GPUs of a trial, or a share of one.
+        runs: Where the notebook's parameter `name` puts its folder.
+
+    Returns:
+        ``results.csv``, best first: of each trial the parameters, the error, and from each
+        ``*_metrics.csv`` in its folder the row with the least validation loss. Beside it a plot,
+        ``results.png``.
 
     Raises:
         FileNotFoundError: There is no such notebook.
-        ValueError: A parameter that it has not, or has fixed as well, a value that does not fit,
-            none to try, or fewer combinations than `draws`.
+        ValueError: A parameter that it has not, or that is fixed as well; a value that does not
+            fit; none to try.
+        KeyboardInterrupt: Stopped by Ctrl-C.
     """
+    notebook, runs, fixed = Path(notebook).resolve(), Path(runs).resolve(), dict(fixed or {})
+    folder = Path(folder or runs / f"sweep_{notebook.stem}").resolve()
     if twice := grid.keys() & fixed.keys():
         raise ValueError(f"{min(twice)} is both swept and fixed")
-    if not all(grid.values()):
-        raise ValueError(f"no values to try: {dict(grid)}")
-    combinations = [
-        dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
-    ]
-    if draws is not None:
-        if not 1 <= draws <= len(combinations):
-            raise ValueError(f"{draws} draws out of {len(combinations)} combinations")
-        combinations = random.Random(seed).sample(combinations, draws)
-    is_named = "name" in read_parameters(notebook) and "name" not in grid.keys() | fixed.keys()
-    made = []
-    for combination in combinations:
-        name = _name(combination)
-        own = {"name": checked_name(f"{prefix}_{name}")} if is_named else {}
-        made.append(Trial(name, {**fixed, **combination, **own}))
-        check_parameters(notebook, made[-1].parameters)
-    return made
+    if not all(grid.values()) or (draws is not None and draws < 1):
+        raise ValueError(f"nothing to try: {dict(grid)}, draws {draws}")
+    for name, values in grid.items():
+        for value in values:
+            check_parameters(notebook, fixed | {name: value})
+    is_named = "name" in read_parameters(notebook) and "name" not in {**grid, **fixed}
+    prefix = checked_name(folder.name) if is_named else None
+    text = json.dumps([str(notebook), dict(grid), fixed, draws, seed])
+    place = folder / f"tune_{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # paths are from this process's folder
+    with connected(address):
+        from ray import tune
+        from ray.tune.search import BasicVariantGenerator
+
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # tracebacks of failed trials
+        where = {"notebook": notebook, "folder": folder, "runs": runs, "prefix": prefix}
+        run = tune.with_parameters(_run_trial, fixed=fixed, **where)
+        run = tune.with_resources(run, {"cpu": cpus, "gpu": gpus})
+        if tune.Tuner.can_restore(str(place)):
+            tuner = tune.Tuner.restore(str(place), run, restart_errored=True)
+        else:
+            choose: Any = tune.choice if draws else tune.grid_search
+            tuner = tune.Tuner(
+                run,
+                param_space={name: choose(list(values)) for name, values in grid.items()},
+                tune_config=tune.TuneConfig(
+                    num_samples=draws or 1, search_alg=BasicVariantGenerator(random_state=seed)
+                ),
+                run_config=tune.RunConfig(name=place.name, storage_path=str(folder), verbose=1),
+            )
+        results: Any = tuner.fit()
+    if results.num_terminated + results.num_errors < len(results):
+        raise KeyboardInterrupt("stopped; the same command goes on with what has not ended")
+    return _write_results(results, folder, swept=[name for name in grid if len(grid[name]) > 1])
 
 
-def run_trial(trial: Trial, *, notebook: Path, folder: Path, runs: Path) -> dict[str, Any]:
-    """Run it and note in `folder` what came of it; a notebook that fails is a result too.
-
-    Args:
-        trial: One of `make_trials`.
-        notebook: Which one.
-        folder: Of the sweep.
-        runs: Where the notebook's parameter `name` puts its folder.
-    """
-    began = time.perf_counter()
-    try:
-        run_notebook(notebook, folder / f"{trial.name}.ipynb", trial.parameters)
-    except (NotebookError, OSError, ValueError) as error:
-        return note(trial, folder, error=str(error), seconds=time.perf_counter() - began)
-    figures = _figures(runs / trial.parameters["name"]) if "name" in trial.parameters else {}
-    return note(trial, folder, figures=figures, seconds=time.perf_counter() - began)
-
-
-def note(
-    trial: Trial,
-    folder: Path,
+def _run_trial(
+    config: dict[str, Any],
     *,
-    error: str = "",
-    seconds: float = math.nan,
-    figures: Mapping[str, float] | None = None,
-) -> dict[str, Any]:
-    """Write down what came of a trial, and give it back."""
-    result = {
-        "parameters": trial.parameters,
-        "error": " ".join(error.split()),
-        "seconds": round(seconds, 1),
-        "figures": dict(figures or {}),
-    }
-    with atomic_write(folder / f"{trial.name}.json") as file:
-        file.write(json.dumps(result, indent=2).encode())
-    return result
+    fixed: dict[str, Any],
+    notebook: Path,
+    folder: Path,
+    runs: Path,
+    prefix: str | None,
+) -> dict[str, float]:
+    """Run one trial; of each ``*_metrics.csv`` the best row, by file and column."""
+    import pandas as pd
+    from ray import tune
+
+    trial = tune.get_context().get_trial_id()
+    parameters = {**fixed, **config} | ({"name": f"{prefix}_{trial}"} if prefix else {})
+    run_notebook(notebook, folder / f"{trial}.ipynb", parameters)
+    metrics = {}
+    for path in sorted((runs / str(parameters.get("name"))).glob("*_metrics.csv")):
+        table = pd.read_csv(path)
+        best = table.loc[table["valid_loss"].idxmin()]
+        metrics |= {f"{path.stem.removesuffix('_metrics')}.{n}": float(v) for n, v in best.items()}
+    return metrics
 
 
-def is_done(trial: Trial, folder: Path) -> bool:
-    """Whether it has ended well before, with the very parameters."""
-    result = _result(trial, folder)
-    return result["parameters"] == trial.parameters and not result["error"]
-
-
-def write_results(trials: Sequence[Trial], folder: Path, *, swept: Sequence[str]) -> Path:
-    """The table of all trials, best first, and a plot of the first figure that is a loss."""
+def _write_results(results: Any, folder: Path, *, swept: Sequence[str]) -> Path:
+    """The table of all trials, best first, and a plot of the first validation loss."""
     import pandas as pd
 
     rows = []
-    for trial in trials:
-        result = _result(trial, folder)
-        own = {name: trial.parameters[name] for name in trial.parameters if name != "name"}
-        known = {"error": result["error"], "seconds": result["seconds"], **result["figures"]}
-        rows.append({"trial": trial.name, **own, **known})
+    for result in results:
+        error = str(getattr(result.error, "cause", None) or result.error or "")
+        found = result.metrics or {}
+        own = {"error": " ".join(error.split()), "seconds": found.get("time_total_s")}
+        metrics = {name: value for name, value in found.items() if "." in name}
+        rows.append({"trial": found.get("trial_id"), **(result.config or {}), **own, **metrics})
     table = pd.DataFrame(rows)
-    scores = [name for name in table if str(name).endswith("valid_loss")]
-    if scores:
-        table = table.sort_values(scores[0], ignore_index=True)
+    score = next((name for name in table if str(name).endswith(".valid_loss")), None)
+    if score:
+        table = table.sort_values(score, ignore_index=True)
     with atomic_write(folder / "results.csv") as file:
         file.write(table.to_csv(index=False).encode())
-    if scores and swept:
-        _plot(table, swept=swept, score=scores[0]).savefig(folder / "results.png")
+    if score and swept:
+        _plot(table, swept=swept, score=str(score)).savefig(folder / "results.png")
     return folder / "results.csv"
 
 
@@ -148,47 +154,13 @@ def _plot(table: "pd.DataFrame", *, swept: Sequence[str], score: str) -> "Figure
     """A panel for each swept column, a dot for each trial that has a score; lower is better."""
     from doodlelib.viz.plots import PALETTE, new_figure
 
-    known = table.dropna(subset=score)
     figure = new_figure(figsize=(3.4 * len(swept), 3.0))
     for number, name in enumerate(swept):
         ax = figure.add_subplot(1, len(swept), number + 1)
+        known = table.dropna(subset=score).sort_values(name)
         texts = known[name].astype(str)
-        values = list(dict.fromkeys(known.sort_values(name)[name].astype(str)))
-        for position, value in enumerate(values):
-            scores = known[score][texts == value]
-            ax.plot([position] * len(scores), scores, "o", color=PALETTE[0], alpha=0.6)
-            ax.plot(position, scores.min(), "o", color=PALETTE[1])
+        ax.plot(texts, known[score], "o", color=PALETTE[0], alpha=0.6)
+        best = known[score].groupby(texts, sort=False).min()
+        ax.plot(best.index, best, "o", color=PALETTE[1])
         ax.set(xlabel=name.replace("_", " "), ylabel=score)
-        ax.set_xticks(range(len(values)), values)
     return figure
-
-
-def _name(values: Mapping[str, Any]) -> str:
-    """Short, fit for a file, and another one for other values."""
-    text = json.dumps(values, sort_keys=True)
-    plain = "_".join(f"{name}-{value}" for name, value in values.items()) or "all"
-    if len(plain) <= LONGEST and re.fullmatch(r"[\w.-]+", plain):
-        return plain
-    digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
-    return f"{re.sub(r'[^A-Za-z0-9.]+', '-', plain)[:LONGEST]}-{digest}"
-
-
-def _figures(folder: Path) -> dict[str, float]:
-    """Of each ``*_metrics.csv`` the row with the least validation loss, by file and column."""
-    import pandas as pd
-
-    figures = {}
-    for path in sorted(folder.glob("*_metrics.csv")):
-        table = pd.read_csv(path)
-        best = table.loc[table["valid_loss"].idxmin()]
-        kind = path.stem.removesuffix("_metrics")
-        figures |= {f"{kind}.{name}": float(value) for name, value in best.items()}
-    return figures
-
-
-def _result(trial: Trial, folder: Path) -> dict[str, Any]:
-    """What was noted of it; where nothing was, that it was not run."""
-    try:
-        return json.loads((folder / f"{trial.name}.json").read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {"parameters": None, "error": "not run", "seconds": math.nan, "figures": {}}

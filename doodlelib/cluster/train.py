@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from doodlelib.cluster import prepare
-from doodlelib.cluster.session import RETRIES, connected
+from doodlelib.cluster.prepare import RETRIES, connected
 from doodlelib.config import read_config
 from doodlelib.data.dataset import load_split, read_store
 from doodlelib.training import setup
@@ -36,35 +35,35 @@ def train(
     show: bool = True,
     **overrides: Any,
 ) -> Path:
-    """`train.fit` on several workers, each with its share of every batch; the files of a run.
+    """Train one model on several workers, each with its share of every batch, as `fit` does.
 
     A worker that is lost is replaced, and all go on from the last epoch that ended. So does a call
     with the same `storage` after one that failed. A batch is the configuration's whatever the
     number of workers: with more of them ask for a larger `batch_size`.
 
     Args:
-        store: See `dataset.prepare`; a folder that all nodes see.
+        store: Of prepared drawings, in a folder that all nodes see.
         folder: Gets ``<name>_best.pt``, ``<name>_last.pt``, ``<name>_metrics.csv``.
-        address: See `cluster`.
-        kind: "rnn", the sketch VAE, or "retime", the retimer, without a reader. Not the classifier:
-            what its batch norm computes depends on how a batch is shared out.
+        address: Of the Ray cluster; see `connected`.
+        kind: "rnn", the sketch VAE, or "retime", the retimer, without features of a VAE. Not the
+            classifier: what its batch norm computes depends on how a batch is shared out.
         workers: How many train together.
         gpu: One for each worker, which then speak by NCCL; otherwise by gloo.
         seed: Of everything random.
-        precision: See `train.fit`.
-        checkpoint_every: See there.
+        precision: "float32", "bfloat16" or "auto"; see `fit`.
+        checkpoint_every: Epochs between checkpoints that are kept.
         resume: A checkpoint to go on from, of any number of workers.
-        storage: In which folder that all nodes see, or URL that Ray knows, checkpoints are kept
-            under way; None: in `folder`.
+        storage: Folder that all nodes see, or URL that Ray knows, of checkpoints under way; None:
+            `folder`.
         retries: How often lost workers are replaced.
         show: Print a line an epoch.
-        **overrides: Of the configuration; see `config.read_config`.
+        **overrides: Of the configuration; see `read_config`.
 
     Returns:
         `folder`.
 
     Raises:
-        ValueError, FloatingPointError, OSError: As `train.fit`.
+        ValueError, FloatingPointError, OSError: As `fit`.
         RuntimeError: Workers were lost more often than `retries`.
     """
     if kind not in setup.CONFIGS:
@@ -106,7 +105,7 @@ def train(
         result.checkpoint.to_directory(folder)
     if kind == "rnn":
         setup.fill_prior(folder / f"{NAMES[kind]}_best.pt", load_split(store), seed=seed)
-    prepare.remove(f"{storage}/{name}")
+    result.filesystem.delete_dir(str(result.path))
     return folder
 
 
@@ -117,12 +116,7 @@ def _shown_lines(show: bool) -> Generator[Any]:
         yield None
         return
     lines = import_module("ray.util.queue").Queue(actor_options={"num_cpus": 0})
-
-    def print_all() -> None:
-        while line := lines.get():
-            print(line, flush=True)
-
-    printer = threading.Thread(target=print_all)
+    printer = threading.Thread(target=lambda: [print(x, flush=True) for x in iter(lines.get, "")])
     printer.start()
     try:
         yield lines

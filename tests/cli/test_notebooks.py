@@ -9,6 +9,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from files import write_notebook
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from doodlelib.cli import notebooks
@@ -47,26 +48,6 @@ assert os.environ["OMP_WAIT_POLICY"] == "passive"
 @pytest.fixture
 def notebook(tmp_path: Path) -> Path:
     return write_notebook(tmp_path / "01_small.ipynb", PARAMETERS, WORK)
-
-
-def write_notebook(path: Path, *sources: str, tag: str = "parameters") -> Path:
-    """A notebook of code cells, the first of which carries `tag`."""
-    cells = [
-        {
-            "cell_type": "code",
-            "id": f"cell{index}",
-            "metadata": {} if index else {"tags": [tag]},
-            "source": source,
-            "outputs": [],
-            "execution_count": None,
-        }
-        for index, source in enumerate(sources)
-    ]
-    metadata = {"kernelspec": {"name": "nowhere", "language": "python", "display_name": "?"}}
-    path.write_text(
-        json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
-    )
-    return path
 
 
 def test_parameters_are_read_with_type_and_default(notebook: Path) -> None:
