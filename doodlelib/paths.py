@@ -1,9 +1,7 @@
 """Folders that are read and written, and file writes that succeed as a whole or not at all.
 
-In a clone of the repository all folders are the clone's, whatever the working directory. A package
-installed without it (``pip install .``, a wheel) brings `CONFIG` and `TRAINED` along in
-``doodlelib/shipped``; everything else is taken from and written to the folder in which Python was
-started.
+In a clone of the repository they are the clone's, whatever the working directory. An installed
+package has `CONFIG` and `TRAINED` in itself, and takes all else from where Python was started.
 """
 
 import difflib

@@ -5,24 +5,6 @@ doodlelib.run``: it checks the parameters given to a notebook, executes it with 
 write it as one HTML page.
 """
 
-from doodlelib.cli.notebooks import (
-    NotebookError,
-    check_parameters,
-    parse_values,
-    read_parameters,
-    read_yaml,
-    run_notebook,
-    run_series,
-    to_html,
-)
+from doodlelib.cli.notebooks import NotebookError, check_parameters, read_parameters, run_notebook
 
-__all__ = [
-    "NotebookError",
-    "check_parameters",
-    "parse_values",
-    "read_parameters",
-    "read_yaml",
-    "run_notebook",
-    "run_series",
-    "to_html",
-]
+__all__ = ["NotebookError", "check_parameters", "read_parameters", "run_notebook"]

@@ -9,24 +9,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from doodlelib.cli.notebooks import (
-    check_parameters,
-    exit_status,
-    parse_values,
-    run_notebook,
-)
+from doodlelib.cli.notebooks import check_parameters, exit_status, parse_values, run_notebook
 from doodlelib.paths import CONFIG, NOTEBOOKS, PROCESSED, RUNS, checked_name
 
 MODES = ("train", "generate", "infer")
 MODELS = {"full": "rnn", "simplified": "cnn", "reduced": "cnn"}  # by data mode
+NOTEBOOK_OF = {"rnn": "03_train_vae.ipynb", "cnn": "04_train_cnn.ipynb"}
 SOURCES = {"full": "raw", "simplified": "simplified", "reduced": "simplified"}
 IMAGE_SIZES = {"simplified": 255, "reduced": 28}  # px, by data mode
-READ_BY = dict.fromkeys(("num_samples_per_class", "processed_data_path"), ("train",)) | {
-    **dict.fromkeys(("source", "parameter"), ("train",)),
-    **dict.fromkeys(("words", "seed"), ("generate", "train")),
+READ_BY = {  # options that not every mode reads
+    **dict.fromkeys(("num_samples_per_class", "processed_data_path", "source"), ("train",)),
     **dict.fromkeys(("num_generations", "temperature", "time_temperature"), ("generate",)),
-    **{"output": ("generate",), "input": ("infer",)},
-}  # options that not every mode reads
+    **dict.fromkeys(("words", "seed"), ("generate", "train")),
+    **{"parameter": ("train",), "output": ("generate",), "input": ("infer",)},
+}
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
 UNSAFE = r"[^\w -]"  # characters in a file's name
 TOP = 5  # words that infer prints

@@ -342,14 +342,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--source goes with --demo; for a notebook, say -p source")
 
     def command() -> None:
-        if options.demo or options.reports:
+        if options.output is None:
             series = "smoke" if options.demo else "reports"
-            return run_series(series, source=options.source, html=options.reports)
-        values = all_parameters(options.notebook, options.file, options.parameter)
-        copy = run_notebook(
-            options.notebook, options.output, values, timeout=options.timeout, live=True
-        )
-        return print(copy)
+            run_series(series, source=options.source, html=options.reports)
+        else:
+            values = all_parameters(options.notebook, options.file, options.parameter)
+            limits = {"timeout": options.timeout, "live": True}
+            print(run_notebook(options.notebook, options.output, values, **limits))
 
     return exit_status(parser, command)
 
