@@ -18,7 +18,6 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Degrees = Annotated[float, Field(ge=0, le=180)]
 Points = Annotated[int, Field(ge=2, le=10_000)]
 Workers = Annotated[int, Field(ge=0)]
-
 _strict = ConfigDict(strict=True, extra="forbid")
 
 
@@ -27,14 +26,12 @@ class VAEConfig:
     """Hyper-parameters of the sketch VAE and its training.
 
     Attributes:
-        in_size: Columns of stroke-6.
-        max_seq_len: Most points of a drawing: longer ones are left out of training (and counted),
-            and generation stops there.
+        max_seq_len: Most points of a drawing: longer ones are left out, generation stops there.
         class_conditioning: The decoder is conditioned on the word.
         decoder_act: Activation of the layer from z to the decoder's first state.
         use_layer_norm, recurrent_dropout: Of the decoder; the encoder has neither, as in magenta.
         dropout: On the LSTM layers' outputs.
-        num_gmm_modes: Mixture components, each for pen down and as many for pen up.
+        num_gmm_modes: Mixture components of pen-down moves, and of pen-up moves.
         hide_time_prob, hide_word_prob, hide_z_prob: Share of training drawings whose time is masked
             for the encoder (so that z can be had from the geometry alone), whose word, or whose z,
             is masked for the decoder (so that it can do without).
@@ -45,8 +42,7 @@ class VAEConfig:
         kl_weight, kl_weight_start, kl_decay_rate: Weight of the KL term at step s:
             kl_weight * (1 - (1 - kl_weight_start) * kl_decay_rate**s).
         kl_tolerance: The mean KL per latent dimension costs nothing below this, nats.
-        reg_covar: Least variance of dx, of dy and of log time in a mixture component, in squared
-            model units.
+        reg_covar: Least variance of dx, dy and log time in a mixture component, model units.
         grad_clip: Largest norm of the gradient.
         flip_prob, random_scale_factor, rotate, shear, augment_stroke_prob: Augmentation, see
             `training.batches.augment`. Timed drawings are few, and their times overfit first.
@@ -100,12 +96,11 @@ class CNNConfig:
         width: Channels of the stem; each of the two pairs of blocks doubles them.
         learning_rate, warmup, lr_min: A line from lr_min up to learning_rate over the share
             `warmup` of training, then a cosine down to lr_min.
-        patience: Epochs without a better validation loss before training stops.
+        patience: Epochs without a lower validation loss after which training stops.
         label_smoothing: Share of the target spread over all words.
         shift, rotate, zoom: Augmentation: at most this share of the side, degrees, share of size.
         flip_prob: Augmentation: chance that an image is mirrored left to right.
-        line_width: Augmentation: lines thickened or thinned by up to this share of the difference
-            to the darkest or palest neighbouring pixel.
+        line_width: Augmentation: lines thicker or thinner by up to this share of a pixel.
     """
 
     image_size: Literal[28, 255]
@@ -136,15 +131,12 @@ class RetimeConfig:
     Attributes:
         members: Networks of the ensemble; each costs as much as one.
         hidden_size: Of each of a network's three LSTMs.
-        read_size: Numbers per row that a network makes of a VAE's features of the geometry, where
-            it has them.
+        read_size: Numbers per row that a network makes of a VAE's features, where it has them.
         num_modes: Log-normals for pen-down moves, and as many for pen-up ones.
         dropout: On the outputs of the LSTMs, and on the VAE's features.
-        lr_min: Where the cosine schedule ends.
-        patience: Epochs without a better validation loss before training stops.
+        lr_min, patience: Where the cosine schedule ends; as the classifier's.
         pause_weight: Weight of a pause in the loss, against a segment's 1.
-        rdp_prob: Augmentation: chance that a drawing keeps only the points that its geometry needs,
-            as the published simplified drawings do.
+        rdp_prob: Augmentation: chance of keeping only the points that the geometry needs.
     """
 
     num_epochs: Count
@@ -196,7 +188,7 @@ def read_config(
     Args:
         kind: `VAEConfig` (the file's part "rnn"), `CNNConfig` ("cnn") or `RetimeConfig` ("retime").
         path: JSON, ``{"rnn": {...}, "cnn": {...}, "retime": {...}}``; parts may be absent.
-        **overrides: Values by key.
+        **overrides: New values by key.
 
     Raises:
         ValueError: The file is not JSON, has other parts or lacks this one; and see `make_config`.

@@ -28,20 +28,16 @@ class _Epoch(Dataset):
 
     So any number of loader processes gives the same batches, and a resumed training sees those
     that an unbroken one would have seen.
-
-    Attributes:
-        batches: Indices of the drawings of each batch.
-        num_workers: Loader processes, unless `load` is given another number.
     """
 
-    batches: list[np.ndarray]
+    batches: list[np.ndarray]  # indices of the drawings of each
     num_workers = 0
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def load(self, *, num_workers: int | None = None) -> DataLoader:
-        """All batches in order; 0 workers: made in this process."""
+        """All batches in order, from `num_workers` processes; 0: made in this one."""
         workers = self.num_workers if num_workers is None else num_workers
         return DataLoader(self, batch_size=None, num_workers=workers)
 
@@ -70,9 +66,8 @@ class StrokeBatches(_Epoch):
             seed: With the epoch decides order and augmentation.
             epoch: Number of the pass.
             timed_only: Leave out drawings without time.
-            balance: A word with n usable drawings is drawn in proportion to n**balance, while the
-                epoch stays about as long: 1 takes each drawing once; 0 takes all words equally
-                often, repeating drawings of rare words and leaving out some of common ones.
+            balance: A word with n usable drawings is taken in proportion to n**balance, in an epoch
+                that stays about as long: 1 takes each drawing once, 0 all words equally often.
             **augmentation: Options of `augment`; without them drawings stay as they are.
 
         Raises:
@@ -90,7 +85,12 @@ class StrokeBatches(_Epoch):
         self.left_out = int(allowed.sum()) - len(usable)
         rng = np.random.default_rng((seed, epoch))
         if balance < 1:
-            usable = _balanced(usable, split.words[usable].astype(int), balance, rng=rng)
+            words = split.words[usable].astype(int)
+            counts = np.bincount(words)
+            wanted = counts**balance * (counts > 0)
+            copies = (wanted * len(usable) / wanted.sum() / np.maximum(counts, 1))[words]
+            # a fraction of a copy is rounded up or down at random
+            usable = np.repeat(usable, (copies + rng.random(len(usable))).astype(int))
         usable = rng.permutation(usable)
         bucket = batch_size * BATCHES_PER_BUCKET
         buckets = np.array_split(usable, np.arange(0, len(usable), bucket)[1:])
@@ -106,23 +106,6 @@ class StrokeBatches(_Epoch):
             rng = np.random.default_rng((self.seed, self.epoch, index))
             rows, lengths = augment(rows, lengths, rng=rng, **self.augmentation)
         return collate(rows, lengths, words=words, scale=self.split.scale)
-
-
-def _balanced(
-    drawings: Int[np.ndarray, " N"],
-    words: Int[np.ndarray, " N"],
-    balance: float,
-    *,
-    rng: np.random.Generator,
-) -> Int[np.ndarray, " M"]:
-    """About as many drawings, each word's share of them in proportion to its count**balance.
-
-    Each drawing is repeated alike, by a number whose fraction is rounded up or down at random.
-    """
-    counts = np.bincount(words)
-    wanted = counts**balance * (counts > 0)
-    copies = (wanted * len(drawings) / wanted.sum() / np.maximum(counts, 1))[words]
-    return np.repeat(drawings, (copies + rng.random(len(drawings))).astype(int))
 
 
 def augment(
@@ -203,12 +186,7 @@ def _some(
 ) -> Bool[np.ndarray, " T"]:
     """Choose a `share` of each drawing's `allowed` rows; the number is rounded at random.
 
-    Args:
-        allowed: Rows that may be chosen.
-        drawing: Index of each row's drawing, ascending.
-        first: Each drawing's first row.
-        share: Chance of each allowed row.
-        rng: Source of randomness.
+    `drawing` is the index of each row's drawing, ascending; `first` each drawing's first row.
     """
     candidates = np.bincount(drawing[allowed], minlength=len(first))
     count = (share * candidates + rng.random(len(first))).astype(np.int64)
@@ -237,7 +215,7 @@ class ImageBatches(_Epoch):
             images: See `images_of`.
             labels: Index of each image's word.
             config: Of the batches and the augmentation.
-            seed: With the epoch decides order and augmentation.
+            seed: With the epoch decides both.
             epoch: Number of the pass; None: in the order given, without augmentation.
 
         Raises:
@@ -263,11 +241,7 @@ class ImageBatches(_Epoch):
 
 
 def images_of(split: Split, config: CNNConfig) -> UInt8[np.ndarray, "N C S S"]:
-    """Images of all drawings of a split, in its order.
-
-    Raises:
-        ValueError: A drawing has no times where ``config.channels`` shows them.
-    """
+    """Images of all drawings of a split; ValueError if they lack times that they are to show."""
     return to_images([split.drawing(index) for index in range(len(split))], config)
 
 
@@ -276,10 +250,7 @@ def augment_images(
 ) -> UInt8[Tensor, "B C S S"]:
     """Shift, rotate, zoom and mirror each image and change its line width, by random amounts.
 
-    Args:
-        images: On the CPU, as the generator is.
-        generator: Source of randomness.
-        config: Its `shift`, `rotate`, `zoom`, `flip_prob` and `line_width` are the largest amounts.
+    Up to those of `config`; images and generator are on the CPU.
     """
 
     def uniform(most: float, *shape: int) -> Tensor:

@@ -8,9 +8,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from doodlelib.fast import distributed
@@ -23,20 +24,10 @@ from doodlelib.training.run_state import Epoch, Row, RunState
 Precision = Literal["float32", "bfloat16", "auto"]
 
 
-class Bar(tqdm):
+class Bar(tqdm):  # ty: ignore[unsupported-base]
     """A progress bar that starts no thread, which would hinder processes from forking."""
 
     monitor_interval = 0
-
-
-@runtime_checkable
-class Batches(Protocol):
-    """The batches of an epoch; a `DataLoader` of `training.batches` is one."""
-
-    @property
-    def dataset(self) -> Any: ...  # noqa: D102 - its `batches` hold their drawings' indices
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[Batch]: ...
 
 
 class Interrupted(KeyboardInterrupt):
@@ -46,8 +37,8 @@ class Interrupted(KeyboardInterrupt):
 def fit(
     model: Model,
     *,
-    train_batches: Callable[[int], Batches],
-    valid_batches: Callable[[], Batches],
+    train_batches: Callable[[int], DataLoader],
+    valid_batches: Callable[[], DataLoader],
     folder: Path,
     seed: int = 0,
     checkpoint_every: int = 5,
@@ -71,7 +62,7 @@ def fit(
 
     Args:
         model: On the device to train on; holds its configuration.
-        train_batches: The batches of an epoch, by its number (from 1).
+        train_batches: The batches of an epoch, by its number (from 1); see `training.batches`.
         valid_batches: Always the same batches.
         folder: Of the run.
         seed: Of everything random.
@@ -79,11 +70,10 @@ def fit(
         precision: "bfloat16" computes matrix products in bfloat16 (autocast), which is faster on
             a GPU and on a processor with instructions for it, slower on others; weights and
             likelihood stay in float32. "auto": see `chosen_precision`.
-        resume: A checkpoint to go on from, of the same configuration but for
-            `run_state.RESUMABLE_KEYS`.
+        resume: A checkpoint to go on from; only `RESUMABLE_KEYS` of its configuration may differ.
         key_id: Names a drawing by its index in the training split, where an error is about it.
-        progress: Show a progress bar within each epoch; None: in a terminal and in Jupyter, where
-            somebody watches, but not headless.
+        progress: Show a progress bar within each epoch; None: in a terminal and in Jupyter, not
+            headless.
 
     Yields:
         epoch, step, learning_rate, seconds, and every figure of the model's loss as its mean over
@@ -191,23 +181,17 @@ def has_bfloat16(device: torch.device) -> bool:
 
 def log_line(row: Row, *, epochs: int) -> str:
     """One epoch in one line, with the time left if all epochs take as long."""
-    left = (epochs - row["epoch"]) * row["seconds"]
-    figures = " ".join(
-        f"{key} {value:.4g}"
-        for key, value in row.items()
-        if key.startswith("valid_") or key == "train_loss"
-    )
-    return (
-        f"epoch {row['epoch']:.0f}/{epochs} {figures} "
-        f"({row['seconds']:.1f} s, {left / 60:.1f} min left)"
-    )
+    shown = [key for key in row if key.startswith("valid_") or key == "train_loss"]
+    figures = " ".join(f"{key} {row[key]:.4g}" for key in shown)
+    left = (epochs - row["epoch"]) * row["seconds"] / 60
+    return f"epoch {row['epoch']}/{epochs} {figures} ({row['seconds']:.1f} s, {left:.1f} min left)"
 
 
 def _train(
     state: RunState[Model],
     gradients: Gradients,
     epoch: Epoch,
-    batches: Batches,
+    batches: DataLoader,
     stop: threading.Event,
     steps: Bar,
     key_id: Callable[[int], str],
@@ -224,7 +208,8 @@ def _train(
         loss, figures = gradients.of(batch, step=epoch.step)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
         if not torch.isfinite(loss + norm):
-            drawings = map(key_id, batches.dataset.batches[epoch.batches].tolist())
+            dataset: Any = batches.dataset
+            drawings = map(key_id, dataset.batches[epoch.batches].tolist())
             raise FloatingPointError(
                 f"loss is {loss.item()} at step {epoch.step} (epoch {epoch.number}), the norm of "
                 f"its gradient {norm.item()}; the checkpoints of before are kept. A lower "

@@ -27,21 +27,13 @@ NAMES = {"rnn": "DoodleGenRNN", "cnn": "DoodleCNN", "retime": "DoodleRetime"}
 
 @dataclass
 class Epoch:
-    """An epoch under way: what is needed, beside weights and optimiser state, to continue it.
+    """An epoch under way: what is needed, beside weights and optimiser state, to continue it."""
 
-    Attributes:
-        number: From 1.
-        step: Optimiser steps done, over all epochs.
-        batches: Batches done, of this epoch.
-        sums: Of the figures over those batches.
-        random_states: Of the generators on the CPU and, if one is used, the GPU.
-    """
-
-    number: int
-    step: int
-    batches: int = 0
-    sums: Sums = field(default_factory=dict)
-    random_states: list[Tensor] = field(default_factory=list)
+    number: int  # from 1
+    step: int  # optimiser steps done, over all epochs
+    batches: int = 0  # done, of this epoch
+    sums: Sums = field(default_factory=dict)  # of the figures over those
+    random_states: list[Tensor] = field(default_factory=list)  # of CPU and, if one is used, GPU
 
     def note_random_states(self, device: torch.device) -> None:
         """Store the states of the random number generators."""
@@ -60,18 +52,14 @@ class Epoch:
 class RunState(Generic[Model]):
     """A model in training, its history, and the folder where both are kept.
 
-    Of several processes that train together the first writes the files.
-
-    Attributes:
-        history: A row of figures for each epoch that ended.
-        interrupted: The epoch in which the resumed checkpoint was written, unless it had ended.
+    In distributed training the first process writes the files.
     """
 
     model: Model
     optimizer: torch.optim.Optimizer
     folder: Path
-    history: list[Row] = field(default_factory=list)
-    interrupted: Epoch | None = None
+    history: list[Row] = field(default_factory=list)  # of the epochs that ended
+    interrupted: Epoch | None = None  # in which the resumed checkpoint was written
 
     @property
     def name(self) -> str:
@@ -136,11 +124,7 @@ class RunState(Generic[Model]):
                     file.write((theirs if theirs.exists() else path).read_bytes())
 
     def _check_same_training(self, stored: Model, training: dict[str, Any], path: Path) -> None:
-        """Raise ValueError unless a run can go on from `stored`, which was read from `path`.
-
-        It must have the same words, scale and configuration, but for `RESUMABLE_KEYS`, and hold the
-        state of its training.
-        """
+        """ValueError unless words, scale and configuration agree (but for `RESUMABLE_KEYS`)."""
         model = self.model
         ours, theirs = dataclasses.asdict(model.config), dataclasses.asdict(stored.config)
         differing = [
@@ -158,11 +142,7 @@ class RunState(Generic[Model]):
             raise ValueError(f"{path} holds a model without the state of its training")
 
     def save(self, stem: str, *, epoch: Epoch | None = None) -> Path:
-        """Write ``<name>_<stem>.pt``, a checkpoint to resume from.
-
-        Args:
-            stem: End of the file's name.
-            epoch: The epoch under way, if it has not ended.
+        """Write ``<name>_<stem>.pt``, a checkpoint to resume from, within `epoch` if one is given.
 
         Raises:
             FileNotFoundError: The folder is gone.
@@ -180,7 +160,7 @@ class RunState(Generic[Model]):
         return checkpoint.save(path, self.model, training=training)
 
     def save_epoch(self, row: Row, *, checkpoint_every: int) -> Path:
-        """Add an epoch's row and write all files that are due; the checkpoint to resume from."""
+        """Add an epoch's row and write the files that are due; returns the one to resume from."""
         self.history.append(row)
         if epochs_without_gain(self.history) == 0:
             self.save("best")

@@ -32,16 +32,7 @@ def train_on(
     reader: SketchVAE | None = None,
     **options: Any,
 ) -> Iterator[loop.Row]:
-    """Make the model of `config` and train it on a store's drawings; see `make_model` and `fit`.
-
-    Args:
-        store: See `dataset.prepare`.
-        config: Of the sketch VAE or the retimer.
-        device: Where to train.
-        seed: Of everything random.
-        reader: See `make_model`.
-        **options: The other options of `fit`, whose rows are yielded.
-    """
+    """Train the model of `make_model` on a store; `options` and rows are those of `fit`."""
     splits = {part: load_split(store, part) for part in ("train", "valid")}
     model = make_model(config, store, seed=seed, reader=reader).to(device)
     return loop.fit(model, **loaders(splits, config, seed=seed), seed=seed, **options)
