@@ -79,8 +79,8 @@ def run_task(
 ) -> tuple[list[PreparedBatch], Counter[str]]:
     """The batches of one word and source, and how many drawings were dropped before them."""
     dropped = Counter[str]()
-    options = {"settings": settings, "dropped": dropped, "cache": cache, "progress": False}
-    return list(batches_of(**where, work=prepare_batch, **options)), dropped
+    options: dict[str, Any] = {"settings": settings, "dropped": dropped, "cache": cache}
+    return list(batches_of(**where, work=prepare_batch, progress=False, **options)), dropped
 
 
 def _batches(
@@ -90,7 +90,7 @@ def _batches(
     *,
     dropped: dict[str, Counter[str]],
     cache: str | Path | None = None,
-    **_: Any,
+    **unused: Any,
 ) -> Iterator[tuple[str, str, PreparedBatch]]:
     """What `dataset.prepared_batches` gives, made by tasks of the cluster.
 
@@ -109,7 +109,7 @@ def _batches(
         try:
             batches, left_out = ray.get(future)
         except ray.exceptions.RayError as error:
-            for *_, other in waiting:
+            for _, _, other in waiting:
                 ray.cancel(other, force=True)
             raise getattr(error, "cause", None) or RuntimeError(f"no store: {error}") from None
         del future  # so that its result need not be kept
