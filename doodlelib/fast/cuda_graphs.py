@@ -1,8 +1,8 @@
-"""A batch's loss and gradients; on a GPU from CUDA graphs, so that launches are not the limit.
+"""Loss and gradients of a batch; on a GPU captured as CUDA graphs.
 
-A training step is some thousands of small kernels, which a processor starts more slowly than a GPU
-ends them. So each shape of batch is worked on as usual when it is met first, captured when it is
-met again, and replayed from then on; batches are padded a little, that there be few shapes.
+A training step is some thousands of small kernels, which a CPU launches more slowly than a GPU
+computes them. So a batch of a new shape is computed as usual, captured when the shape comes again,
+and replayed from then on; batches are padded a little, so that there are few shapes.
 """
 
 from collections.abc import Callable, Generator
@@ -20,18 +20,18 @@ Loss = Callable[..., tuple[Tensor, Sums]]
 
 @runtime_checkable
 class Batch(Protocol):
-    """What is asked of a batch: a dataclass of tensors."""
+    """A dataclass of tensors."""
 
     @property
     def size(self) -> int: ...  # noqa: D102
     def to(self, device: torch.device | str, /) -> Self: ...  # noqa: D102
     def padded(self) -> Self:
-        """The same for the loss, in one of a few shapes."""
+        """A batch of the same loss, in one of a few shapes."""
         ...
 
 
 class Captured(NamedTuple):
-    """A graph, what it reads, and what it writes beside the gradients."""
+    """A graph, its inputs, and its outputs beside the gradients."""
 
     graph: torch.cuda.CUDAGraph
     batch: Batch
@@ -41,10 +41,10 @@ class Captured(NamedTuple):
 
 
 class Gradients:
-    """Leaves the gradients of a batch in the weights' `grad`.
+    """Computes the gradients of a batch and leaves them in the weights' `grad`.
 
     Args:
-        loss_of: See `ranks.parallel_loss`; of a model on `device`.
+        loss_of: See `distributed.parallel_loss`; of a model on `device`.
         optimizer: Of that model.
         device: Where it is.
         half: Matrix products in bfloat16 (autocast); weights and likelihood stay in float32.
@@ -58,11 +58,11 @@ class Gradients:
         self.captured: dict[tuple, Captured | None] = {}  # by shape, which are few; None: met once
 
     def of(self, batch: Batch, *, step: int) -> tuple[Tensor, Sums]:
-        """The loss, without its graph, and its figures; both hold until the next call.
+        """The detached loss and its figures; both are valid until the next call.
 
         Args:
             batch: On any device.
-            step: Of the optimiser; on a GPU the loss is given it as a tensor.
+            step: Of the optimiser; on a GPU the loss gets it as a tensor.
         """
         if self.capturing:
             with torch.cuda.device(self.device):
@@ -86,7 +86,7 @@ class Gradients:
         return captured.loss, captured.figures
 
     def _work(self, batch: Batch, step: int | Tensor) -> tuple[Tensor, Sums]:
-        with _in_half() if self.half else nullcontext():
+        with _with_bfloat16_matmul() if self.half else nullcontext():
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
                 loss, figures = self.loss_of(batch, step=step)
             loss.backward()
@@ -110,8 +110,8 @@ class Gradients:
 
 
 @contextmanager
-def _in_half() -> Generator[None]:
-    """Matrix products of float32 with bfloat16 inside, those that autocast leaves alone too."""
+def _with_bfloat16_matmul() -> Generator[None]:
+    """Compute float32 matrix products by bfloat16 ones, also those that autocast leaves alone."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:

@@ -11,8 +11,8 @@ B drawing, T row, F feature, C condition, H hidden, M mixture component.
 
 import copy
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -50,8 +50,7 @@ class CompiledDecoder:
     """State and weights of a decoder. Under autocast the matrix products are of its type.
 
     Args:
-        layers: Weights of each layer: those of inputs, recurrent ones, bias, and gains of the
-            gates, gains and biases of the cell or None.
+        layers: Parameters of each `PlainLayer` or `NormLayer`, by name.
         states: First h and c of each layer, (B, H).
         condition: (B, C) what the first layer reads at every step, behind the features.
         head: Weight and bias from hidden states to pen logits and mixture parameters.
@@ -61,7 +60,7 @@ class CompiledDecoder:
 
     def __init__(
         self,
-        layers: Sequence[tuple[Any, ...]],
+        layers: Sequence[Mapping[str, Tensor]],
         states: Sequence[tuple[Tensor, Tensor]],
         condition: Float[Tensor, "B C"],
         head: tuple[Tensor, Tensor],
@@ -75,16 +74,15 @@ class CompiledDecoder:
         self.head_weight, self.head_bias = head[0].t().contiguous(), head[1]
         self.tensors: dict[str, Tensor] = {}  # by name, with a row for each drawing
         for number, (layer, (h, c)) in enumerate(zip(layers, states, strict=True)):
-            weight_ih, weight_hh, bias, *norm = layer
+            weight_ih, weight_hh, affine = _weights(layer)
             known = h[:, :0]
             if number == 0:
                 known = F.linear(condition, weight_ih[:, NUM_FEATURES:])
                 weight_ih = weight_ih[:, :NUM_FEATURES]
-            norm = (bias[:0] if value is None else value for value in norm)
-            self.affines.append(as_arrays(Affine(bias, *norm)))
+            self.affines.append(as_arrays(affine))
             self.weights.append(torch.cat([weight_ih, weight_hh], 1).to(dtype).t().contiguous())
             read = torch.cat([h.new_zeros(len(h), weight_ih.shape[1]), h], 1)
-            new = {"cell": c.to(bias.dtype), "read": read.to(dtype), "known": known.to(dtype)}
+            new = {"cell": c.to(weight_hh.dtype), "read": read.to(dtype), "known": known.to(dtype)}
             self.tensors |= {f"{name} {number}": value for name, value in new.items()}
         self.tensors["hidden"] = self.head_bias.new_zeros(states[-1][0].shape)
         self.tensors["pen"] = condition.new_zeros(len(condition), 2, 2)
@@ -152,6 +150,15 @@ class CompiledDecoder:
             own = (self.arrays[name][:count] for name in names)
             decode_step(affine, as_arrays(product), *own)
         return self.tensors["hidden"][:count]
+
+
+def _weights(layer: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Affine]:
+    """Weights of the inputs, recurrent ones, and the rest, of one layer's parameters."""
+    if "lstm.weight_ih_l0" in layer:
+        weight_ih, weight_hh, bias_ih, bias_hh = layer.values()
+        return weight_ih, weight_hh, Affine(bias_ih + bias_hh, *3 * [bias_ih[:0]])
+    weight_ih, weight_hh, bias, *norm = layer.values()
+    return weight_ih, weight_hh, Affine(bias, *norm or 3 * [bias[:0]])
 
 
 @kernel

@@ -1,7 +1,7 @@
-"""Processes that train one model together: each one's share of a batch, and sums over all of them.
+"""Data-parallel training over processes: each one's share of a batch, and sums over all of them.
 
-A process is one of them once `torch.distributed` has a process group, as Ray or torchrun sets up.
-Alone, everything here leaves things as they are.
+A process takes part once `torch.distributed` has a process group, as Ray or torchrun sets up. In a
+process without one, everything here leaves things as they are.
 """
 
 from collections.abc import Callable
@@ -12,53 +12,50 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 Sums = dict[str, tuple[Tensor, Tensor]]  # by name: sum over some batches, and count of terms
-APART = 1 << 40  # between the seeds of two ranks
+SEED_STRIDE = 1 << 40  # between the seeds of two ranks
 
 
 def count() -> int:
-    """How many there are."""
+    """Number of processes that train together; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def is_first() -> bool:
-    """Whether this is the one that writes files."""
+    """Whether this is rank 0, which writes files."""
     return _number() == 0
 
 
 def seed(value: int) -> None:
-    """Seed torch, each rank otherwise: they draw noise for different drawings."""
-    torch.manual_seed(value + _number() * APART)
+    """Seed torch with `value` and the rank: ranks take noise for different drawings."""
+    torch.manual_seed(value + _number() * SEED_STRIDE)
 
 
 def shared_loss(model: Any) -> Callable[..., tuple[Tensor, Sums]]:
-    """``model.loss`` of a batch that is shared out: its mean over ranks is that of the batch."""
+    """``model.loss`` on this rank's share of a batch; the mean over ranks is the batch's loss."""
     return model.loss if count() == 1 else SharedLoss(model)
 
 
 def parallel_loss(model: Any) -> Callable[..., tuple[Tensor, Sums]]:
-    """`shared_loss` whose gradient is the mean over ranks, in all of them alike.
+    """`shared_loss` whose gradients are averaged over ranks (`DistributedDataParallel`).
 
-    All ranks begin with the weights of the first. Keep it until the last gradient is there.
+    All ranks begin with the weights of the first. Keep the result until the last backward pass.
     """
     if count() == 1:
         return model.loss
     shared = SharedLoss(model)
-    # An empty weight gets no gradient to wait for. Buffers take no part in training: `same_buffers`
-    # before they are looked at will do.
-    left_out = [name for name, weights in shared.named_parameters() if not weights.numel()]
-    left_out += [name for name, _ in shared.named_buffers()]
-    nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
-        shared, left_out
-    )
-    return nn.parallel.DistributedDataParallel(shared)
+    for weights in shared.parameters():
+        if not weights.numel():  # gets no gradient, for which the others would wait
+            weights.requires_grad_(False)
+    # Buffers take no part in training: `same_buffers` before they are read will do.
+    return nn.parallel.DistributedDataParallel(shared, broadcast_buffers=False)
 
 
 class SharedLoss(nn.Module):
-    """A model's loss on this rank's share of a batch, every n-th drawing.
+    """A model's loss on this rank's share of a batch: every n-th drawing.
 
-    It is weighed with what it is a mean over (the count of the figure "loss": drawings, or timed
-    moves), so that ranks which hold more of it count for more. A batch of fewer drawings than ranks
-    is done by all of them. Where a model normalises over its batch, each rank does so over its own.
+    It is weighted by the number of terms it is a mean over (the count of the figure "loss":
+    drawings, or timed moves). A batch of fewer drawings than ranks is computed by all of them.
+    Where a model normalises over its batch, each rank does so over its share.
     """
 
     def __init__(self, model: Any) -> None:
@@ -66,7 +63,7 @@ class SharedLoss(nn.Module):
         self.model: Any = model
 
     def forward(self, batch: Any, *, step: int | Tensor | None) -> tuple[Tensor, Sums]:
-        """The loss, and the figures of the share, as ``model.loss`` gives them."""
+        """The weighted loss and the figures of the share, as ``model.loss`` gives them."""
         share, copies = batch, count()
         if batch.size >= count():
             parts = {name: values[_number() :: count()] for name, values in vars(batch).items()}
@@ -80,7 +77,7 @@ class SharedLoss(nn.Module):
 
 
 def mean(values: Tensor) -> Tensor:
-    """Of the values of all ranks, without a gradient."""
+    """Mean of the values of all ranks, without a gradient."""
     values = values.detach()
     if count() == 1:
         return values.mean()
@@ -89,7 +86,7 @@ def mean(values: Tensor) -> Tensor:
 
 
 def total(sums: Sums) -> Sums:
-    """Sums and counts over all ranks, each of which has the same names."""
+    """Sums and counts added up over ranks, all of which have the same names."""
     if count() == 1:
         return sums
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -99,7 +96,7 @@ def total(sums: Sums) -> Sums:
 
 
 def same_buffers(model: nn.Module) -> None:
-    """Give all ranks the first one's buffers (running means and the like)."""
+    """Copy rank 0's buffers (running means and the like) to all ranks."""
     if count() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)

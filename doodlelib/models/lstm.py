@@ -8,7 +8,6 @@ B batch, T step, I input, H hidden, D both directions (2 H).
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,7 @@ from doodlelib.fast import lstm as fast_lstm
 from doodlelib.fast.parallel import generator
 
 State = tuple[Float[Tensor, "B H"], Float[Tensor, "B H"]]  # h and c of one layer
-Weights = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
+NO_NORM = (None, None, None)
 
 
 class PlainLayer(nn.Module):
@@ -39,11 +38,6 @@ class PlainLayer(nn.Module):
         y, (h, c) = self.lstm(x, (state[0][None].contiguous(), state[1][None].contiguous()))
         return y, (h[0], c[0])
 
-    def weights(self) -> Weights:
-        """As `NormLayer.weights`."""
-        weight_ih, weight_hh, bias_ih, bias_hh = self.lstm.parameters()
-        return weight_ih, weight_hh, bias_ih + bias_hh, None, None, None
-
 
 class NormLayer(nn.Module):
     """LSTM layer with layer norm on each gate and on the cell, and dropout on the candidate.
@@ -53,7 +47,7 @@ class NormLayer(nn.Module):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, *, layer_norm: bool, recurrent_dropout: float
+        self, input_size: int, hidden_size: int, *, layer_norm: float, recurrent_dropout: float
     ) -> None:
         super().__init__()
         self.hidden_size = hidden_size
@@ -94,7 +88,9 @@ class NormLayer(nn.Module):
         """Hidden states of all steps, and the last state."""
         keep_masks = self._keep_masks(x)
         if fast_lstm.is_available(x):
-            y, c = fast_lstm.LayerFunction.apply(x, *state, *self.weights(), keep_masks)
+            norm = (self.gate_gain, *self.cell_norm.parameters()) if self.layer_norm else NO_NORM
+            weights = self.weight_ih, self.weight_hh, self.bias, *norm
+            y, c = fast_lstm.LayerFunction.apply(x, *state, *weights, keep_masks)
             return y, (y[-1], c)
         (h, c), outputs, inputs = state, [], F.linear(x, self.weight_ih)
         for t in range(len(x)):
@@ -102,13 +98,6 @@ class NormLayer(nn.Module):
             h, c = self.cell(gates, c, None if keep_masks is None else keep_masks[t])
             outputs.append(h)
         return torch.stack(outputs), (h, c)
-
-    def weights(self) -> Weights:
-        """Weights of inputs, recurrent ones, bias; gate gain, cell gain and cell bias or None."""
-        weights, norm = (self.weight_ih, self.weight_hh, self.bias), (None, None, None)
-        if self.layer_norm:
-            norm = self.gate_gain, self.cell_norm.weight, self.cell_norm.bias
-        return (*weights, *norm)
 
     def _keep_masks(self, x: Float[Tensor, "T B I"]) -> Float[Tensor, "T B H"] | None:
         """Recurrent dropout of all steps; None where nothing is dropped."""
@@ -147,26 +136,17 @@ def keep_mask(shape: Sequence[int], share: float, *, like: Tensor) -> Float[Tens
 class LSTM(nn.Module):
     """Layers on top of one another, left to right, with dropout on each layer's outputs.
 
-    Layers are `PlainLayer` where neither `layer_norm` nor `recurrent_dropout` is asked for.
+    `norm` are `layer_norm` and `recurrent_dropout` of a `NormLayer`; neither: `PlainLayer`.
     """
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        layers: int,
-        dropout: float,
-        layer_norm: bool = False,
-        recurrent_dropout: float = 0.0,
+        self, input_size: int, hidden_size: int, *, layers: int, dropout: float, **norm: float
     ) -> None:
         super().__init__()
         self.hidden_size, self.dropout = hidden_size, Dropout(dropout)
         sizes = [(input_size, hidden_size)] + [(hidden_size, hidden_size)] * (layers - 1)
-        norm: Any = {"layer_norm": layer_norm, "recurrent_dropout": recurrent_dropout}
-        is_plain = not layer_norm and recurrent_dropout == 0
         self.layers = nn.ModuleList(
-            PlainLayer(*size) if is_plain else NormLayer(*size, **norm) for size in sizes
+            NormLayer(*size, **norm) if any(norm.values()) else PlainLayer(*size) for size in sizes
         )
 
     def forward(
@@ -179,10 +159,6 @@ class LSTM(nn.Module):
             x = self.dropout(x)
             last.append(state)
         return x.transpose(0, 1), last
-
-    def weights(self) -> list[Weights]:
-        """`NormLayer.weights` of each layer."""
-        return [cast(PlainLayer | NormLayer, layer).weights() for layer in self.layers]
 
 
 class BiLSTM(nn.Module):

@@ -122,23 +122,20 @@ class Decoder:
     def select(self, order: Int64[Tensor, " n"]) -> Self:
         """A decoder of its own for the drawings of these numbers, which may repeat."""
         new = copy.copy(self)
-        new.rows, new.condition, new.pen = (
-            values[order] for values in (self.rows, self.condition, self.pen)
-        )
+        new.rows, new.condition, new.pen = self.rows[order], self.condition[order], self.pen[order]
         new.states = [(h[order], c[order]) for h, c in self.states]
         new.compiled = self.compiled and self.compiled.select(order)
         return new
 
-    def compact(self, going: Bool[np.ndarray, " B"]) -> Int64[np.ndarray, " n"]:
-        """Drop drawings in place, moving few; which one lies at each place then."""
+    def compact(self, going: Bool[np.ndarray, " B"]) -> tuple[Self, Int64[np.ndarray, " n"]]:
+        """A decoder of the drawings that are `going`, in few moves; which one is at each place."""
         order = np.arange(int(going.sum()))
         into = np.flatnonzero(~going[: len(order)])
         order[into] = np.flatnonzero(going[len(order) :]) + len(order)
         if self.compiled:
-            self.compiled.compact(into, order[into])
-        else:
-            vars(self).update(vars(self.select(torch.from_numpy(order).to(self.rows.device))))
-        return order
+            self.compiled.compact(into, order[into])  # in place
+            return self, order
+        return self.select(torch.from_numpy(order).to(self.rows.device)), order
 
     def _hidden_states(self, rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T H"]:
         """The network's hidden states once it has read `rows`; moves on."""
@@ -161,7 +158,7 @@ class Decoder:
         net = self.net
         bounds = mdn.MAX_LOG, mdn.MAX_RHO, mdn.MAX_TIME, mdn.LEAST_SQUARE, net.config.reg_covar
         return fast_decoder.CompiledDecoder(
-            net.decoder.weights(),
+            [dict(layer.named_parameters()) for layer in net.decoder.layers],
             self.states,
             self.condition,
             (net.head.weight, net.head.bias),
@@ -223,7 +220,8 @@ def sample(
             going = np.ones(len(left), dtype=bool)
             going[: len(active)] = (new[:, PEN_COLUMNS.start + END] == 0) & (row[active] < room)
             if not going.all():
-                left = left[some.compact(going)]
+                some, order = some.compact(going)
+                left = left[order]
 
     if numbers.device.type == "cpu":
         in_parts(sample_part, size)
