@@ -18,8 +18,9 @@ from joblib import cpu_count
 from tqdm import tqdm
 
 from doodlelib import strokes
+from doodlelib.analysis.metrics import shape_error
 from doodlelib.data import quickdraw
-from doodlelib.simplify import shape_error, simplify
+from doodlelib.simplify import simplify
 
 GRID = 10.0
 

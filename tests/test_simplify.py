@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from doodlelib import strokes
 from doodlelib.data import ndjson, quickdraw
-from doodlelib.simplify import shape_error, simplify
+from doodlelib.simplify import simplify
 
 PAUSE = [[list(range(0, 256, 5)), [0] * 52, [5 * n + (1000 if n > 25 else 0) for n in range(52)]]]
 coordinates = st.integers(0, 20) | st.floats(0, 1000).map(lambda value: round(value, 9))
@@ -194,16 +194,6 @@ def test_importing_does_not_import_numba():
         "import sys, doodlelib.simplify; sys.exit('numba' in sys.modules or 'rdp' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_shape_error_by_hand():
-    before = [[0, 10, 10, 13], [0, 2, 0, -4], [0, 1, 2, 3]]
-    assert shape_error(before, [[0, 10], [0, 0], [0, 2]]) == 5.0  # beyond the chord's end
-    assert shape_error([part[:3] for part in before], [[0, 10], [0, 0]]) == 2.0  # beside it
-    assert shape_error(before, before) == 0
-    assert shape_error([[3, 0], [4, 0]], [[0], [0]]) == shape_error([[3], [4]], [[0, 0], [0, 0]])
-    with pytest.raises(ValueError, match="2 and 0 points"):
-        shape_error([[0, 1], [0, 0]], [[], []])
 
 
 def test_a_drawing_of_hardly_any_extent_stays_finite():

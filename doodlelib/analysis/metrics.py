@@ -101,6 +101,28 @@ def measure(drawings: Sequence) -> Measures:
     )
 
 
+def shape_error(before: Sequence, after: Sequence) -> float:
+    """How far, at most, a point of a stroke is from the simplified stroke, in the unit of both.
+
+    Args:
+        before: The stroke, ``[x, y]`` or ``[x, y, t]``; time does not count. Px in the box, where
+            the drawing went through `strokes.to_box`.
+        after: The stroke that stands for it, likewise.
+
+    Raises:
+        ValueError: A stroke has no points.
+    """
+    points, corners = (np.stack(stroke[:2], axis=1, dtype=float) for stroke in (before, after))
+    if not len(points) or not len(corners):
+        raise ValueError(f"strokes of {len(points)} and {len(corners)} points; 1 or more needed")
+    chords = np.diff(corners, axis=0, append=corners[-1:])  # the last one is a point
+    starts = points[:, None] - corners
+    lengths2 = np.maximum((chords**2).sum(axis=1), np.finfo(float).tiny)
+    share = np.clip((starts * chords).sum(axis=2) / lengths2, 0, 1)
+    gaps = starts - share[..., None] * chords
+    return float(np.hypot(gaps[..., 0], gaps[..., 1]).min(axis=1).max())
+
+
 def _exponents(
     moves: Float[np.ndarray, "n 4"], owner: Int[np.ndarray, " n"], follows: Bool[np.ndarray, " n-1"]
 ) -> Float[np.ndarray, " c"]:

@@ -10,7 +10,7 @@ from evaluate import frechet_distance
 from vaes import make_vae
 
 from doodlelib.analysis import metrics
-from doodlelib.analysis.metrics import measure
+from doodlelib.analysis.metrics import measure, shape_error
 from doodlelib.data.sample import make_drawings
 from doodlelib.simplify import simplify
 from doodlelib.strokes import Drawing, without_time
@@ -209,3 +209,13 @@ def test_a_model_without_words_generates_without_them() -> None:
     for drawing, other in zip(drawings, expected, strict=True):
         for stroke, same in zip(drawing, other, strict=True):
             np.testing.assert_array_equal(stroke, same)
+
+
+def test_shape_error_by_hand():
+    before = [[0, 10, 10, 13], [0, 2, 0, -4], [0, 1, 2, 3]]
+    assert shape_error(before, [[0, 10], [0, 0], [0, 2]]) == 5.0  # beyond the chord's end
+    assert shape_error([part[:3] for part in before], [[0, 10], [0, 0]]) == 2.0  # beside it
+    assert shape_error(before, before) == 0
+    assert shape_error([[3, 0], [4, 0]], [[0], [0]]) == shape_error([[3], [4]], [[0, 0], [0, 0]])
+    with pytest.raises(ValueError, match="2 and 0 points"):
+        shape_error([[0, 1], [0, 0]], [[], []])
