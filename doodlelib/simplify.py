@@ -53,11 +53,7 @@ def simplify(
 
 
 def checked_limits(method: str, epsilon: float, epsilon_time: float) -> tuple[float, float]:
-    """Largest distances to the chord and to its point of the same instant; see `simplify`.
-
-    Raises:
-        ValueError: No such method, or a distance out of range.
-    """
+    """Largest distances to the chord and to its point of the same instant; errors as `simplify`."""
     if method not in METHODS:
         raise ValueError(f"method {method!r} is not one of {METHODS}")
     if not 0 <= epsilon < math.inf:

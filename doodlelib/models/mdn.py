@@ -131,15 +131,6 @@ def row_log_likelihood(
     return pen + position + time * timed
 
 
-def time_cdf(
-    mixture: Mixture, xy: Float[Tensor, "*batch 2"], time: Float[Tensor, "*batch"]
-) -> Float[Tensor, "*batch"]:
-    """P(a time no longer than `time` | the position): the probability integral transform."""
-    mean = mixture.time_mean + mixture.time_slope * log_distance(xy)[..., None]
-    below = torch.special.ndtr((time[..., None] - mean) / mixture.time_std)
-    return (position_terms(mixture, xy).softmax(dim=-1) * below).sum(dim=-1)
-
-
 def log_density_in_ms(
     log_density: Float[Tensor, "*batch"],
     time: Float[Tensor, "*batch"],

@@ -218,15 +218,6 @@ class SketchNet(nn.Module):
             timed=batch.timed,
         )
 
-    def time_cdf(
-        self, batch: StrokeBatch, z: Float[Tensor, "B Z"]
-    ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-        """P(a time no longer than the true one) of all timed moves, and which are pauses."""
-        targets, pen_state, _, mixture = self.predict(batch, z)
-        timed = batch.is_step & (pen_state != END) & batch.timed[:, None]
-        cdf = mdn.time_cdf(mixture, targets[..., :DT], targets[..., DT])
-        return cdf[timed], (pen_state == PEN_UP)[timed]
-
     def loss(self, batch: StrokeBatch, *, step: int | Tensor | None) -> tuple[Tensor, Sums]:
         """The training loss, a weighted negative ELBO, and its parts.
 

@@ -18,7 +18,7 @@ from doodlelib.models import mdn
 from doodlelib.models.network import SketchNet, input_features
 from doodlelib.strokes import BOX, END, PEN_COLUMNS, PEN_DOWN, PEN_UP
 
-AT_ONCE = 256  # drawings under way; more would gain nothing, and leave a CPU's cache
+AT_ONCE = 256  # compiled drawings under way; more would gain nothing, and leave a CPU's cache
 START = torch.eye(6)[PEN_COLUMNS.start + PEN_DOWN]  # the first row of every drawing
 
 
@@ -212,7 +212,7 @@ def sample(
         row, own_numbers = np.zeros(len(own), dtype=np.int64), numbers[part].flatten(0, 1)
         while len(left):
             raise_if_cancelled()
-            active = left[:AT_ONCE]
+            active = left[:AT_ONCE] if some.compiled else left
             which = active * room + row[active]
             new = some.next_rows(own_numbers, which, temperature, time_temperature)
             own[active, 1 + len(prefix) + row[active]] = new

@@ -8,18 +8,29 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from doodlelib.config import VAEConfig
 from doodlelib.fast.parallel import in_one_thread
+from doodlelib.models import mdn
 from doodlelib.models.batch import StrokeBatch, collate_drawings
 from doodlelib.models.likelihood import LogLikelihood
 from doodlelib.models.network import SketchNet
 from doodlelib.models.retimer import Retimer
 from doodlelib.models.sampling import Decoder, sample
 from doodlelib.simplify import simplify
-from doodlelib.strokes import DT, Drawing, Scale, from_stroke4, from_stroke6, is_timed, to_stroke4
+from doodlelib.strokes import (
+    DT,
+    END,
+    PEN_UP,
+    Drawing,
+    Scale,
+    from_stroke4,
+    from_stroke6,
+    is_timed,
+    to_stroke4,
+)
 
 Latent = Literal["exemplars", "none"]
 Timing = Literal["joint", "retimer", "none"]
@@ -219,6 +230,18 @@ class SketchVAE(SketchNet):
             z = self._latents(batch.words, latent, _generator(seed))
         self.eval()
         return self.step_log_likelihood(batch, z.to(self.device)).by_drawing()
+
+    def time_cdf(
+        self, batch: StrokeBatch, z: Float[Tensor, "B Z"]
+    ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+        """P(a time no longer than the true one | position) of all timed moves; which are pauses."""
+        targets, pen_state, _, mixture = self.predict(batch, z)
+        xy, time = targets[..., :DT], targets[..., DT]
+        mean = mixture.time_mean + mixture.time_slope * mdn.log_distance(xy)[..., None]
+        below = torch.special.ndtr((time[..., None] - mean) / mixture.time_std)
+        cdf = (mdn.position_terms(mixture, xy).softmax(dim=-1) * below).sum(dim=-1)
+        timed = batch.is_step & (pen_state != END) & batch.timed[:, None]
+        return cdf[timed], (pen_state == PEN_UP)[timed]
 
     @torch.no_grad()
     def time_pit(
