@@ -102,9 +102,9 @@ def fit(
     shown = (is_watched() if progress is None else progress) and distributed.is_first()
     while not state.is_over:
         began, stop, epoch = time.perf_counter(), threading.Event(), state.next_epoch()
-        label = f"epoch {epoch.number}/{model.config.num_epochs}"
-        bar = {"unit": " steps", "leave": False, "disable": not shown, "miniters": 1}
         with on_stop(stop.set):
+            label = f"epoch {epoch.number}/{model.config.num_epochs}"
+            bar = {"unit": " steps", "leave": False, "disable": not shown, "miniters": 1}
             distributed.seed(seed * 1_000_003 + epoch.number)
             try:
                 batches = train_batches(epoch.number)

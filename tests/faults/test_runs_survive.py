@@ -127,7 +127,7 @@ def test_killed_again_and_again(unbroken: Unbroken, tmp_path: Path, tally: Count
     while victims.run(victims.train_to_the_end, *given, fault=fault) == -signal.SIGKILL:
         kills += 1
         tally[KILLED] += 1
-        line = reading + chance.randrange(unbroken.lines // 5, unbroken.lines // 2)
+        line = reading + chance.randrange(unbroken.lines // 4, unbroken.lines // 3)
         fault = functools.partial(victims.die_at_line, line)
     assert kills > 0
     unbroken.assert_goes_on(folder, tally)
@@ -138,7 +138,7 @@ def test_told_to_stop(unbroken: Unbroken, signum: int, tmp_path: Path, tally: Co
     within = 0
     for number in random.Random(signum).sample(range(40, unbroken.loop_lines - 20), 3):
         folder = tmp_path / str(number)
-        fault = functools.partial(victims.at_line, number, signum, (loop.__file__,))
+        fault = functools.partial(victims.stop_at_line, number, signum, (loop.__file__,))
         given = (unbroken.kind, unbroken.data, folder)
         assert victims.run(victims.train_to_the_end, *given, fault=fault) == victims.STOPPED
         within += "epoch" in read(unbroken.kind, folder)[1]

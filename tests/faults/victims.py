@@ -21,7 +21,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from doodlelib import paths
+from doodlelib import interrupt, paths
 from doodlelib.config import CNNConfig, VAEConfig, read_config
 from doodlelib.data import dataset, download
 from doodlelib.models import checkpoint
@@ -172,6 +172,22 @@ def fetch(url: str, cache: Path) -> None:
 def at_line(number: int, signum: int, files: tuple[str, ...] = TRAINING) -> None:
     """Send `signum` to this process when the `number`-th line of `files` is about to run."""
     _follow_lines(files, lambda seen: seen == number and os.kill(os.getpid(), signum))
+
+
+def stop_at_line(number: int, signum: int, files: tuple[str, ...]) -> None:
+    """Send `signum` once, at the `number`-th line of `files` or the next at which it is held back.
+
+    Between two epochs, while the caller of `fit` is at work, signals act as they used to.
+    """
+    sent = []
+
+    def stop(seen: int) -> None:
+        held = getattr(signal.getsignal(signum), "__module__", "") == interrupt.__name__
+        if seen >= number and held and not sent:
+            sent.append(seen)
+            os.kill(os.getpid(), signum)
+
+    _follow_lines(files, stop)
 
 
 def count_lines(note: Path, files: tuple[str, ...] = TRAINING) -> None:
