@@ -80,7 +80,7 @@ def check_parameters(notebook: str | Path, parameters: Mapping[str, Any]) -> Non
     declared = read_parameters(notebook)
     for name, value in parameters.items():
         if name not in declared:
-            near = similar_names(name, declared, n=3)
+            near = similar_names(name, sorted(declared), n=len(declared))
             raise ValueError(f"{notebook.name} has no parameter {name!r}; it has {', '.join(near)}")
         if not _fits(value, declared[name].type):
             raise ValueError(

@@ -166,7 +166,7 @@ def test_sliders_give_new_doodles_when_they_are_let_go(lab: Lab) -> None:
 
 
 def test_the_picture_follows_the_hand_along_the_way(lab: Lab) -> None:
-    player = lab.output("interpolation_explorer(model, *").get_by_role("group", name="Player")
+    player = lab.output("interpolation_explorer(model, one").get_by_role("group", name="Player")
     way = player.get_by_role("slider", name="From star to face")
     way.fill("0")
     lab.wait_until_idle()
