@@ -224,6 +224,7 @@ def _train(
         epoch.batches += 1
         _add(epoch.sums, figures)
         steps.update()
+    steps.refresh()
 
 
 def _until(stop: threading.Event, batches: Iterable[Batch]) -> Iterator[Batch]:
