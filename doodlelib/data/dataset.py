@@ -7,7 +7,6 @@ release the interpreter lock.
 
 import hashlib
 import json
-import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
@@ -186,7 +185,7 @@ def default_words(source: Source | Sequence[Source]) -> list[str]:
     Raises:
         ValueError: No such source.
     """
-    folders = [one for one in _listed(source) if one not in ("sample", *quickdraw.FOLDERS)]
+    folders = [one for one in _listed(source) if one not in ("sample", *quickdraw.KINDS)]
     own = {record.word for one in folders for record in formats.read_folder(find_folder(one))}
     return sorted(own) or list(sample.WORDS)
 
@@ -414,9 +413,8 @@ def _build(
 
 def _describe(source: Source, *, base_url: str | None) -> dict[str, str]:
     """What of a source decides a store: where files lie, what is made, what a folder holds."""
-    if source in quickdraw.FOLDERS:
-        url = base_url or os.environ.get(quickdraw.BASE_URL_VARIABLE) or quickdraw.BUCKET
-        return {"kind": str(source), "base_url": url.rstrip("/")}
+    if source in quickdraw.KINDS:
+        return {"kind": str(source), "base_url": quickdraw.base_url_of(base_url)}
     digest = hashlib.blake2b(digest_size=16)
     if source == "sample":  # tells when a later version would make others
         for word in sample.WORDS:

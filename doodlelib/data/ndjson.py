@@ -57,14 +57,19 @@ def parse_records(
     *,
     word: str | None = None,
     recognized: bool = True,
+    limit: int | None = None,
     dropped: Counter[str],
 ) -> Iterator[Record]:
-    """The good drawings among `lines`, one by one; what was dropped is added to `dropped`."""
+    """The first `limit` good drawings among `lines`; `dropped` counts what was left out.
+
+    No more lines are taken than these need. The other arguments are those of `parse_lines`.
+    """
     lines = iter(lines)
-    while batch := list(islice(lines, BATCH)):
+    while limit != 0 and (batch := list(islice(lines, min(BATCH, limit or BATCH)))):
         drawings = parse_lines(batch, word=word, recognized=recognized)
         dropped.update(drawings.dropped)
         yield from drawings.records()
+        limit = limit and limit - len(drawings)
 
 
 def parse_lines(

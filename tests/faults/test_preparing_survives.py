@@ -14,7 +14,7 @@ import victims
 from fileserver import FileServer, serving
 
 from doodlelib import paths
-from doodlelib.data import dataset, download, sample, store
+from doodlelib.data import dataset, quickdraw, sample, store
 
 WORDS = ("cat", "apple")
 
@@ -73,9 +73,9 @@ def fetched(url: str, top: Path, name: str = "s", *, samples: int = 60) -> Path:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(download, "CHUNK", 20_000)
-    monkeypatch.setattr(download, "BACKOFF", 0.001)
-    monkeypatch.setattr(download, "TIMEOUT", (10.0, 0.5))  # a stall takes 1 s
+    monkeypatch.setattr(quickdraw, "CHUNK", 20_000)
+    monkeypatch.setattr(quickdraw, "BACKOFF", 0.001)
+    monkeypatch.setattr(quickdraw, "TIMEOUT", (10.0, 0.5))  # a stall takes 1 s
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with serving(dict(FILES)) as server:
         yield server
@@ -135,7 +135,7 @@ def test_two_at_once_from_a_bad_server_make_one_whole_store(
 
 def hurry() -> None:
     """Wait less between attempts."""
-    download.BACKOFF = 0.001
+    quickdraw.BACKOFF = 0.001
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_a_fetch_killed_at_random_lines_goes_on(
     server: FileServer, tmp_path: Path, tally: Counter[str]
 ) -> None:
     server.files["cat"] = body = random.Random(1).randbytes(60_000)
-    files = (download.__file__, paths.__file__)
+    files = (quickdraw.__file__, paths.__file__)
     note = tmp_path / "lines"
     count = functools.partial(victims.count_lines, note, files)
     assert victims.run(victims.fetch, f"{server.url}/cat", tmp_path / "calm", fault=count) == 0
@@ -154,7 +154,7 @@ def test_a_fetch_killed_at_random_lines_goes_on(
         assert code == -signal.SIGKILL
         if cache.exists():
             assert body.startswith(cache.read_bytes())
-        with download.RemoteFile(f"{server.url}/cat", cache, progress=False) as file:
+        with quickdraw.RemoteFile(f"{server.url}/cat", cache, progress=False) as file:
             assert file.readall() == body
         tally["fetches killed, gone on with and whole"] += 1
 

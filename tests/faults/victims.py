@@ -23,7 +23,7 @@ import torch
 
 from doodlelib import interrupt, paths
 from doodlelib.config import CNNConfig, VAEConfig, read_config
-from doodlelib.data import dataset, download
+from doodlelib.data import dataset, quickdraw
 from doodlelib.models import checkpoint
 from doodlelib.models.cnn import DoodleCNN
 from doodlelib.models.vae import SketchVAE
@@ -164,8 +164,8 @@ def draw(data: Path) -> None:
 
 def fetch(url: str, cache: Path) -> None:
     """A whole file, in small requests."""
-    download.CHUNK = 5_000
-    with download.RemoteFile(url, cache, progress=False) as file:
+    quickdraw.CHUNK = 5_000
+    with quickdraw.RemoteFile(url, cache, progress=False) as file:
         file.readall()
 
 
