@@ -34,6 +34,7 @@ from doodlelib.strokes import DT, DX, DY, MIN_DT, PEN, duration, from_stroke4, t
 SAMPLES = 2000
 SHOWN = 10  # words of a classifier
 OF_A_WORD = 3000  # doodles that the classifier judges; they come from few exemplars
+MAX_TIME = 60_000.0  # ms: a log-normal now and then gives absurd times
 HELD_OUT = 200  # real drawings of a word, and doodles in the distance between the two
 EVENTS = ("pen", "position", "segment_time", "pause_time")
 
@@ -63,6 +64,20 @@ class ConstantSpeed:
 
 def _length(moves: np.ndarray) -> np.ndarray:
     return np.maximum(np.hypot(moves[:, DX], moves[:, DY]), baselines.MIN_LENGTH)
+
+
+def sampled_times(
+    regression: baselines.LogLinear, rows: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """The drawing with times from the regression, each given those before it."""
+    rows = rows.astype(np.float64)
+    rows[1:, DT] = MIN_DT
+    for step in range(1, len(rows)):  # the features of a move depend on earlier times alone
+        _, features, is_pause = baselines.move_features([rows[: step + 1]])
+        mean = features[-1] @ regression.weights[is_pause[-1]]
+        log_dt = mean + regression.std[is_pause[-1]] * rng.normal()
+        rows[step, DT] = np.clip(np.exp(log_dt), MIN_DT, MAX_TIME)
+    return rows
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -206,7 +221,7 @@ def evaluate_retimer(model: Path, store: Path) -> dict[str, Any]:
     timed = {
         "constant speed": [from_stroke4(constant.retime(one)) for one in shapes["held out"]],
         "log-linear regression": [
-            from_stroke4(regression.retime(one, rng=rng)) for one in shapes["held out"]
+            from_stroke4(sampled_times(regression, one, rng)) for one in shapes["held out"]
         ],
         "retimer": [retimer.retime(drawing, seed=i) for i, drawing in enumerate(real)],
         "retimer, likeliest": [retimer.retime(drawing, temperature=0) for drawing in real],

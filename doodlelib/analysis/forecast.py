@@ -56,8 +56,7 @@ def forecast(
     """What `vae` predicts for the move to point number `point` of a drawing, from the one before.
 
     The drawing is simplified first, as the training drawings were; `point` counts over all strokes
-    after that, and 1 is the first move's end. The decoder is conditioned on `word`, if any. `size`
-    is the side of the grid of positions.
+    after that, and 1 is the first move's end. `size` is the side of the grid of positions.
 
     Raises:
         ValueError: There is no such point, or the word is unknown.
@@ -66,19 +65,19 @@ def forecast(
     if not 1 <= point < len(rows):
         raise ValueError(f"point must be from 1 to {len(rows) - 1}, not {point}")
     z = vae.encode([drawing], see_time=False)
-    batch = vae.to_batch([drawing], words=vae.word_indices(word, 1))
-    targets, event, logits, mixture = vae.predict(batch, z)
+    targets, event, logits, mixture = vae.predict(
+        vae.to_batch([drawing], words=vae.word_indices(word, 1)), z
+    )
     step, scale = point - 1, vae.scale
     mixture = mdn.Mixture(**{name: value[:, step] for name, value in vars(mixture).items()})
     points = rows[:, :2].cumsum(0)
     low, high = points.min(0) - MARGIN, points.max(0) + MARGIN
-    x, y = (np.linspace(low[axis], high[axis], size) for axis in (0, 1))
+    x, y = np.linspace(low, high, size).T
     grid = np.stack(np.meshgrid(x, y), axis=-1) - points[step]
     moves = torch.as_tensor(grid / scale.xy, dtype=z.dtype, device=z.device)
     position = mdn.position_terms(mixture, moves.flatten(0, 1)).logsumexp(-1).exp() / scale.xy**2
-    is_pause = event[:, step] == PEN_UP
-    std = scale.pause_std if is_pause else scale.segment_std
-    mean = scale.pause_mean if is_pause else scale.segment_mean
+    kind = "pause" if event[0, step] == PEN_UP else "segment"
+    mean, std = (getattr(scale, f"{kind}_{name}") for name in ("mean", "std"))
     standardised = torch.linspace(-5, 5, 300, device=z.device)
     move = targets[:, step, :DT].expand(len(standardised), -1)
     _, time = mdn.log_prob(mixture, move, standardised)

@@ -1,9 +1,8 @@
 """Statistics of timed drawings, distances of generated drawings from real ones, classifier reports.
 
 Every distance between two sets of drawings comes with its *floor*: the same distance between two
-random halves of the real set. No figure means anything without it. The halves are smaller samples,
-and the JSD of histograms grows as samples shrink: a figure below its floor says no more than one
-at it.
+random halves of the real set. A figure below its floor says no more than one at it, since the
+halves are smaller samples, for which the JSD of histograms is larger.
 
 Dimensions in annotations: n moves, s pen-down moves (segments), p pen-up moves (pauses), d
 drawings. Start, end and padding rows are never counted.
@@ -28,7 +27,6 @@ MIN_DRAWINGS = 10  # of each set in a comparison: each half goes through five fo
 MIN_BENDS = 5  # of a drawing whose speed-curvature exponent is estimated
 MIN_TURN = 0.05  # radians: a smaller turn is no bend
 MIN_LENGTH = 0.1  # px: the log of a length needs one above zero
-FEATURE_SETS = ("timing", "shape", "joint")  # of the two-sample tests
 
 
 @dataclass(frozen=True)
@@ -79,12 +77,11 @@ def measure(drawings: Sequence) -> Measures:
     pen_down = moves[:, PEN] > 0.5
     log_dt = np.log(np.maximum(moves[:, DT], MIN_DT))
     log_length = np.log(np.maximum(np.hypot(moves[:, DX], moves[:, DY]), MIN_LENGTH))
-    total = np.bincount(owner, moves[:, DT], minlength=len(rows))
-    pen_up_time = np.bincount(owner, moves[:, DT] * ~pen_down, minlength=len(rows))
-    mean = np.bincount(owner, log_dt * pen_down, minlength=len(rows)) / np.maximum(
-        np.bincount(owner, pen_down, minlength=len(rows)), 1
+    total, pen_up_time, log_times, segments = (
+        np.bincount(owner, values, minlength=len(rows))
+        for values in (moves[:, DT], moves[:, DT] * ~pen_down, log_dt * pen_down, pen_down)
     )
-    centred = log_dt - mean[owner]
+    centred = log_dt - (log_times / np.maximum(segments, 1))[owner]
     follows = pen_down[1:] & pen_down[:-1] & (owner[1:] == owner[:-1])
     return Measures(
         dx=moves[:, DX],
@@ -99,28 +96,6 @@ def measure(drawings: Sequence) -> Measures:
         length_time_correlation=_correlation(log_length[pen_down], log_dt[pen_down]),
         lag1_autocorrelation=_correlation(centred[1:][follows], centred[:-1][follows]),
     )
-
-
-def shape_error(before: Sequence, after: Sequence) -> float:
-    """How far, at most, a point of a stroke is from the simplified stroke, in the unit of both.
-
-    Args:
-        before: The stroke, ``[x, y]`` or ``[x, y, t]``; time does not count. Px in the box, where
-            the drawing went through `strokes.to_box`.
-        after: The stroke that stands for it, likewise.
-
-    Raises:
-        ValueError: A stroke has no points.
-    """
-    points, corners = (np.stack(stroke[:2], axis=1, dtype=float) for stroke in (before, after))
-    if not len(points) or not len(corners):
-        raise ValueError(f"strokes of {len(points)} and {len(corners)} points; 1 or more needed")
-    chords = np.diff(corners, axis=0, append=corners[-1:])  # the last one is a point
-    starts = points[:, None] - corners
-    lengths2 = np.maximum((chords**2).sum(axis=1), np.finfo(float).tiny)
-    share = np.clip((starts * chords).sum(axis=2) / lengths2, 0, 1)
-    gaps = starts - share[..., None] * chords
-    return float(np.hypot(gaps[..., 0], gaps[..., 1]).min(axis=1).max())
 
 
 def _exponents(
@@ -139,16 +114,14 @@ def _exponents(
     drawing = owner[1:][follows][bend]
     speed = np.log(length[bend] / np.maximum(before[bend, DT] + after[bend, DT], MIN_DT))
     curvature = np.log(2 * turn[bend] / length[bend])
-    if not len(drawing):
-        return np.empty(0)
     count = np.bincount(drawing)
 
-    def centred(values: Float[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
-        return values - (np.bincount(drawing, values) / np.maximum(count, 1))[drawing]
+    def mean(values: Float[np.ndarray, " b"]) -> Float[np.ndarray, " d"]:
+        return np.bincount(drawing, values) / np.maximum(count, 1)
 
-    covariance = np.bincount(drawing, centred(curvature) * centred(speed))
-    variance = np.bincount(drawing, centred(curvature) ** 2)
-    enough = (count >= MIN_BENDS) & (variance > 0)
+    covariance = mean(curvature * speed) - mean(curvature) * mean(speed)
+    variance = mean(curvature**2) - mean(curvature) ** 2
+    enough = (count >= MIN_BENDS) & (variance > 1e-9)
     return covariance[enough] / variance[enough]
 
 
@@ -159,16 +132,32 @@ def _correlation(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> floa
     return float(np.corrcoef(a, b)[0, 1])
 
 
+def shape_error(before: Sequence, after: Sequence) -> float:
+    """How far, at most, a point of the stroke `before` is from its simplified self, `after`.
+
+    Both are ``[x, y]`` or ``[x, y, t]``; the time does not count.
+
+    Raises:
+        ValueError: A stroke has no points.
+    """
+    points, corners = (np.stack(stroke[:2], axis=1, dtype=float) for stroke in (before, after))
+    if not len(points) or not len(corners):
+        raise ValueError(f"strokes of {len(points)} and {len(corners)} points; 1 or more needed")
+    chords = np.diff(corners, axis=0, append=corners[-1:])  # the last one is a point
+    starts = points[:, None] - corners
+    lengths2 = np.maximum((chords**2).sum(axis=1), np.finfo(float).tiny)
+    share = np.clip((starts * chords).sum(axis=2) / lengths2, 0, 1)
+    gaps = starts - share[..., None] * chords
+    return float(np.hypot(gaps[..., 0], gaps[..., 1]).min(axis=1).max())
+
+
 def speed_profile(
     stroke: Sequence, *, step_ms: float = 20.0
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """Speed of the pen over a stroke ``[x, y, t]`` (px, ms), in steps of `step_ms`.
+    """End (s) of each step of `step_ms`, and the pen's mean speed in it (px/s), over a stroke.
 
-    Between points the pen moves evenly. A stroke and its simplified self, which has the same first
-    and last point, have the same steps and can be compared.
-
-    Returns:
-        The end of each step (s) and the mean speed in it (px/s).
+    The stroke is ``[x, y, t]``, px and ms; between points the pen moves evenly. A stroke and its
+    simplified self, with the same first and last point, have the same steps.
 
     Raises:
         ValueError: The stroke is untimed.
@@ -184,9 +173,9 @@ def speed_and_curvature(
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
     """Speed (px/s) and curvature (1/px) along a stroke ``[x, y, t]`` (px, ms), every `step_ms`.
 
-    x and y are resampled and smoothed by a Gaussian of standard deviation `smoothing_ms`, for the
-    derivatives of whole pixels are noise. Three steps at either end, where the smoothing lacks
-    neighbours, are left out; a stroke of fewer than eight steps gives empty arrays.
+    The path is smoothed by a Gaussian of standard deviation `smoothing_ms`, for derivatives of
+    whole pixels are noise. The outer three steps, where the smoothing lacks neighbours, are left
+    out; a stroke of fewer than eight steps gives empty arrays.
 
     Raises:
         ValueError: The stroke is untimed.
@@ -210,7 +199,7 @@ def _timed(stroke: Sequence) -> list[Float[np.ndarray, " n"]]:
     return [np.asarray(values, dtype=np.float64) for values in stroke]
 
 
-def jsd(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], *, bins: int = BINS) -> float:
+def jsd(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"]) -> float:
     """Jensen-Shannon divergence of two samples, bits (0 equal, 1 disjoint), over common bins.
 
     The bins span both samples but for the outermost 0.1 %, which count in the end bins.
@@ -218,7 +207,7 @@ def jsd(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], *, bins: int = B
     from scipy.spatial.distance import jensenshannon
 
     low, high = np.quantile(np.concatenate([a, b]), [0.001, 0.999])
-    edges = np.linspace(low, max(high, low + 1e-9), bins + 1)
+    edges = np.linspace(low, max(high, low + 1e-9), BINS + 1)
     counts = [np.histogram(np.clip(x, edges[0], edges[-1]), edges)[0] for x in (a, b)]
     return float(jensenshannon(*counts, base=2) ** 2)
 
@@ -235,50 +224,44 @@ def distances(real: Sequence, generated: Sequence, *, seed: int = 0) -> pd.DataF
     Raises:
         ValueError: A set has fewer than `MIN_DRAWINGS` drawings, or an untimed one.
     """
-    from scipy.stats import ks_2samp, wasserstein_distance
-
     if min(len(real), len(generated)) < MIN_DRAWINGS:
         raise ValueError(
             f"{len(real)} real and {len(generated)} generated drawings are too few to compare; "
             f"{MIN_DRAWINGS} of each needed"
         )
-    pairs = {
-        "": (measure(real), measure(generated)),
-        "_floor": tuple(measure(half) for half in _halves(real, seed)),
-    }
-    table = {}
+    table = _distances(measure(real), measure(generated))
+    floors = _distances(*map(measure, _halves(real, seed)))
+    return table.join(floors.add_suffix("_floor"))
+
+
+def _distances(a: Measures, b: Measures) -> pd.DataFrame:
+    from scipy.stats import ks_2samp, wasserstein_distance
+
+    rows = {}
     for name in MARGINALS:
-        table[name] = {}
-        for suffix, pair in pairs.items():
-            a, b = (getattr(measures, name) for measures in pair)
-            known = len(a) and len(b)
-            table[name] |= {
-                f"jsd{suffix}": jsd(a, b) if known else np.nan,
-                f"w1{suffix}": float(wasserstein_distance(a, b)) if known else np.nan,
-                f"ks{suffix}": float(ks_2samp(a, b).statistic) if known else np.nan,
-            }
-    return pd.DataFrame.from_dict(table, orient="index")
+        pair = getattr(a, name), getattr(b, name)
+        known = all(map(len, pair))
+        rows[name] = {
+            "jsd": jsd(*pair) if known else np.nan,
+            "w1": wasserstein_distance(*pair) if known else np.nan,
+            "ks": ks_2samp(*pair).statistic if known else np.nan,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
 
 
 def time_panel(real: Sequence, generated: Sequence, *, seed: int = 0) -> pd.DataFrame:
-    """The panel by which timing is judged: no statistic can be fooled without another showing it.
+    """The panel by which timing is judged: JSD of marginals, correlations, two-sample tests.
 
-    Constant speed passes the marginals of duration, shuffled times pass those of dt; correlations
-    and the two-sample tests catch both.
-
-    Both sets are timed drawings, `real` held out; `seed` decides its random halves and the
-    two-sample tests.
+    Constant speed passes the marginals of duration, shuffled times pass those of dt; the rest
+    catches both. Both sets are timed drawings, `real` held out; `seed` decides all that is random.
 
     Returns:
-        One row for each statistic, columns ``real``, ``generated`` and ``floor``. For a JSD (bits)
-        real is 0; for a correlation both values stand there, and the floor is the difference
-        between halves; for the AUC of a classifier that tells generated from real drawings 0.5 is
-        best, and the floor is what it reaches on the halves.
+        One row for each statistic, columns ``real``, ``generated`` and ``floor``: for a JSD (bits)
+        0, the distance, and that between halves of `real`; for a correlation both values, and the
+        difference between halves; for an AUC 0.5, its value, and its value on the halves.
 
     Raises:
         ValueError: A set has fewer than `MIN_DRAWINGS` drawings, or an untimed one.
-
-    Source: Lopez-Paz & Oquab 2017 (arXiv 1610.06545), classifier two-sample tests.
     """
     table = distances(real, generated, seed=seed)
     halves = _halves(real, seed)
@@ -290,104 +273,86 @@ def time_panel(real: Sequence, generated: Sequence, *, seed: int = 0) -> pd.Data
     for name in ("length_time_correlation", "lag1_autocorrelation"):
         difference = abs(getattr(half, name) - getattr(other, name))
         rows[name] = (getattr(a, name), getattr(b, name), difference)
-    for features in FEATURE_SETS:
-        auc, floor = (
-            two_sample_auc(*pair, features=features, seed=seed)
-            for pair in ((real, generated), halves)
-        )
-        rows[f"{features} AUC"] = (0.5, auc, floor)
+    floors = two_sample_auc(*halves, seed=seed)
+    for features, auc in two_sample_auc(real, generated, seed=seed).items():
+        rows[f"{features} AUC"] = (0.5, auc, floors[features])
     return pd.DataFrame.from_dict(rows, orient="index", columns=["real", "generated", "floor"])
 
 
-def two_sample_auc(a: Sequence, b: Sequence, *, features: str, seed: int = 0) -> float:
-    """Cross-validated AUC of a classifier that tells drawings of `a` from those of `b`.
+def two_sample_auc(a: Sequence, b: Sequence, *, seed: int = 0) -> dict[str, float]:
+    """Cross-validated AUC of classifiers that tell timed drawings of `a` from those of `b`.
 
-    Both are timed drawings, of which the classifier sees the `features` "timing", "shape" or
-    "joint"; `seed` is that of classifier and folds.
+    The first sees a drawing's "timing", the second its "shape", the third both and their relation
+    ("joint"). `seed` is that of classifiers and folds.
 
-    Raises:
-        ValueError: Unknown `features`; no drawings, or an untimed one.
+    Source: Lopez-Paz & Oquab 2017 (arXiv 1610.06545), classifier two-sample tests.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    if features not in FEATURE_SETS:
-        raise ValueError(f"features must be one of {', '.join(FEATURE_SETS)}, not {features!r}")
-    x = np.array([_features(drawing, features) for drawing in (*a, *b)])
+    drawings = [_features(drawing) for drawing in (*a, *b)]
     y = np.repeat([0, 1], [len(a), len(b)])
-    classifier = HistGradientBoostingClassifier(
-        max_iter=60, max_leaf_nodes=8, early_stopping=False, random_state=seed
-    )
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
-    scores = cross_val_predict(classifier, x, y, cv=folds, method="predict_proba")[:, 1]
-    return float(roc_auc_score(y, scores))
+    aucs = {}
+    for name in drawings[0]:
+        x = np.array([features[name] for features in drawings])
+        classifier = HistGradientBoostingClassifier(
+            max_iter=60, max_leaf_nodes=8, early_stopping=False, random_state=seed
+        )
+        scores = cross_val_predict(classifier, x, y, cv=folds, method="predict_proba")[:, 1]
+        aucs[name] = float(roc_auc_score(y, scores))
+    return aucs
 
 
-def _features(drawing: Sequence, features: str) -> list[float]:
+def _features(drawing: Sequence) -> dict[str, list[float]]:
     """Summary statistics of one drawing, for the two-sample tests."""
     measures = measure([drawing])
     timing = [measures.log_duration[0], measures.pen_up_share[0], measures.lag1_autocorrelation]
-    for name in ("log_segment_time", "log_pause"):
-        timing += _quantiles(getattr(measures, name))
+    timing += [*_quantiles(measures.log_segment_time), *_quantiles(measures.log_pause)]
     length = np.hypot(measures.dx, measures.dy)
     shape = [float(len(drawing)), float(len(length)), *_quantiles(length)]
     shape += [*_quantiles(measures.dx), *_quantiles(measures.dy)]
     joint = [measures.length_time_correlation, *_quantiles(measures.log_speed)]
-    return {"timing": timing, "shape": shape, "joint": timing + shape + joint}[features]
+    return {"timing": timing, "shape": shape, "joint": timing + shape + joint}
 
 
 def _quantiles(values: Float[np.ndarray, " n"]) -> list[float]:
     return list(np.quantile(values, [0.1, 0.5, 0.9])) if len(values) else [np.nan] * 3
 
 
-def _halves(drawings: Sequence, seed: int) -> tuple[list, list]:
+def _halves(drawings: Sequence, seed: int) -> list[list]:
     """The drawings in two random halves."""
     order = np.random.default_rng(seed).permutation(len(drawings))
-    half, other = ([drawings[index] for index in part] for part in np.array_split(order, 2))
-    return half, other
+    return [[drawings[index] for index in part] for part in np.array_split(order, 2)]
 
 
 def generate_like(
-    vae: "SketchVAE", words: Sequence[str], *, n: int, temperature: float = 1.0, seed: int = 0
+    vae: "SketchVAE", words: Sequence[str], *, n: int, seed: int = 0
 ) -> list[Drawing]:
-    """`n` generated drawings with words drawn from `words`, those of the real drawings to compare.
+    """`n` generated drawings to compare with real ones, whose `words` they share in proportion.
 
-    Only `temperature` 1, the model's own distribution, may be compared with people's. The words are
-    not given to a model trained without them.
+    They have temperature 1, the model's own distribution, which alone may be compared.
     """
     chosen = np.random.default_rng(seed).choice(words, n).tolist()
-    return vae.generate(n, word=vae.word_or_none(chosen), temperature=temperature, seed=seed)
+    return vae.generate(n, word=vae.word_or_none(chosen), temperature=1.0, seed=seed)
 
 
 def generation_report(
-    vae: "SketchVAE",
-    real: Sequence,
-    words: Sequence[str],
-    *,
-    n: int,
-    epoch: int,
-    path: str | Path | None = None,
+    vae: "SketchVAE", real: Sequence, words: Sequence[str], *, n: int, epoch: int, path: Path
 ) -> pd.DataFrame:
-    """`distances` of `n` generated drawings from held-out ones after an epoch, which seeds them.
+    """`distances` of `n` generated drawings from `real` ones, timed and held out, after an `epoch`.
 
-    Args:
-        vae: The model in training.
-        real: Timed drawings, held out.
-        words: Word of each.
-        n: Drawings to generate, see `generate_like`.
-        epoch: The last that was trained; a column of the table.
-        path: CSV of all reports of a run, to which this one is added. Rows of this and later
-            epochs, which a resumed run trains again, are replaced.
+    `words` are those of `real`; the epoch is the seed, and a column of the table. The CSV at `path`
+    holds all reports of a run; rows of this and later epochs, which a resumed run trains again,
+    are replaced.
 
     Raises:
         ValueError: As `distances`.
     """
     table = distances(real, generate_like(vae, words, n=n, seed=epoch)).assign(epoch=epoch)
-    if path is not None:
-        path = Path(path)
-        earlier = [pd.read_csv(path, index_col=0)] if path.exists() else []
-        pd.concat([*(old[old.epoch < epoch] for old in earlier), table]).to_csv(path)
+    earlier = [pd.read_csv(path, index_col=0)] if path.exists() else []
+    pd.concat([*(old[old.epoch < epoch] for old in earlier), table]).to_csv(path)
     return table
 
 
@@ -405,17 +370,14 @@ def classification(
     """
     from sklearn.metrics import classification_report, confusion_matrix
 
-    predicted = probabilities.argmax(axis=1)
-    indices = list(range(len(words)))
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    predicted, indices = order[:, 0], list(range(len(words)))
     report = classification_report(
         labels, predicted, labels=indices, target_names=words, output_dict=True, zero_division=0
     )
-    likeliest = np.argsort(probabilities, axis=1)[:, -3:]
-    for row, right in {
-        "accuracy": predicted == labels,
-        "top 3": (likeliest == labels[:, None]).any(axis=1),
-    }.items():
-        shares = dict.fromkeys(("precision", "recall", "f1-score"), float(right.mean()))
+    for row, count in (("accuracy", 1), ("top 3", 3)):
+        right = (order[:, :count] == labels[:, None]).any(axis=1).mean()
+        shares = dict.fromkeys(("precision", "recall", "f1-score"), float(right))
         report[row] = shares | {"support": len(labels)}
     matrix = confusion_matrix(labels, predicted, labels=indices)
     return pd.DataFrame(report).T, pd.DataFrame(matrix, index=list(words), columns=list(words))
@@ -433,13 +395,8 @@ def calibration(
         probability), ``accuracy``, ``count``.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
-    table = pd.DataFrame(
-        {
-            "confidence": confidence,
-            "accuracy": (probabilities.argmax(axis=1) == labels).astype(np.float64),
-            "count": 1,
-        }
-    )
+    right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    table = pd.DataFrame({"confidence": confidence, "accuracy": right, "count": 1})
     lower = np.minimum((confidence * bins).astype(int), bins - 1) / bins
     how = {"confidence": "mean", "accuracy": "mean", "count": "sum"}
     return table.groupby(pd.Index(lower, name="from")).agg(how)

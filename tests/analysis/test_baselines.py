@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from evaluate import ConstantSpeed
+from evaluate import ConstantSpeed, sampled_times
 
 from doodlelib.analysis.baselines import LogLinear, time_baselines
 
@@ -46,23 +46,11 @@ def test_where_length_says_nothing_regression_gains_nothing() -> None:
     assert gain.abs().max() < 0.02
 
 
-def test_a_past_of_its_own_kind_tells_a_move_more() -> None:
-    """Where a drawing's pauses are alike and its segments are too, but the two have no relation."""
-    rng, drawings = np.random.default_rng(7), made(300, slope=0.0, seed=7)
-    for rows in drawings:
-        rows[:, 2] *= np.where(rows[:, 3] > 0.5, *np.exp(rng.normal(size=2)))
-    table = time_baselines(drawings[:200], drawings[200:])
-    gain = table.loc["log-linear, past pooled"] - table.loc["log-linear regression"]
-    assert gain["pause_time"] > 0.05
-    assert gain["segment_time"] > 0
-
-
-@pytest.mark.parametrize("pooled", [False, True])
-def test_the_regression_times_a_shape_as_it_judges_it(pooled: bool) -> None:
+def test_the_regression_times_a_shape_as_it_judges_it() -> None:
     """Times drawn from the law have the law's own entropy, and the true law's spread."""
     train = made(300, slope=0.6, seed=4)
-    law, rng = LogLinear(train, pooled=pooled), np.random.default_rng(5)
-    timed = [law.retime(rows, rng=rng) for rows in made(200, slope=0.6, seed=6)]
+    law, rng = LogLinear(train), np.random.default_rng(5)
+    timed = [sampled_times(law, rows, rng) for rows in made(200, slope=0.6, seed=6)]
     assert law.negative_log_likelihood(timed).mean() == pytest.approx(
         law.negative_log_likelihood(train).mean(), abs=0.05
     )

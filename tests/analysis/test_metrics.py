@@ -84,11 +84,6 @@ def test_too_few_drawings_cannot_be_compared(drawings: list[Drawing]) -> None:
     assert not metrics.time_panel(drawings[:10], drawings[:10]).isna().all().any()
 
 
-def test_unknown_features_are_refused(drawings: list[Drawing]) -> None:
-    with pytest.raises(ValueError, match="one of timing, shape, joint, not 'speed'"):
-        metrics.two_sample_auc(drawings[:10], drawings[10:20], features="speed")
-
-
 def test_drawings_without_pauses_have_no_pause_figures() -> None:
     single = [simplify(r.drawing)[:1] for r in make_drawings("star", 30)]
     table = metrics.distances(single, single)
