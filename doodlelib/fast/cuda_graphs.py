@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from doodlelib.fast import distributed
-from doodlelib.fast.distributed import Sums
+from doodlelib.fast import parallel
+from doodlelib.fast.parallel import Sums
 
 Loss = Callable[..., tuple[Tensor, Sums]]
 
@@ -44,7 +44,7 @@ class Gradients:
     """Computes the gradients of a batch and leaves them in the weights' `grad`.
 
     Args:
-        loss_of: See `distributed.parallel_loss`; of a model on `device`.
+        loss_of: See `parallel.parallel_loss`; of a model on `device`.
         optimizer: Of that model.
         device: Where it is.
         half: Matrix products in bfloat16 (autocast); weights and likelihood stay in float32.
@@ -54,7 +54,7 @@ class Gradients:
         self, loss_of: Loss, optimizer: torch.optim.Optimizer, device: torch.device, *, half: bool
     ) -> None:
         self.loss_of, self.optimizer, self.device, self.half = loss_of, optimizer, device, half
-        self.capturing = device.type == "cuda" and distributed.count() == 1
+        self.capturing = device.type == "cuda" and parallel.world_size() == 1
         self.captured: dict[tuple, Captured | None] = {}  # by shape, which are few; None: met once
 
     def of(self, batch: Batch, *, step: int) -> tuple[Tensor, Sums]:

@@ -1,7 +1,10 @@
-"""Data parallelism over threads: parts of a batch side by side, and methods in one thread.
+"""Data parallelism: parts of a batch in threads, or in processes that train together.
 
 PyTorch's own threads meet after every small product, wait while Python or Numba works, and keep a
 processor busy for milliseconds after it. A thread that works on rows of its own waits for nobody.
+
+A process takes part in distributed training once `torch.distributed` has a process group, as Ray or
+torchrun sets up. Without one the functions of ranks leave things as they are.
 """
 
 import os
@@ -13,52 +16,60 @@ from itertools import pairwise
 from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from doodlelib.jit import is_fast
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
+Sums = dict[str, tuple[Tensor, Tensor]]  # by name: sum over some batches, and count of terms
 MIN_ROWS = 16  # of a part: for fewer, a matrix product reads its weights too often
-_local = threading.local()
+SEED_STRIDE = 1 << 40  # between the seeds of two ranks
 
 
+class _Local(threading.local):
+    """What each thread has of its own."""
+
+    threads: int | None = None  # to be shared by parts; None: PyTorch's
+    generator: torch.Generator | None = None
+    cancelled: threading.Event | None = None
+
+
+_local = _Local()
+
+
+@torch.no_grad()
 def in_parts(work: Callable[[slice], Result], rows: int) -> list[Result]:
-    """Call `work` on parts of all rows, side by side and without gradients; results by part.
-
-    Args:
-        work: Called with the rows of one part.
-        rows: How many.
-    """
-    return _run_all([partial(work, part) for part in _divided(rows)], gradients=False)
+    """Call `work` on parts of all rows, side by side and without gradients; results by part."""
+    parts = _divided(rows)
+    if len(parts) == 1:
+        return [work(parts[0])]
+    return _run_all([partial(work, part) for part in parts])
 
 
 def in_one_thread(method: Callable[Given, Result]) -> Callable[Given, Result]:
-    """A method that runs without gradients and with one of PyTorch's threads.
+    """A method that runs without gradients and, on a CPU, with one of PyTorch's threads.
 
     For few drawings all products are small: waking a second thread takes longer than it saves, and
     waiting for it beside other busy processes several times as long. `in_parts` within has all
-    threads to share. On a GPU, and within a part, the method just runs without gradients. It
-    belongs to something with a `device`.
+    threads to share. The method belongs to something with a `device`.
     """
 
     @wraps(method)
     @torch.no_grad()
     def run(*args: Given.args, **kwargs: Given.kwargs) -> Result:
-        threads, device = _threads(), cast(Any, args[0]).device
-        if not is_fast() or _is_in_pool() or threads == 1 or device.type != "cpu":
+        threads, device = torch.get_num_threads(), cast(Any, args[0]).device
+        if not is_fast() or threads == 1 or device.type != "cpu":
             return method(*args, **kwargs)
-
-        def alone() -> Result:
-            _local.threads = threads
-            try:
-                return method(*args, **kwargs)
-            finally:
-                _local.threads = None
-
-        # As many callers at once as there are threads, in a pool in which no parts wait.
-        return _submit([alone], workers=threads, share=1, gradients=False)[0]
+        _local.threads = threads
+        torch.set_num_threads(1)  # of this thread alone
+        try:
+            return method(*args, **kwargs)
+        finally:
+            torch.set_num_threads(threads)
+            _local.threads = None
 
     return run
 
@@ -92,22 +103,18 @@ def with_gradients(
 
     jobs = [partial(seeded, number) for number in range(len(parts))]
     if not torch.is_grad_enabled():
-        return _joined(_run_all(jobs, gradients=False))
+        return _joined(_run_all(jobs))
     return _WithGradients.apply(jobs, parts, *(w for w in weights if w.requires_grad))
 
 
 def generator() -> torch.Generator | None:
     """The source of random numbers in a part of `with_gradients`; elsewhere None, PyTorch's own."""
-    return getattr(_local, "generator", None)
+    return _local.generator
 
 
 def raise_if_cancelled() -> None:
-    """For long loops in parts: end them where another part failed or somebody pressed Ctrl-C.
-
-    Raises:
-        CancelledError: It is so; nobody waits for what the part gives.
-    """
-    if any(event.is_set() for event in getattr(_local, "cancelled", ())):
+    """For long loops in parts: CancelledError where another part failed or Ctrl-C was pressed."""
+    if _local.cancelled and _local.cancelled.is_set():
         raise CancelledError
 
 
@@ -116,7 +123,8 @@ class _WithGradients(torch.autograd.Function):
     def forward(
         ctx: Any, jobs: list[Callable[[], tuple[Tensor, ...]]], parts: list[slice], *weights: Tensor
     ) -> tuple[Tensor, ...]:
-        ctx.results, ctx.parts, ctx.weights = _run_all(jobs, gradients=True), parts, weights
+        with torch.enable_grad():
+            ctx.results, ctx.parts, ctx.weights = _run_all(jobs), parts, weights
         joined = _joined(ctx.results)
         ctx.mark_non_differentiable(*(one for one in joined if not one.is_floating_point()))
         return joined
@@ -124,40 +132,23 @@ class _WithGradients(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *d_joined: Tensor) -> tuple:
-        def of_part(results: tuple[Tensor, ...], part: slice) -> Sequence[Tensor | None]:
-            pairs = [(one, d[part]) for one, d in zip(results, d_joined, strict=True)]
-            pairs = [pair for pair in pairs if pair[0].requires_grad]
-            if not pairs:
-                return [None] * len(ctx.weights)
-            outputs, given = zip(*pairs, strict=True)
-            return torch.autograd.grad(outputs, ctx.weights, given, allow_unused=True)
+        def of_part(results: tuple[Tensor, ...], part: slice) -> tuple[Tensor, ...]:
+            given = zip(results, d_joined, strict=True)
+            pairs = [(one, d[part]) for one, d in given if one.requires_grad]
+            outputs, d_outputs = zip(*pairs, strict=True)
+            return torch.autograd.grad(outputs, ctx.weights, d_outputs, materialize_grads=True)
 
         jobs = [partial(of_part, *one) for one in zip(ctx.results, ctx.parts, strict=True)]
         ctx.results = None
-        return None, None, *reduce(_sums, _run_all(jobs, gradients=True))
-
-
-def _sums(one: Sequence[Tensor | None], other: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """None is 0. Not in place: autograd may give two weights the same memory."""
-    pairs = zip(one, other, strict=True)
-    return [b if a is None else a if b is None else a + b for a, b in pairs]
-
-
-def _threads() -> int:
-    """How many of PyTorch's threads there are to share."""
-    return getattr(_local, "threads", None) or torch.get_num_threads()
-
-
-def _is_in_pool() -> bool:
-    """Whether this thread is of a pool here."""
-    return hasattr(_local, "process_threads")
+        # not in place: autograd may give two weights the same memory
+        return None, None, *(reduce(torch.add, ds) for ds in zip(*_run_all(jobs), strict=True))
 
 
 def _divided(rows: int) -> list[slice]:
     """As many parts of all rows as threads are worth it."""
-    count = max(1, min(_threads(), rows // MIN_ROWS)) if is_fast() else 1
-    bounds = [rows * part // count for part in range(count + 1)]
-    return [slice(*ends) for ends in pairwise(bounds)]
+    threads = _local.threads or torch.get_num_threads()
+    count = max(1, min(threads, rows // MIN_ROWS)) if is_fast() else 1
+    return [slice(*ends) for ends in pairwise(rows * part // count for part in range(count + 1))]
 
 
 def _joined(results: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
@@ -165,73 +156,140 @@ def _joined(results: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     return tuple(torch.cat([one.detach() for one in column]) for column in columns)
 
 
-def _run_all(jobs: Sequence[Callable[[], Result]], *, gradients: bool) -> list[Result]:
+def _run_all(jobs: Sequence[Callable[[], Result]]) -> list[Result]:
     """Run all `jobs`, each in a thread of its own; their results once all have ended."""
-    if len(jobs) == 1:
-        return [_in_these_modes(gradients)(jobs[0])]
-    return _submit(jobs, workers=len(jobs), share=_threads() // len(jobs), gradients=gradients)
-
-
-def _submit(
-    jobs: Sequence[Callable[[], Result]], *, workers: int, share: int, gradients: bool
-) -> list[Result]:
-    """In a pool of `workers`, each of which has a `share` of PyTorch's threads."""
-    in_modes = _in_these_modes(gradients)
-    cancelled = (*getattr(_local, "cancelled", ()), threading.Event())  # of what this is part of
+    gradients, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    autocast, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+    cancelled = threading.Event()
 
     def run(job: Callable[[], Result]) -> Result:
         _local.cancelled = cancelled
-        return in_modes(job)
+        with (
+            torch.inference_mode() if inference else torch.set_grad_enabled(gradients),
+            # no cache: weights that one thread has cast would be of its graph
+            torch.autocast("cpu", enabled=autocast, dtype=dtype, cache_enabled=False),
+        ):
+            return job()
 
-    try:
-        pool = _pool(os.getpid(), _threads(), workers, share, len(jobs) == 1)
-        futures = [pool.submit(run, jobs[0])]
-    except RuntimeError:  # the main thread has ended, after which no pool takes work
-        return [in_modes(job) for job in jobs]
-    futures += [pool.submit(run, job) for job in jobs[1:]]
+    threads = _local.threads or torch.get_num_threads()
+    pool = _pool(os.getpid(), len(jobs), max(1, threads // len(jobs)))
+    futures = [pool.submit(run, job) for job in jobs]
     try:
         return [future.result() for future in futures]
     except BaseException:  # one failed, or somebody pressed Ctrl-C
-        cancelled[-1].set()
+        cancelled.set()
         raise
     finally:  # even then none writes on
         wait([future for future in futures if not future.cancel()])
 
 
-def _in_these_modes(gradients: bool) -> Callable[[Callable[[], Any]], Any]:
-    """A function that calls a job in this thread's modes; another thread has its own."""
-    inference = torch.is_inference_mode_enabled()
-    enabled, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
-
-    def call(job: Callable[[], Any]) -> Any:
-        with (
-            torch.inference_mode() if inference else torch.set_grad_enabled(gradients),
-            # no cache: weights that one thread has cast would be of its graph
-            torch.autocast("cpu", enabled=enabled, dtype=dtype, cache_enabled=False),
-        ):
-            return job()
-
-    return call
-
-
 @lru_cache
-def _pool(process: int, threads: int, workers: int, share: int, single: bool) -> ThreadPoolExecutor:
-    """Threads for parts or, of which one waits for parts, for a `single` job.
-
-    Of this process, since threads do not outlive a fork.
-    """
-    all_begun = threading.Barrier(workers)
-    number = getattr(_local, "process_threads", None) or torch.get_num_threads()
+def _pool(process: int, workers: int, share: int) -> ThreadPoolExecutor:
+    """Threads with a `share` of PyTorch's each; of this process, since none outlives a fork."""
+    before, all_begun = torch.get_num_threads(), threading.Barrier(workers)
 
     def begin() -> None:
         torch.get_num_threads()  # a new thread takes the process's number only once it is asked
         torch.set_num_threads(share)
-        _local.process_threads = number
+        all_begun.wait()
 
     pool = ThreadPoolExecutor(workers, "doodlelib", initializer=begin)
-    list(pool.map(lambda _: all_begun.wait(), range(workers)))
-    # threads that are still to come have the number that was set last, this one keeps its own
-    last = threading.Thread(target=torch.set_num_threads, args=(number,))
-    last.start()
-    last.join()
+    list(pool.map(bool, range(workers)))
+    torch.set_num_threads(before)  # other threads that are still to come have what was set last
     return pool
+
+
+def world_size() -> int:
+    """Number of processes that train together; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def is_first_rank() -> bool:
+    """Whether this is rank 0, which writes files."""
+    return _rank() == 0
+
+
+def seed_rank(value: int) -> None:
+    """Seed torch with `value` and the rank: ranks take noise for different drawings."""
+    torch.manual_seed(value + _rank() * SEED_STRIDE)
+
+
+def shared_loss(model: Any) -> Callable[..., tuple[Tensor, Sums]]:
+    """``model.loss`` on this rank's share of a batch; the mean over ranks is the batch's loss."""
+    return model.loss if world_size() == 1 else SharedLoss(model)
+
+
+def parallel_loss(model: Any) -> Callable[..., tuple[Tensor, Sums]]:
+    """`shared_loss` whose gradients are averaged over ranks (`DistributedDataParallel`).
+
+    All ranks begin with the weights of the first. Keep the result until the last backward pass.
+    """
+    if world_size() == 1:
+        return model.loss
+    shared = SharedLoss(model)
+    for weights in shared.parameters():
+        if not weights.numel():  # gets no gradient, for which the others would wait
+            weights.requires_grad_(False)
+    # Buffers take no part in training: `sync_buffers` before they are read will do.
+    return nn.parallel.DistributedDataParallel(shared, broadcast_buffers=False)
+
+
+class SharedLoss(nn.Module):
+    """A model's loss on this rank's share of a batch: every n-th drawing.
+
+    It is weighted by the number of terms it is a mean over (the count of the figure "loss":
+    drawings, or timed moves). A batch of fewer drawings than ranks is computed by all of them.
+    Where a model normalises over its batch, each rank does so over its share.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model: Any = model
+
+    def forward(self, batch: Any, *, step: int | Tensor | None) -> tuple[Tensor, Sums]:
+        """The weighted loss and the figures of the share, as ``model.loss`` gives them."""
+        ranks = copies = world_size()
+        if batch.size >= ranks:
+            values = {name: value[_rank() :: ranks] for name, value in vars(batch).items()}
+            batch, copies = type(batch)(**values), 1
+        loss, figures = self.model.loss(batch, step=step)
+        terms = figures["loss"][1].to(loss.device, torch.float64)
+        mean_terms = _total(terms.clone()) / ranks
+        weight = terms / mean_terms.clamp(min=1e-9)  # there may be none
+        figures = {name: (part / copies, n / copies) for name, (part, n) in figures.items()}
+        return loss * weight.to(loss.dtype), figures
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """Mean of the values of all ranks, without a gradient."""
+    values = values.detach()
+    if world_size() == 1:
+        return values.mean()
+    total, number = _total(torch.stack([values.sum(), values.new_tensor(values.numel())]))
+    return total / number
+
+
+def sum_over_ranks(sums: Sums) -> Sums:
+    """Sums and counts added up over ranks, all of which have the same names."""
+    if world_size() == 1:
+        return sums
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    table = torch.tensor([[float(part) for part in sums[name]] for name in sorted(sums)])
+    table = _total(table.to(device, torch.float64)).cpu()
+    return {name: (part[0], part[1]) for name, part in zip(sorted(sums), table, strict=True)}
+
+
+def sync_buffers(model: nn.Module) -> None:
+    """Copy rank 0's buffers (running means and the like) to all ranks."""
+    if world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def _rank() -> int:
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def _total(values: Tensor) -> Tensor:
+    dist.all_reduce(values)
+    return values

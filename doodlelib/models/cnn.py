@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32, Int64, Shaped, UInt8
 from torch import Tensor, nn
 
 from doodlelib.config import CNNConfig
-from doodlelib.fast.distributed import Sums
+from doodlelib.fast.parallel import Sums
 from doodlelib.raster import rasterize_many, rasterize_timed
 
 CHANNELS = {"ink": 1, "timed": 3}  # of an image, by `CNNConfig.channels`

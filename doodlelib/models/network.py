@@ -22,9 +22,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from doodlelib.config import VAEConfig
-from doodlelib.fast import distributed
-from doodlelib.fast.distributed import Sums
-from doodlelib.fast.parallel import with_gradients
+from doodlelib.fast import parallel
+from doodlelib.fast.parallel import Sums, with_gradients
 from doodlelib.models import mdn
 from doodlelib.models.batch import StrokeBatch
 from doodlelib.models.likelihood import EVENTS, StepLogLikelihood
@@ -260,7 +259,7 @@ class SketchNet(nn.Module):
         if self.training:
             self.exemplars.update(true_words, mean.detach(), log_std.detach())
         kl = 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std)  # (B, Z)
-        free = distributed.mean(kl) < config.kl_tolerance  # of the whole batch
+        free = parallel.mean_over_ranks(kl) < config.kl_tolerance  # of the whole batch
         cost = self.kl_weight(step) * torch.where(free, config.kl_tolerance, kl.mean())
         loss = cost - values.sum() / (batch.size * config.max_seq_len)
         sums = dict(zip(EVENTS, zip(-values.sum(0), counts.sum(0), strict=True), strict=True))

@@ -23,8 +23,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from doodlelib.config import RetimeConfig, VAEConfig
-from doodlelib.fast.distributed import Sums
-from doodlelib.fast.parallel import in_one_thread, raise_if_cancelled, with_gradients
+from doodlelib.fast.parallel import Sums, in_one_thread, with_gradients
 from doodlelib.models import mdn
 from doodlelib.models.batch import StrokeBatch, collate_drawings
 from doodlelib.models.lstm import LSTM, BiLSTM, Dropout, State
@@ -361,7 +360,6 @@ class Retimer(nn.Module):
         states = [member.first_states(views) for member in self.members]
         views[:, known:, DT] = views[:, 0, DT] = 0
         for step in range(1, rows.shape[1]):
-            raise_if_cancelled()
             now, history = slice(step, step + 1), history_features(views[:, :step])[:, -1:]
             mixtures = []
             for number, (member, own) in enumerate(zip(self.members, encoded, strict=True)):

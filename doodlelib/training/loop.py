@@ -14,9 +14,9 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from doodlelib.fast import distributed
+from doodlelib.fast import parallel
 from doodlelib.fast.cuda_graphs import Batch, Gradients
-from doodlelib.fast.distributed import Sums
+from doodlelib.fast.parallel import Sums
 from doodlelib.interrupt import on_stop
 from doodlelib.models.checkpoint import Model
 from doodlelib.training.run_state import Epoch, Row, RunState
@@ -56,7 +56,7 @@ def fit(
     machine ends with the same weights as one that was never interrupted: everything random is a
     function of (seed, epoch), and within an epoch the checkpoint has the generators' states.
 
-    In distributed training (see `fast.distributed`) each process calls this alike, with the whole
+    In distributed training (see `fast.parallel`) each process calls this alike, with the whole
     batches: every process works on its share of each, the gradient is that of the whole batch, all
     get the same rows, and the first writes the files.
 
@@ -88,7 +88,7 @@ def fit(
     """
     device = next(model.parameters()).device
     bfloat16 = chosen_precision(precision, device) == "bfloat16"
-    if bfloat16 and not has_bfloat16(device) and distributed.is_first():
+    if bfloat16 and not has_bfloat16(device) and parallel.is_first_rank():
         warnings.warn(
             f"there are no instructions for bfloat16 on this {device.type}: with it training takes "
             "longer than with precision 'float32', perhaps several times as long",
@@ -98,19 +98,19 @@ def fit(
     state.make_folder()
     if resume:
         state.restore(resume)
-    gradients = Gradients(distributed.parallel_loss(model), state.optimizer, device, half=bfloat16)
-    shown = (is_watched() if progress is None else progress) and distributed.is_first()
+    gradients = Gradients(parallel.parallel_loss(model), state.optimizer, device, half=bfloat16)
+    shown = (is_watched() if progress is None else progress) and parallel.is_first_rank()
     while not state.is_over:
         began, stop, epoch = time.perf_counter(), threading.Event(), state.next_epoch()
         with on_stop(stop.set):
             label = f"epoch {epoch.number}/{model.config.num_epochs}"
             bar = {"unit": " steps", "leave": False, "disable": not shown, "miniters": 1}
-            distributed.seed(seed * 1_000_003 + epoch.number)
+            parallel.seed_rank(seed * 1_000_003 + epoch.number)
             try:
                 batches = train_batches(epoch.number)
                 with Bar(desc=label, total=len(batches), initial=epoch.batches, **bar) as steps:
                     _train(state, gradients, epoch, batches, stop, steps, key_id)
-                distributed.same_buffers(model)
+                parallel.sync_buffers(model)
                 with Bar(valid_batches(), desc=f"{label}, validation", **bar) as steps:
                     valid = validate(model, _until(stop, steps), seed=seed)
             except Interrupted:
@@ -122,7 +122,7 @@ def fit(
                 "epoch": epoch.number,
                 "step": epoch.step,
                 "learning_rate": state.optimizer.param_groups[0]["lr"],
-                **_means("train", distributed.total(epoch.sums)),
+                **_means("train", parallel.sum_over_ranks(epoch.sums)),
                 **_means("valid", valid),
                 "seconds": round(time.perf_counter() - began, 3),
             }
@@ -144,13 +144,13 @@ def validate(model: Model, batches: Iterable[Batch], *, seed: int = 0) -> Sums:
     Whatever is random in the loss is drawn from `seed`, so that epochs can be compared.
     """
     model.eval()
-    loss, device = distributed.shared_loss(model), next(model.parameters()).device
+    loss, device = parallel.shared_loss(model), next(model.parameters()).device
     sums: Sums = {}
     with torch.random.fork_rng():
-        distributed.seed(seed)
+        parallel.seed_rank(seed)
         for batch in batches:
             _add(sums, loss(batch.to(device), step=None)[1])
-    return distributed.total(sums)
+    return parallel.sum_over_ranks(sums)
 
 
 def chosen_precision(
@@ -202,7 +202,7 @@ def _train(
     coming = iter(batches)
     for _ in range(epoch.batches):
         next(coming)
-    if distributed.is_first():  # whose states they are
+    if parallel.is_first_rank():  # whose states they are
         epoch.set_random_states(gradients.device)
     for batch in _until(stop, coming):
         loss, figures = gradients.of(batch, step=epoch.step)

@@ -14,8 +14,8 @@ from typing import Any, Generic
 import torch
 from torch import Tensor
 
-from doodlelib.fast import distributed
-from doodlelib.fast.distributed import Sums
+from doodlelib.fast import parallel
+from doodlelib.fast.parallel import Sums
 from doodlelib.models import checkpoint
 from doodlelib.models.checkpoint import Model
 from doodlelib.paths import atomic_write
@@ -77,7 +77,7 @@ class RunState(Generic[Model]):
     def next_epoch(self) -> Epoch:
         """The interrupted epoch, or a new one."""
         epoch, self.interrupted = self.interrupted, None
-        if epoch and not distributed.is_first():
+        if epoch and not parallel.is_first_rank():
             epoch.sums.clear()  # which the first process has
         step = int(self.history[-1]["step"]) if self.history else 0
         return epoch or Epoch(len(self.history) + 1, step)
@@ -88,7 +88,7 @@ class RunState(Generic[Model]):
         Raises:
             OSError: It cannot be written: better known now than after an epoch.
         """
-        if distributed.is_first():
+        if parallel.is_first_rank():
             self.folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.folder).close()
             for leftover in self.folder.glob(f".{self.name}_*"):
@@ -115,7 +115,7 @@ class RunState(Generic[Model]):
                     raise ValueError("the optimiser's state is of other weights")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: the state of its training is damaged: {error}") from None
-        if distributed.is_first() and self.history:
+        if parallel.is_first_rank() and self.history:
             self._write_history()
             best = self.folder / f"{self.name}_best.pt"
             if not best.exists():  # in another folder; this run may never again be as good
@@ -149,7 +149,7 @@ class RunState(Generic[Model]):
             FloatingPointError, OSError: See `checkpoint.save`.
         """
         path = self.folder / f"{self.name}_{stem}.pt"
-        if not distributed.is_first():
+        if not parallel.is_first_rank():
             return path
         if not self.folder.is_dir():  # removed, or a drive is gone: not to be made anew in silence
             raise FileNotFoundError(f"{self.folder} is gone, so that {path.name} cannot be written")
@@ -167,7 +167,7 @@ class RunState(Generic[Model]):
         if len(self.history) % checkpoint_every == 0:
             now = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
             self.save(f"epoch{len(self.history)}_{now}")
-        if distributed.is_first():
+        if parallel.is_first_rank():
             self._write_history()
         return self.save("last")
 
