@@ -1,7 +1,6 @@
 """Small files of drawings, and what is in them, for the tests of several readers."""
 
 import json
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +24,6 @@ MOVES = np.array([np.ones((2, 3), np.int16), np.ones((3, 3), np.int16)], dtype=o
 SVG = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 100 100'>{}</svg>"
 
 
-def as_bin(*, recognized: int = 1, strokes: tuple = (((1, 2), (3, 4)), ((9,), (8,)))) -> bytes:
-    """A drawing in Google's binary format."""
-    head = struct.pack("<Q2sbIH", 2**63, b"DE", recognized, 1_490_000_000, len(strokes))
-    return head + b"".join(struct.pack("<H", len(x)) + bytes(x) + bytes(y) for x, y in strokes)
-
-
 def write_svg(path: Path, content: str) -> Path:
     """`path`, where `content` is now within an ``<svg>``."""
     path.write_text(SVG.format(content))
@@ -39,7 +32,7 @@ def write_svg(path: Path, content: str) -> Path:
 
 def read_one(path: Path, **options) -> Record:
     """The only drawing of a file."""
-    (record,) = formats.read_file(path, **options)
+    (record,) = formats.read(path, **options)
     return record
 
 

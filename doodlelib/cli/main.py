@@ -112,7 +112,7 @@ def generate(options: argparse.Namespace) -> None:
 
 def infer(options: argparse.Namespace) -> None:
     """Print the most probable words of an image, or of each drawing of a file, a line each."""
-    from doodlelib.data.formats import read_file
+    from doodlelib.data.formats import read
     from doodlelib.data.photos import read_image, to_frame
     from doodlelib.models.checkpoint import load_cnn
 
@@ -124,7 +124,7 @@ def infer(options: argparse.Namespace) -> None:
     if options.input.suffix.lower() in IMAGE_SUFFIXES:
         names, doodles = [options.input.name], to_frame(read_image(options.input), size)[None]
     else:
-        records = list(read_file(options.input, recognized=False))
+        records = list(read(options.input, recognized=False))
         if not records:
             raise ValueError(f"{options.input} holds no drawing")
         names = [f"{record.word} {record.key_id}" for record in records]

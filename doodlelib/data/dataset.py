@@ -83,7 +83,7 @@ def prepare(
         words: One or several; the store's word indices count in this order.
         source: ``"sample"`` (made by a program, with time), ``"raw"`` (published, with time),
             ``"simplified"`` (published, untimed), or a folder of one's own files named by word,
-            from the working directory or the repository (see `formats.read_folder`). Several:
+            from the working directory or the repository (see `formats.read`). Several:
             their drawings together, timed and untimed.
         samples_per_class: Drawings of each word from each source; None: all there are.
         method: ``timed`` or ``rdp``; see `simplify.simplify`.
@@ -186,7 +186,7 @@ def default_words(source: Source | Sequence[Source]) -> list[str]:
         ValueError: No such source.
     """
     folders = [one for one in _listed(source) if one not in ("sample", *quickdraw.KINDS)]
-    own = {record.word for one in folders for record in formats.read_folder(find_folder(one))}
+    own = {record.word for one in folders for record in formats.read(find_folder(one))}
     return sorted(own) or list(sample.WORDS)
 
 
@@ -304,7 +304,7 @@ def batches_of(
         items = iter(sample.make_drawings(word, n=missing or 0, seed=settings["seed"]))
     else:
         folder = find_folder(source)
-        items = formats.read_folder(folder, word=word, recognized=recognized, dropped=dropped)
+        items = formats.read(folder, word=word, recognized=recognized, dropped=dropped)
     pool = pool or Parallel(1, return_as="generator")
     while missing != 0:
         wanted = islice(items, missing)

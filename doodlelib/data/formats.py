@@ -1,4 +1,4 @@
-"""Records of any file of drawings: Google's formats, sketch-rnn's, stroke-4, SVG, own folders.
+"""Records of any file of drawings: Google's ndjson, sketch-rnn's npz, stroke-4, SVG, own folders.
 
 The suffix says what a file holds, and the content must agree. Nothing that a stranger wrote is
 executed, and sizes are checked before memory is taken.
@@ -8,28 +8,26 @@ import io
 import pickle
 import pickletools
 import re
-import struct
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from tokenize import TokenError
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from doodlelib.data import ndjson
-from doodlelib.strokes import Drawing, Record, from_stroke4, geometry_id
+from doodlelib.data.ragged import RaggedDrawings
+from doodlelib.strokes import Drawing, Record, from_stroke4
 
 MAX_LINE = 2**24  # bytes; a drawing of MAX_POINTS takes a tenth of a MiB
 UNREADABLE = "unreadable file, or link out of the folder"
-TRUNCATED = "file ends within a drawing"
 
 MAX_UNPACKED = 2**30  # bytes of all members; the largest official file has a quarter of it
 MAX_RATIO = 100  # unpacked to packed; strokes come to 2 or 3, a bomb to 1000
@@ -47,7 +45,10 @@ _OPCODES = {  # that build lists and tuples of arrays
     *("BINBYTES", "SHORT_BINBYTES", "BINSTRING", "SHORT_BINSTRING"),
     *("BINUNICODE", "SHORT_BINUNICODE", "REDUCE", "BUILD"),
 }
-_BIN_HEAD = struct.Struct("<Q2sbIH")  # key_id, country, recognised, seconds since 1970, strokes
+_ARRAY_NAMES = {
+    *("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"),
+    *("numpy.ndarray", "numpy.dtype"),
+}
 
 
 def read(
@@ -57,30 +58,22 @@ def read(
     recognized: bool = True,
     dropped: Counter[str] | None = None,
 ) -> Iterator[Record]:
-    """The drawings of a file or a folder; see `read_file` and `read_folder`."""
-    reader = read_folder if Path(path).is_dir() else read_file
-    return reader(path, word=word, recognized=recognized, dropped=dropped)
+    """The drawings of a file, whichever of the known formats it is in, or of a folder of files.
 
+    `.ndjson`: Google's drawings, raw (timed) or simplified. `.npz`: sketch-rnn's stroke-3, untimed.
+    `.npy`: one drawing as stroke-4 (28x28 images have `read_images`). `.svg`: one drawing of paths
+    and basic shapes, untimed.
 
-def read_file(
-    path: str | Path,
-    *,
-    word: str | None = None,
-    recognized: bool = True,
-    dropped: Counter[str] | None = None,
-) -> Iterator[Record]:
-    """The drawings of one file, whichever of the known formats it is in.
-
-    `.ndjson`: Google's drawings, raw (timed) or simplified. `.bin`: Google's binary ones, untimed.
-    `.npz`: sketch-rnn's stroke-3, untimed. `.npy`: one drawing as stroke-4 (28x28 images have
-    `read_images`). `.svg`: one drawing of paths and basic shapes, untimed.
+    A folder holds one's own drawings: files (``cat.ndjson``) or folders of files (``cat/*.svg``)
+    named by word. There the name decides the word, whatever the file says. Hidden files, other
+    suffixes and deeper folders are passed over; links that lead out of it are never followed.
 
     Args:
-        path: The file.
-        word: What the drawings show. Default: what the file says, else its name up to the first
-            dot (``cat.svg``, ``face.test.npz``).
+        path: The file or folder.
+        word: Of a file, what the drawings show (default: what it says, else its name up to the
+            first dot: ``cat.svg``, ``face.test.npz``). Of a folder, the only word to read.
         recognized: Leave out what the game did not recognise, where the file says so.
-        dropped: Bad drawings are dropped; their number is added to it, by reason.
+        dropped: Numbers of bad drawings, and of a folder's bad files, are added to it, by reason.
 
     Returns:
         Records, read as they are asked for. key_id is ``geom-`` and a digest of the drawing where
@@ -88,47 +81,26 @@ def read_file(
 
     Raises:
         ValueError: The suffix is unknown, or (while reading) the file as a whole is not what its
-            name says. Names the file.
+            name says, or the folder holds no drawing files (of that word). Names the file.
     """
-    dropped = Counter() if dropped is None else dropped
-    path = Path(path)
+    path, dropped = Path(path), Counter() if dropped is None else dropped
+    options: dict[str, Any] = {"recognized": recognized, "dropped": dropped}
+    if path.is_dir():
+        return _read_folder(path, word, **options)
     suffix, name = path.suffix.lower(), path.name.split(".")[0]
     if suffix == ".ndjson":
-        records = ndjson.parse_records(
-            _lines(path), word=name, recognized=recognized, dropped=dropped
-        )
+        records = ndjson.parse_records(_lines(path), word=name, **options)
         return records if word is None else (replace(record, word=word) for record in records)
     if suffix not in _READERS:
-        raise ValueError(f"{path}: no reader for {suffix!r}; known: .ndjson {' '.join(_READERS)}")
-    found = _READERS[suffix](path, word or name)
-    return _good(found, recognized=recognized, dropped=dropped)
+        known = ", ".join((".ndjson", *_READERS))
+        raise ValueError(f"{path}: no folder, and no reader for {suffix!r}; known: {known}")
+    return _good(_READERS[suffix](path, word or name), **options)
 
 
-def read_folder(
-    folder: str | Path,
-    *,
-    word: str | None = None,
-    recognized: bool = True,
-    dropped: Counter[str] | None = None,
+def _read_folder(
+    folder: Path, word: str | None, *, dropped: Counter[str], **options: Any
 ) -> Iterator[Record]:
-    """One's own drawings: files (``cat.ndjson``) or folders of files (``cat/*.svg``) named by word.
-
-    The name decides the word, whatever the file says. Hidden files, other suffixes and deeper
-    folders are passed over; links that lead out of `folder` are never followed.
-
-    Args:
-        folder: The folder.
-        word: Only the drawings of this word.
-        recognized: Leave out what the game did not recognise, where a file says so.
-        dropped: Numbers of bad drawings and of unreadable files are added to it, by reason.
-
-    Raises:
-        ValueError: `folder` is none, or holds no drawing files (of that word).
-    """
-    dropped = Counter() if dropped is None else dropped
-    root = Path(folder).resolve()
-    if not root.is_dir():
-        raise ValueError(f"{folder} is no folder")
+    root = folder.resolve()
     files = [
         (path, own)
         for path in chain(sorted(root.glob("[!.]*")), sorted(root.glob("[!.]*/[!.]*")))
@@ -143,9 +115,22 @@ def read_folder(
             dropped[UNREADABLE] += 1
             continue
         try:
-            yield from read_file(path, word=own, recognized=recognized, dropped=dropped)
+            yield from read(path, word=own, dropped=dropped, **options)
         except ValueError:
             dropped[UNREADABLE] += 1
+
+
+def _good(
+    found: Iterator[Record | str], *, recognized: bool, dropped: Counter[str]
+) -> Iterator[Record]:
+    """The good ones of the drawings that a reader found; the others are counted by reason."""
+    for record in found:
+        if isinstance(record, str):
+            dropped[record] += 1
+            continue
+        drawings = ndjson.select_good(RaggedDrawings.from_records([record]), recognized=recognized)
+        dropped.update(drawings.dropped)
+        yield from drawings.records()
 
 
 def read_images(path: str | Path) -> UInt8[np.ndarray, "N 28 28"]:
@@ -193,32 +178,6 @@ def from_stroke3(rows: Shaped[np.ndarray, "..."]) -> Drawing:
     return [list(stroke.T) for stroke in np.split(points, starts)]
 
 
-def _good(
-    found: Iterator[Record | str], *, recognized: bool, dropped: Counter[str]
-) -> Iterator[Record]:
-    """The good ones of the drawings that a reader found; the others are counted by reason."""
-    for record in found:
-        reason = record if isinstance(record, str) else _fault(record.drawing)
-        if isinstance(record, str) or reason:
-            dropped[str(reason)] += 1
-        elif recognized and record.recognized is False:
-            dropped[ndjson.UNRECOGNIZED] += 1
-        else:
-            yield replace(record, key_id=record.key_id or geometry_id(record.drawing))
-
-
-def _fault(drawing: Drawing) -> str | None:
-    """Why `drawing` is to be dropped, by the measures of `ndjson`."""
-    points = [np.concatenate(rows) for rows in zip(*drawing, strict=True)]
-    if not points or points[0].size < 2 or not all(stroke[0].size for stroke in drawing):
-        return ndjson.EMPTY
-    if points[0].size > ndjson.MAX_POINTS:
-        return ndjson.TOO_LONG
-    if not (np.abs(points) <= ndjson.MAX_MAGNITUDE).all():
-        return ndjson.TOO_LARGE
-    return ndjson.CLOCK if len(points) == 3 and (np.diff(points[2]) < 0).any() else None
-
-
 def _lines(path: Path) -> Iterator[bytes]:
     """The lines of `path`; one over `MAX_LINE` comes in pieces, which are no JSON."""
     with path.open("rb") as file:
@@ -226,39 +185,6 @@ def _lines(path: Path) -> Iterator[bytes]:
             raise ValueError(f"{path} is not ndjson")
         file.seek(0)
         yield from iter(partial(file.readline, MAX_LINE), b"")
-
-
-def _read_bin(path: Path, word: str) -> Iterator[Record | str]:
-    """Google's binary files of simplified drawings.
-
-    Source: github.com/googlecreativelab/quickdraw-dataset, examples/binary_file_parser.py.
-    """
-    with path.open("rb") as file:
-        is_first = True
-        while head := file.read(_BIN_HEAD.size):
-            record = _read_bin_record(head, file, word)
-            if is_first and isinstance(record, str):
-                raise ValueError(f"{path} is no binary file of drawings: {record}")
-            yield record
-            if isinstance(record, str):
-                return  # without its length, nobody knows where the next one begins
-            is_first = False
-
-
-def _read_bin_record(head: bytes, file: IO[bytes], word: str) -> Record | str:
-    drawing: Drawing = []
-    try:
-        key_id, country, recognized, seconds, stroke_count = _BIN_HEAD.unpack(head)
-        for _ in range(stroke_count):
-            (size,) = struct.unpack("<H", file.read(2))
-            points = np.frombuffer(file.read(2 * size), dtype=np.uint8).astype(np.float64)
-            drawing.append(list(points.reshape(2, size)))
-    except (struct.error, ValueError):
-        return TRUNCATED
-    if recognized not in (0, 1) or not country.isascii():
-        return ndjson.MALFORMED
-    timestamp = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return Record(word, str(key_id), bool(recognized), drawing, country.decode(), timestamp)
 
 
 def _read_npy(path: Path, word: str) -> Iterator[Record | str]:
@@ -295,11 +221,11 @@ def _read_npz(path: Path, word: str) -> Iterator[Record | str]:
         raise ValueError(f"{path} is no readable npz: {error}") from error
 
 
-class _PickledArray:
-    """Stands in for an array, whose own way out of a pickle crashes on bad bytes."""
+class _StandIn:
+    """Stands in for an array or its type, whose own way out of a pickle crashes on bad bytes."""
 
-    def __init__(self, *_: Any) -> None:
-        self.state: tuple = ()
+    def __init__(self, *given: Any) -> None:
+        self.given, self.state = given, ()
 
     def __setstate__(self, state: tuple) -> None:
         self.state = tuple(state)
@@ -308,34 +234,14 @@ class _PickledArray:
         """The array of numbers; ValueError where it is none."""
         try:
             _, shape, dtype, is_fortran, data = self.state
+            code = dtype.state[1] + dtype.given[0]
+            if not re.fullmatch(r"[<>|=][iuf][1248]", code):
+                raise ValueError(f"arrays of {code!r} are not read")
             data = data.encode("latin1") if isinstance(data, str) else data
             order = "F" if is_fortran else "C"
-            return np.frombuffer(data, np.dtype(dtype.order + dtype.code)).reshape(
-                shape, order=order
-            )
-        except (AttributeError, TypeError, OverflowError) as error:
+            return np.frombuffer(data, np.dtype(code)).reshape(shape, order=order)
+        except (AttributeError, LookupError, TypeError, OverflowError) as error:
             raise ValueError(f"not an array of numbers: {error}") from error
-
-
-class _PickledType:
-    """Stands in for a dtype."""
-
-    def __init__(self, code: str, *_: Any) -> None:
-        self.code, self.order = code, "|"
-        if not re.fullmatch(r"[iuf][1248]|O8?", code):
-            raise pickle.UnpicklingError(f"arrays of {code!r} are not read")
-
-    def __setstate__(self, state: tuple) -> None:
-        self.order = state[1]
-
-
-_CALLABLE = {  # what a pickle may call
-    "numpy.core.multiarray._reconstruct": _PickledArray,
-    "numpy._core.multiarray._reconstruct": _PickledArray,
-    "numpy.ndarray": _PickledArray,
-    "numpy.dtype": _PickledType,
-    "_codecs.encode": lambda text, _: text.encode("latin1"),  # bytes, as protocol 2 writes them
-}
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -343,12 +249,14 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands in for one of the names that arrays need."""
-        if f"{module}.{name}" not in _CALLABLE:
+        if (module, name) == ("_codecs", "encode"):  # bytes, as protocol 2 writes them
+            return lambda text, _: text.encode("latin1")
+        if f"{module}.{name}" not in _ARRAY_NAMES:
             raise pickle.UnpicklingError(f"the pickle calls {module}.{name}, which is no array")
-        return _CALLABLE[f"{module}.{name}"]
+        return _StandIn
 
 
-def _unpickled(data: bytes) -> list[_PickledArray]:
+def _unpickled(data: bytes) -> list[_StandIn]:
     """The arrays in the object array that `data`, a whole .npy, holds."""
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
@@ -365,11 +273,10 @@ def _unpickled(data: bytes) -> list[_PickledArray]:
             raise ValueError(f"the pickle wants room for {argument} objects")
     file.seek(start)
     try:
-        array = _ArrayUnpickler(file, encoding="latin1").load()
+        items = _ArrayUnpickler(file, encoding="latin1").load().state[-1]
     except _PICKLE_ERRORS as error:
-        raise ValueError(f"bad pickle: {error}") from error
-    items = array.state[-1] if isinstance(array, _PickledArray) and array.state else None
-    if not isinstance(items, list) or not all(isinstance(item, _PickledArray) for item in items):
+        raise ValueError(f"the pickle holds no array of arrays: {error}") from error
+    if not isinstance(items, list) or not all(isinstance(item, _StandIn) for item in items):
         raise ValueError("the pickle holds no array of arrays")
     return items
 
@@ -388,4 +295,4 @@ def _record(word: str, decode: Callable[[Any], Drawing], rows: Any) -> Record | 
         return ndjson.MALFORMED
 
 
-_READERS = {".bin": _read_bin, ".npz": _read_npz, ".npy": _read_npy, ".svg": _read_svg}
+_READERS = {".npz": _read_npz, ".npy": _read_npy, ".svg": _read_svg}

@@ -90,7 +90,16 @@ def parse_lines(
             (null) the drawing stays.
     """
     dropped: Counter[str] = Counter()
-    drawings = _parse_lines(lines, word, dropped)
+    drawings = select_good(_parse_lines(lines, word, dropped), recognized=recognized)
+    return replace(drawings, dropped=drawings.dropped + dropped)
+
+
+def select_good(drawings: RaggedDrawings, *, recognized: bool) -> RaggedDrawings:
+    """Those that are as `parse_lines` wants them, all with a key_id; `dropped` counts the others.
+
+    No stroke may be empty.
+    """
+    dropped: Counter[str] = Counter()
     codes = _faults(drawings)
     if recognized:
         unknown = np.array([one["recognized"] is False for one in drawings.metadata], dtype=bool)
@@ -207,7 +216,8 @@ def _all_lists(values: Iterable) -> bool:
 def _faults(drawings: RaggedDrawings) -> UInt8[np.ndarray, " drawings"]:
     """What is wrong with the numbers of each drawing, as an index of `_FAULTS`."""
     starts, lengths = drawings.offsets[:-1], np.diff(drawings.offsets)
-    large = (np.abs(drawings.points) > MAX_MAGNITUDE).any(axis=0)  # untimed: t is NaN throughout
+    xy, t = np.abs(drawings.points[:2]), np.abs(drawings.points[2])  # untimed: t is NaN throughout
+    large = ~(xy <= MAX_MAGNITUDE).all(axis=0) | (t > MAX_MAGNITUDE)
     backwards = np.diff(drawings.points[2], prepend=0) < 0
     backwards[starts] = False
     reasons = [

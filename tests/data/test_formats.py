@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from files import LINE, MOVES, as_bin, points, read_one, write_svg
+from files import LINE, MOVES, points, read_one, write_svg
 
 from doodlelib.data import formats, ndjson
 from doodlelib.strokes import geometry_id, to_stroke4
@@ -31,10 +31,10 @@ def test_ndjson_that_names_no_word_is_named_by_its_file(tmp_path):
     lines = [nameless, nameless | {"word": None}, LINE, nameless | {"word": 7}]
     path.write_text("\n".join(json.dumps(line, separators=(",", ":")) for line in lines))
     dropped = Counter()
-    records = list(formats.read_file(path, dropped=dropped))
+    records = list(formats.read(path, dropped=dropped))
     assert [record.word for record in records] == ["house boat", "house boat", "cat"]
     assert dropped == {ndjson.MALFORMED: 1}
-    assert [record.word for record in formats.read_file(path, word="ark")] == ["ark"] * 3
+    assert [record.word for record in formats.read(path, word="ark")] == ["ark"] * 3
 
 
 def test_one_function_reads_files_and_folders(tmp_path):
@@ -50,39 +50,17 @@ def test_ndjson_bad_lines_are_counted(tmp_path):
     good = json.dumps(LINE).encode()
     path.write_bytes(good + b"\n" + good[:50] + b"\n" + good.replace(b"20", b"NaN") + b"\n" + good)
     dropped = Counter()
-    assert len(list(formats.read_file(path, dropped=dropped))) == 2
+    assert len(list(formats.read(path, dropped=dropped))) == 2
     assert dropped.total() == 2
 
 
 def test_mirror_raw_and_simplified(mirror_folder):
-    (raw, *_) = formats.read_file(mirror_folder / "full/raw/cat.ndjson")
-    (plain, *_) = formats.read_file(mirror_folder / "full/simplified/cat.ndjson")
+    (raw, *_) = formats.read(mirror_folder / "full/raw/cat.ndjson")
+    (plain, *_) = formats.read(mirror_folder / "full/simplified/cat.ndjson")
     assert (len(raw.drawing[0]), len(plain.drawing[0])) == (3, 2)
     images = formats.read_images(mirror_folder / "full/numpy_bitmap/cat.npy")
     assert images.shape == (3000, 28, 28)
     assert 20 < images[:100].mean() < 90
-
-
-def test_bin(tmp_path):
-    path = tmp_path / "cat.bin"
-    path.write_bytes(as_bin() + as_bin(recognized=0) + as_bin(strokes=()) + as_bin())
-    dropped = Counter()
-    first, last = formats.read_file(path, dropped=dropped)
-    assert points(first.drawing) == [[[1, 3], [2, 4]], [[9, 8]]]
-    assert (first.word, first.key_id, first.countrycode) == ("cat", str(2**63), "DE")
-    assert first.timestamp == "2017-03-20 08:53:20 UTC"
-    assert points(last.drawing) == points(first.drawing)
-    assert dropped == {ndjson.UNRECOGNIZED: 1, ndjson.EMPTY: 1}
-    assert len(list(formats.read_file(path, recognized=False))) == 3
-
-
-def test_bin_truncated(tmp_path):
-    path = tmp_path / "cat.bin"
-    for cut in range(1, len(as_bin())):
-        path.write_bytes(as_bin() + as_bin()[:cut])
-        dropped = Counter()
-        assert len(list(formats.read_file(path, dropped=dropped))) == 1
-        assert dropped == {formats.TRUNCATED: 1}
 
 
 def test_npy_stroke4(tmp_path):
@@ -102,7 +80,7 @@ def test_npy_stroke4(tmp_path):
 def test_npy_of_something_else(tmp_path, array):
     np.save(tmp_path / "cat.npy", array, allow_pickle=True)
     with pytest.raises(ValueError, match=r"cat\.npy"):
-        list(formats.read_file(tmp_path / "cat.npy"))
+        list(formats.read(tmp_path / "cat.npy"))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
@@ -111,7 +89,7 @@ def test_npy_numbers_out_of_range(tmp_path, value):
     rows[1, 0] = value
     np.save(tmp_path / "cat.npy", rows)
     dropped = Counter()
-    assert list(formats.read_file(tmp_path / "cat.npy", dropped=dropped)) == []
+    assert list(formats.read(tmp_path / "cat.npy", dropped=dropped)) == []
     assert dropped == {ndjson.TOO_LARGE: 1}
 
 
@@ -133,11 +111,6 @@ LONG = np.tile([[1.0, 1.0, 0.0, 1.0], [-1.0, 1.0, 0.0, 1.0]], (50_000, 1))  # st
         (".npy", lambda path: np.save(path, LONG), ndjson.TOO_LONG),
         (".npz", lambda path: as_npz(path, LONG[:, [0, 1, 2]]), ndjson.MALFORMED),
         (
-            ".bin",
-            lambda path: path.write_bytes(as_bin(strokes=(([7] * 50_000,) * 2,) * 2)),
-            ndjson.TOO_LONG,
-        ),
-        (
             ".ndjson",
             lambda path: path.write_text(json.dumps({"drawing": [LONG[:, :2].T.tolist()]})),
             ndjson.TOO_LONG,
@@ -153,7 +126,7 @@ def test_a_drawing_of_too_many_points_is_dropped_from_any_file(tmp_path, suffix,
     path = tmp_path / f"cat{suffix}"
     write(path)
     dropped = Counter()
-    assert list(formats.read_file(path, dropped=dropped)) == []
+    assert list(formats.read(path, dropped=dropped)) == []
     assert dropped == {reason: 1}
 
 
@@ -169,7 +142,7 @@ def test_images(tmp_path):
 
 def test_unknown_suffix(tmp_path):
     with pytest.raises(ValueError, match=r"no reader for '\.gif'; known: \.ndjson"):
-        formats.read_file(tmp_path / "cat.gif")
+        formats.read(tmp_path / "cat.gif")
 
 
 def test_folder(tmp_path):
@@ -181,14 +154,14 @@ def test_folder(tmp_path):
     write_svg(folder / "house boat" / "b.svg", "<path d='M0 0L1 3'/>")
     write_svg(folder / "house boat" / ".hidden.svg", "nothing")
     (folder / "README.md").write_text("about these drawings")
-    words = [record.word for record in formats.read_folder(folder)]
+    words = [record.word for record in formats.read(folder)]
     assert words == ["cat", "dog", "house boat", "house boat"]
-    (only,) = formats.read_folder(folder, word="dog")
+    (only,) = formats.read(folder, word="dog")
     assert only.word == "dog"
     with pytest.raises(ValueError, match="no files named by word for 'pig'"):
-        list(formats.read_folder(folder, word="pig"))
+        list(formats.read(folder, word="pig"))
     with pytest.raises(ValueError, match="no folder"):
-        list(formats.read_folder(folder / "absent"))
+        list(formats.read(folder / "absent"))
 
 
 def test_folder_is_never_left(tmp_path):
@@ -201,7 +174,7 @@ def test_folder_is_never_left(tmp_path):
     (folder / "pig").symlink_to(outside)
     (folder / "loop").symlink_to(folder)
     dropped = Counter()
-    words = [record.word for record in formats.read_folder(folder, dropped=dropped)]
+    words = [record.word for record in formats.read(folder, dropped=dropped)]
     assert words == ["dog", "loop"]
     assert dropped == {formats.UNREADABLE: 3}  # cat.svg, loop/cat.svg, pig/secret.svg
 
@@ -211,7 +184,7 @@ def test_folder_goes_on_after_an_unreadable_file(tmp_path):
     (tmp_path / "ant.npz").write_text("not zip")
     write_svg(tmp_path / "dog.svg", "<path d='M0 0L1 1'/>")
     dropped = Counter()
-    assert [r.word for r in formats.read_folder(tmp_path, dropped=dropped)] == ["dog"]
+    assert [r.word for r in formats.read(tmp_path, dropped=dropped)] == ["dog"]
     assert dropped == {formats.UNREADABLE: 2}
 
 
@@ -262,7 +235,7 @@ def test_mirror_agrees_with_numpy(mirror_folder):
         path = mirror_folder / f"sketchrnn/{word}.test.npz"
         with np.load(path, allow_pickle=True) as file:  # a copy that is known
             expected = file["test"]
-        records = list(formats.read_file(path))
+        records = list(formats.read(path))
         assert len(records) == len(expected) == 2500
         assert {record.word for record in records} == {word}
         for record, rows in zip(records, expected, strict=True):
@@ -280,7 +253,7 @@ def test_npz_pen_lifts_after_the_point(tmp_path, protocol, array):
     else:
         pickle.dump(objects(array, array), data, protocol=protocol)
     path = write_npz(tmp_path / "cat.train.npz", data.getvalue())
-    first, second = formats.read_file(path)
+    first, second = formats.read(path)
     assert points(first.drawing) == [[[1, 1], [3, 1]], [[8, 6]], [[7, 6], [7, 8]]]
     assert first.word == "cat"
     assert first.key_id == second.key_id
@@ -294,7 +267,7 @@ def test_npz_bad_drawing_is_dropped_alone(tmp_path, rows):
     payload = pickle.dumps(objects(STROKE3, rows, STROKE3), protocol=4)
     path = write_npz(tmp_path / "cat.npz", payload)
     dropped = Counter()
-    assert len(list(formats.read_file(path, dropped=dropped))) == 2
+    assert len(list(formats.read(path, dropped=dropped))) == 2
     assert dropped.total() == 1
 
 
@@ -325,7 +298,7 @@ class Getter:
 def test_npz_hostile_pickle(tmp_path, monkeypatch, payload, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message) as error:
-        list(formats.read_file(write_npz(tmp_path / "cat.npz", payload)))
+        list(formats.read(write_npz(tmp_path / "cat.npz", payload)))
     assert "cat.npz" in str(error.value)
     assert not Path("ran").exists()
 
@@ -335,18 +308,18 @@ def test_npz_bombs_and_impostors(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("train.npy", bytes(10_000_000))
     with pytest.raises(ValueError, match="unpack to 10000000"):
-        list(formats.read_file(path))
+        list(formats.read(path))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("train.npy", b"anything")
     with pytest.raises(ValueError, match="another way"):
-        list(formats.read_file(path))
+        list(formats.read(path))
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "a zip, but no npz")
     with pytest.raises(ValueError, match="no readable npz"):
-        list(formats.read_file(path))
+        list(formats.read(path))
     np.savez(path, numbers=np.zeros((3, 3)))
     with pytest.raises(ValueError, match="float64"):
-        list(formats.read_file(path))
+        list(formats.read(path))
 
 
 def test_npz_member_that_walks_out_is_read_where_it_is(tmp_path):
@@ -356,5 +329,5 @@ def test_npz_member_that_walks_out_is_read_where_it_is(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("../train.npy", as_npy(payload))
         archive.writestr(f"{tmp_path}/test.npy", as_npy(payload))
-    assert len(list(formats.read_file(path))) == 2
+    assert len(list(formats.read(path))) == 2
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]

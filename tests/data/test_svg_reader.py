@@ -105,7 +105,7 @@ LAUGHS = "<!DOCTYPE svg [<!ENTITY a 'ha'>{}]>".format(
 def test_svg_hostile(tmp_path, text):
     (tmp_path / "cat.svg").write_text(text)
     with pytest.raises(ValueError, match=r"cat\.svg"):
-        list(formats.read_file(tmp_path / "cat.svg"))
+        list(formats.read(tmp_path / "cat.svg"))
 
 
 def test_svg_with_a_doctype_alone_is_fine(tmp_path):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from files import LINE, MOVES, as_bin
+from files import LINE, MOVES
 from PIL import Image
 
 from doodlelib import raster
@@ -127,7 +127,7 @@ def make_readers(folder: Path) -> dict[str, Reader]:
 
     def read_drawings(path: Path) -> None:
         dropped: Counter[str] = Counter()
-        found = list(formats.read_file(path, dropped=dropped))
+        found = list(formats.read(path, dropped=dropped))
         assert len(found) + dropped.total() < 10_000
         for record in found:
             assert all(np.isfinite(part).all() for stroke in record.drawing for part in stroke)
@@ -137,7 +137,6 @@ def make_readers(folder: Path) -> dict[str, Reader]:
         "ndjson": Reader(
             [ndjson, ndjson * 3, json.dumps(LINE).encode()], "cat.ndjson", read_drawings
         ),
-        "bin": Reader([as_bin() * 3], "cat.bin", read_drawings),
         "svg": Reader([svg, *(vector % path for path in paths)], "cat.svg", read_drawings),
         "npy": Reader(npys, "cat.npy", read_drawings),
         "npy of pictures": Reader(npys, "cat.npy", formats.read_images),

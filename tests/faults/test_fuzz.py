@@ -16,7 +16,7 @@ import pytest
 from doodlelib.data import formats
 
 INPUTS = int(os.environ.get("DOODLELIB_FUZZ", "100"))
-DRAWINGS = ("ndjson", "bin", "npy", "svg", "npz")  # formats of files of drawings
+DRAWINGS = ("ndjson", "npy", "svg", "npz")  # formats of files of drawings
 READERS = (
     *DRAWINGS,
     *("npy of pictures", "npz, inside", "picture", "checkpoint", "checkpoint, inside"),
@@ -76,4 +76,4 @@ def test_no_file_is_taken_for_another(
     for other in {*DRAWINGS, "picture"} - {name}:
         path.write_bytes(readers[other].seeds[0])
         with pytest.raises(ValueError, match="cat"):
-            list(formats.read_file(path))
+            list(formats.read(path))

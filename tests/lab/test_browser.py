@@ -17,7 +17,7 @@ from browser import CHROMIUM, Lab, drag, inks, opened
 
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.data import dataset
-from doodlelib.data.formats import read_folder
+from doodlelib.data.formats import read
 from doodlelib.models import checkpoint
 from doodlelib.models.vae import SketchVAE
 from doodlelib.strokes import END
@@ -226,7 +226,7 @@ def test_pen_finger_and_mouse_draw_with_their_own_time(lab: Lab, folder: Path) -
     output.get_by_role("button", name="Save ndjson").click()
     mine = folder / "data" / "raw" / "mine" / "star"
     lab.wait_for(lambda: bool(list(mine.glob("*.ndjson"))))
-    (record,) = read_folder(mine.parent)
+    (record,) = read(mine.parent)
     mouse, finger, pencil = record.drawing
     assert record.word == "star"
     for stroke, first, last in (

@@ -59,7 +59,7 @@ def test_gif_lasts_as_long_as_the_drawing(tmp_path_factory, drawing):
 
 def test_gif_of_real_drawings(tmp_path, mirror):
     for word in ("cat", "car", "sun", "eye"):
-        (record, *_) = formats.read_file(f"{mirror.removeprefix('file://')}/full/raw/{word}.ndjson")
+        (record, *_) = formats.read(f"{mirror.removeprefix('file://')}/full/raw/{word}.ndjson")
         path = export.to_gif(record.drawing, tmp_path / "a.gif", size=64)
         assert gif_duration(path) == pytest.approx(to_stroke4(record.drawing)[:, 2].sum(), abs=5)
 
@@ -83,7 +83,7 @@ def test_untimed_gif_needs_a_pace(tmp_path):
 @given(drawing=drawings() | drawings(timed=False))
 def test_ndjson_goes_out_and_comes_in(tmp_path_factory, drawing):
     path = export.to_ndjson(drawing, tmp_path_factory.mktemp("out") / "a.ndjson", word="cat")
-    (record,) = formats.read_file(path)
+    (record,) = formats.read(path)
     assert record.word == "cat"
     assert all(equal(a, b) for a, b in zip(record.drawing, drawing, strict=True))
 
@@ -92,7 +92,7 @@ def test_ndjson_goes_out_and_comes_in(tmp_path_factory, drawing):
 @given(drawing=drawings())
 def test_svg_goes_out_and_comes_in_without_its_time(tmp_path_factory, drawing):
     path = export.to_svg(drawing, tmp_path_factory.mktemp("out") / "cat.svg", digits=3)
-    (record,) = formats.read_file(path)
+    (record,) = formats.read(path)
     assert len(record.drawing) == len(drawing)
     for found, stroke in zip(record.drawing, drawing, strict=True):
         assert np.allclose(found, stroke[:2], rtol=0, atol=0.0005001)
