@@ -181,7 +181,7 @@ def make_config(kind: type[Config], values: dict[str, Any]) -> Config:
 
 
 def read_config(
-    kind: type[Config], path: str | Path = CONFIG / "model_params.json", **overrides: Any
+    kind: type[Config], path: str | Path = CONFIG / "model_params.json", /, **overrides: Any
 ) -> Config:
     """A configuration from a parameter file, changed by every override that is not None.
 

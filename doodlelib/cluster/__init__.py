@@ -6,7 +6,6 @@ doodlelib.cluster`` is their command line.
 """
 
 from doodlelib.cluster.prepare import connected, prepare
-from doodlelib.cluster.sweep import sweep
-from doodlelib.cluster.train import train
+from doodlelib.cluster.train import sweep, train
 
 __all__ = ["connected", "prepare", "sweep", "train"]

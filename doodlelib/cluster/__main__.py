@@ -1,25 +1,16 @@
 """Prepare drawings, train a model or sweep a notebook's parameters on a Ray cluster."""
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from doodlelib.cli.notebooks import (
-    add_parameters,
-    all_parameters,
-    exit_status,
-    literal,
-    parse_values,
-)
+from doodlelib.cli.notebooks import add_parameters, all_parameters, exit_status, literal
 from doodlelib.cluster.prepare import prepare
-from doodlelib.cluster.sweep import sweep
-from doodlelib.cluster.train import train
+from doodlelib.cluster.train import sweep, train
 from doodlelib.data import quickdraw
 
-OUTSIDE_BRACKETS = r",(?![^\[({]*[\])}])"  # commas that part values
 EXAMPLES = """\
 examples:
   python -m doodlelib.cluster prepare data/processed/all --source raw --samples_per_class all
@@ -65,11 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     add("folder", type=Path, help="of the run")
     add("--workers", type=int, default=1, metavar="N", help="that train together (%(default)s)")
     add("--gpu", action="store_true", help="one for each worker")
-    add("--kind", default="rnn", help="rnn or retime (%(default)s)")
     add("--seed", type=int, default=0, metavar="N")
     add("--precision", default="float32", help="or bfloat16, or auto (%(default)s)")
     add("--resume", type=Path, metavar="CHECKPOINT", help="to go on from")
-    add("--storage", metavar="URL", help="where checkpoints are kept under way")
     add("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
 
     add = new("sweep", _sweep)
@@ -78,8 +67,6 @@ def _parser() -> argparse.ArgumentParser:
     add_parameters(add)
     add("--folder", type=Path, help="of executed notebooks and results")
     add("--draws", type=int, metavar="N", help="combinations taken at random (default: all)")
-    add("--seed", type=int, default=0, metavar="N", help="of the draws")
-    add("--cpus", type=float, default=1, metavar="N", help="cores a trial takes (%(default)s)")
     add("--gpus", type=float, default=0, metavar="N", help="GPUs a trial takes (%(default)s)")
     return parser
 
@@ -91,11 +78,8 @@ def _prepare(out: Path, *, words: list[str] | None, **options: Any) -> Path:
 
 def _train(store: Path, folder: Path, *, parameter: list[list[str]], **options: Any) -> Path:
     """Train the sketch VAE, each worker with its share of every batch."""
-    own = {name: f"--{name}" for name in options} | {"store": "STORE", "folder": "FOLDER"}
-    for name, text in parameter:
-        if name in own:
-            raise ValueError(f"-p {name} {text}: {name} is no hyper-parameter; use {own[name]}")
-    return train(store, folder, **options, **{name: literal(text) for name, text in parameter})
+    parameters = {name: literal(text) for name, text in parameter}
+    return train(store, folder, parameters=parameters, **options)
 
 
 def _sweep(
@@ -107,8 +91,8 @@ def _sweep(
         name, found, listed = text.partition("=")
         if not found or name in values:
             raise ValueError(f"-g {text}: once for each name, as NAME=VALUE,VALUE")
-        pairs = [(name, value) for value in re.split(OUTSIDE_BRACKETS, listed)]
-        values[name] = [parse_values(notebook, [pair])[name] for pair in pairs]
+        parsed = literal(f"[{listed}]")  # text that is no literal stays text
+        values[name] = parsed if isinstance(parsed, list) else listed.split(",")
     fixed = all_parameters(notebook, file, parameter)
     return sweep(notebook, grid=values, fixed=fixed, **options)
 

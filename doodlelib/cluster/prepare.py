@@ -13,9 +13,16 @@ from typing import Any
 from doodlelib.data import dataset
 from doodlelib.data.dataset import PreparedBatch, batches_of, find_folder, prepare_batch
 
-RETRIES = 3  # of a task whose worker was lost, or whose server broke off
-INSTALL = "Ray is not installed: pip install -e '.[cluster]'"
+RETRIES = 3  # of a start, a task or a training that failed for no fault of its own
 STARTED = 2  # tasks a core that are under way or wait to be written: of all drawings, 100 MB each
+ENVIRONMENT = {  # of Ray, unless there are other values
+    "RAY_USAGE_STATS_ENABLED": "0",  # it would report home
+    # On a busy machine a start takes longer than Ray waits, and its usual niceness of 15 leaves
+    # workers a thirtieth of what other processes have.
+    "RAY_agent_register_timeout_ms": "120000",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    "RAY_worker_niceness": "0",
+}
 
 
 def prepare(out: str | Path, *, address: str | None = None, **options: Any) -> Path:
@@ -44,43 +51,36 @@ def connected(address: str | None) -> Generator[Any]:
 
     Raises:
         ModuleNotFoundError: Ray is not installed; says how to install it.
-        ConnectionError: There is no cluster at `address`.
+        ConnectionError: There is no cluster at `address`, or none could be started.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report home
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{INSTALL} ({error})", name="ray") from None
-    is_new = not ray.is_initialized()
-    if is_new:
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        address = address or os.environ.get("RAY_ADDRESS", "local")
-        ray.init(address, include_dashboard=False, **quiet)
+        advice = f"Ray is not installed: pip install -e '.[cluster]' ({error})"
+        raise ModuleNotFoundError(advice, name="ray") from None
+    if ray.is_initialized():
+        yield ray
+        return
+    _connect(ray, address or os.environ.get("RAY_ADDRESS", "local"))
     try:
         yield ray
     finally:
-        if is_new:
-            ray.shutdown()
+        ray.shutdown()
 
 
-def make_tasks(
-    settings: dict[str, Any], sources: Sequence[str | Path]
-) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Word, source and arguments of `batches_of` for each task of a store, in its order."""
-    for word in settings["words"]:
-        for source, described in zip(sources, settings["sources"], strict=True):
-            place = find_folder(source).resolve() if described["kind"] == "folder" else source
-            where = {"word": word, "source": place, "base_url": described.get("base_url")}
-            yield word, str(source), where
-
-
-def run_task(
-    settings: dict[str, Any], where: dict[str, Any], *, cache: str | Path | None
-) -> tuple[list[PreparedBatch], Counter[str]]:
-    """The batches of one word and source, and how many drawings were dropped before them."""
-    dropped = Counter[str]()
-    options: dict[str, Any] = {"settings": settings, "dropped": dropped, "cache": cache}
-    return list(batches_of(**where, work=prepare_batch, progress=False, **options)), dropped
+def _connect(ray: Any, address: str) -> None:
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    for retries_left in reversed(range(RETRIES)):
+        try:
+            ray.init(address, include_dashboard=False, **quiet)
+            return
+        except Exception as error:  # Ray has no narrower one for a node that is not up in 30 s
+            if "timed out during startup" not in str(error):
+                raise
+            if not retries_left:
+                raise ConnectionError(f"Ray did not start {RETRIES} times: {error}") from None
 
 
 def _batches(
@@ -97,10 +97,12 @@ def _batches(
     Results wait in Ray's object store; those of a node that dies are made again.
     """
     options = {"max_retries": RETRIES, "retry_exceptions": [ConnectionError]}
-    run = ray.remote(**options)(run_task)
+    run = ray.remote(**options)(_run_task)
     started = (
-        (word, source, run.remote(settings, where, cache=cache))
-        for word, source, where in make_tasks(settings, sources)
+        (word, str(source), run.remote(settings, word, place, described.get("base_url"), cache))
+        for word in settings["words"]
+        for source, described in zip(sources, settings["sources"], strict=True)
+        for place in [find_folder(source).resolve() if described["kind"] == "folder" else source]
     )
     cores = int(ray.cluster_resources().get("CPU", 1))
     waiting = deque(islice(started, STARTED * cores))
@@ -117,3 +119,17 @@ def _batches(
         dropped[word].update(left_out)
         for batch in batches:
             yield word, source, batch
+
+
+def _run_task(
+    settings: dict[str, Any],
+    word: str,
+    source: str | Path,
+    base_url: str | None,
+    cache: str | Path | None,
+) -> tuple[list[PreparedBatch], Counter[str]]:
+    """The batches of one word and source, and how many drawings were dropped before them."""
+    dropped = Counter[str]()
+    options: dict[str, Any] = {"settings": settings, "dropped": dropped, "base_url": base_url}
+    batches = batches_of(word, source, prepare_batch, cache=cache, progress=False, **options)
+    return list(batches), dropped

@@ -18,11 +18,10 @@ from files import write_notebook
 from fileserver import serving
 
 from doodlelib import cluster
+from doodlelib.cluster.prepare import ENVIRONMENT
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.data import dataset, sample
-from doodlelib.models.vae import SketchVAE
-from doodlelib.training import setup
-from doodlelib.training.loop import fit
+from doodlelib.training import fit, loaders, make_model
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,11 +33,6 @@ pytestmark = [
 TRAIN = importlib.import_module("doodlelib.cluster.train")  # in the face, a function's name
 WORDS = ["star", "apple", "cat", "dog"]
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
-PATIENCE = {  # of a busy machine
-    "RAY_agent_register_timeout_ms": "120000",
-    "RAY_worker_niceness": "0",  # of its own accord it gives its workers little
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
-}
 
 
 def add_node(running: Any) -> None:
@@ -56,7 +50,7 @@ def add_node(running: Any) -> None:
 @pytest.fixture(scope="module")
 def nodes() -> Generator[Any]:
     """A cluster of three nodes: the head, which does no work, and two that do one task each."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0"} | PATIENCE
+    os.environ |= ENVIRONMENT
     import ray
     from ray.cluster_utils import Cluster
 
@@ -173,29 +167,14 @@ SMALL: dict[str, Any] = {
 }
 
 
-def begin(store: Path, folder: Path) -> Path:
-    """A training of one epoch, of a model without noise: its posteriors are as good as points."""
-    config = read_config(VAEConfig, **SMALL, num_epochs=1)
+def train_alone(store: Path, folder: Path, **options: Any) -> Path:
+    """A training by one process, of a model without noise: its posteriors are as good as points."""
+    config = read_config(VAEConfig, **SMALL, num_epochs=options.pop("num_epochs"))
     splits = {part: dataset.load_split(store, part) for part in ("train", "valid")}
-    settings = dataset.read_store(store)["settings"]
-    torch.manual_seed(0)
-    vae = SketchVAE(
-        config,
-        words=splits["train"].classes,
-        scale=splits["train"].scale,
-        simplification={key: settings[key] for key in ("method", "epsilon", "epsilon_time")},
-    )
+    vae = make_model(config, store, seed=0)
     with torch.no_grad():
         vae.to_log_std.bias.fill_(-30)
-    for _ in fit(
-        vae,
-        train_batches=lambda epoch: setup.stroke_batches(
-            splits["train"], config, seed=0, epoch=epoch
-        ),
-        valid_batches=lambda: setup.stroke_batches(splits["valid"], config, seed=0, epoch=None),
-        folder=folder,
-    ):
-        pass
+    list(fit(vae, **loaders(splits, config, seed=0), folder=folder, **options))
     return folder / "DoodleGenRNN_last.pt"
 
 
@@ -229,17 +208,18 @@ def test_two_workers_one_of_them_killed_train_as_one_process(
     store = dataset.prepare(
         tmp_path / "store", words=["star", "apple"], samples_per_class=40, progress=False
     )
-    last = begin(store, tmp_path / "begun")
-    config = read_config(VAEConfig, **SMALL, num_epochs=4)
-    list(setup.train_on(store, config=config, folder=tmp_path / "alone", resume=last))
+    last = train_alone(store, tmp_path / "begun", num_epochs=1)
+    train_alone(store, tmp_path / "alone", num_epochs=4, resume=last)
 
     monkeypatch.setattr(TRAIN, "_work", falls_over)
-    options: dict[str, Any] = SMALL | {"show": False}
-    cluster.train(store, tmp_path / "both", workers=2, resume=last, num_epochs=3, **options)
+
+    def go_on(name: str, last: Path, workers: int, **changed: object) -> Path:
+        options = {"workers": workers, "resume": last, "parameters": SMALL | changed}
+        return cluster.train(store, tmp_path / name, **options) / "DoodleGenRNN_last.pt"
+
+    last = go_on("both", last, 2, num_epochs=3)
     assert (tmp_path / "killed").exists()
-    last = tmp_path / "both" / "DoodleGenRNN_last.pt"
-    options["show"] = True
-    cluster.train(store, tmp_path / "on", workers=1, resume=last, num_epochs=4, **options)
+    go_on("on", last, 1, num_epochs=4)
     assert "epoch 4/4 train_loss" in capsys.readouterr().out
     for row, expected in zip(rows(tmp_path / "on"), rows(tmp_path / "alone"), strict=True):
         for name in row.keys() - {"seconds"}:
@@ -248,7 +228,7 @@ def test_two_workers_one_of_them_killed_train_as_one_process(
         *("DoodleGenRNN_best.pt", "DoodleGenRNN_last.pt", "DoodleGenRNN_metrics.csv")
     }
     with pytest.raises(ValueError, match="latent_size 4 -> 5"):
-        cluster.train(store, tmp_path / "x", resume=last, **(options | {"latent_size": 5}))
+        go_on("x", last, 1, latent_size=5)
 
 
 NOTEBOOK = """\
@@ -263,30 +243,31 @@ if rate == 0.3 and not (top / "mended").exists():
 """
 
 
-def test_a_sweep_goes_on_where_it_was(nodes: Any, tmp_path: Path) -> None:
+def test_a_sweep_goes_on_where_it_was(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cells = ['folder: str = ""\nname: str = "one"\nrate: float = 0.1\nsize: int = 1', NOTEBOOK]
     notebook = write_notebook(tmp_path / "toy.ipynb", *cells)
     out = tmp_path / "sweep"
-    options: dict[str, Any] = {
-        "grid": {"rate": [0.1, 0.3], "size": [1, 2]},
-        "fixed": {"folder": str(tmp_path)},
-        "folder": out,
-        "runs": tmp_path,
-    }
+    monkeypatch.setattr(TRAIN, "RUNS", tmp_path)
 
-    def rows() -> list[dict[str, str]]:
+    def rows(**more: Any) -> list[dict[str, str]]:
+        grid = {"rate": [0.1, 0.3], "size": [1, 2]}
+        options = {"grid": grid, "fixed": {"folder": str(tmp_path)}, "folder": out, **more}
         with cluster.sweep(notebook, **options).open() as file:
             return list(csv.DictReader(file))
 
     found = rows()
-    assert [(row["rate"], row["size"], row["Toy.valid_loss"]) for row in found[:2]] == [
+    assert [(row["rate"], row["size"], row["valid_loss"]) for row in found[:2]] == [
         *(("0.1", "1", "1.1"), ("0.1", "2", "2.1"))
     ]
     assert ["this one fails" in row["error"] for row in found] == [False, False, True, True]
-    assert (out / "results.png").exists()
     assert (out / f"{found[0]['trial']}.ipynb").exists()
     assert (out / f"{found[2]['trial']}.failed.ipynb").exists()
     (tmp_path / "mended").touch()
-    assert [row["error"] for row in rows()] == [""] * 4
+    found = rows()
+    assert len(found) == 4 and not any(row.get("error") for row in found)
     runs = (tmp_path / "runs.txt").read_text().splitlines()
     assert sorted(runs) == [*("0.1 1", "0.1 2"), *("0.3 1", "0.3 1", "0.3 2", "0.3 2")]
+    assert rows(draws=2) == sorted(rows(draws=2), key=lambda row: float(row["valid_loss"]))
+    assert len((tmp_path / "runs.txt").read_text().splitlines()) == len(runs), "they are done"
