@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from doodlelib.data import dataset
-from doodlelib.data.dataset import PreparedBatch, batches_of, find_folder, prepare_batch
+from doodlelib.data.dataset import Batches, batches_of, make_tasks
+from doodlelib.data.ragged import RaggedDrawings
 
 RETRIES = 3  # of a start, a task or a training that failed for no fault of its own
-STARTED = 2  # tasks a core that are under way or wait to be written: of all drawings, 100 MB each
+STARTED = 2  # tasks a core that are under way or wait to be written: of all drawings, 150 MB each
 ENVIRONMENT = {  # of Ray, unless there are other values
     "RAY_USAGE_STATS_ENABLED": "0",  # it would report home
     # On a busy machine a start takes longer than Ray waits, and its usual niceness of 15 leaves
@@ -91,18 +92,16 @@ def _batches(
     dropped: dict[str, Counter[str]],
     cache: str | Path | None = None,
     **unused: Any,
-) -> Iterator[tuple[str, str, PreparedBatch]]:
-    """What `dataset.prepared_batches` gives, made by tasks of the cluster.
+) -> Batches:
+    """What `dataset.make_all_batches` gives, made by tasks of the cluster.
 
     Results wait in Ray's object store; those of a node that dies are made again.
     """
     options = {"max_retries": RETRIES, "retry_exceptions": [ConnectionError]}
     run = ray.remote(**options)(_run_task)
     started = (
-        (word, str(source), run.remote(settings, word, place, described.get("base_url"), cache))
-        for word in settings["words"]
-        for source, described in zip(sources, settings["sources"], strict=True)
-        for place in [find_folder(source).resolve() if described["kind"] == "folder" else source]
+        (word, source, run.remote(settings, where, cache))
+        for word, source, where in make_tasks(settings, sources)
     )
     cores = int(ray.cluster_resources().get("CPU", 1))
     waiting = deque(islice(started, STARTED * cores))
@@ -122,14 +121,9 @@ def _batches(
 
 
 def _run_task(
-    settings: dict[str, Any],
-    word: str,
-    source: str | Path,
-    base_url: str | None,
-    cache: str | Path | None,
-) -> tuple[list[PreparedBatch], Counter[str]]:
+    settings: dict[str, Any], where: dict[str, Any], cache: str | Path | None
+) -> tuple[list[RaggedDrawings], Counter[str]]:
     """The batches of one word and source, and how many drawings were dropped before them."""
     dropped = Counter[str]()
-    options: dict[str, Any] = {"settings": settings, "dropped": dropped, "base_url": base_url}
-    batches = batches_of(word, source, prepare_batch, cache=cache, progress=False, **options)
-    return list(batches), dropped
+    options: dict[str, Any] = {"settings": settings, "dropped": dropped, "cache": cache}
+    return list(batches_of(**where, progress=False, **options)), dropped

@@ -1,21 +1,20 @@
 """Drawings of any source to a store: filtered, simplified, split, as stroke-4 rows.
 
 All streams in batches of some hundred drawings, so that memory does not grow with their number.
-One thread reads and writes; the work between is done by one thread a core, in compiled loops that
-release the interpreter lock.
+One thread reads and writes; others parse and simplify.
 """
 
 import hashlib
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import orjson
@@ -28,13 +27,9 @@ from doodlelib.data import formats, ndjson, quickdraw, sample
 from doodlelib.data.ragged import RaggedDrawings
 from doodlelib.data.store import (
     FORMAT_VERSION,
-    ID_WIDTH,
     SPLITS,
     Split,
-    SplitRows,
     SplitWriter,
-    check_replaceable,
-    is_current,
     load_split,
     map_arrays,
     read_store,
@@ -52,8 +47,7 @@ PACKAGES = ("doodlelib", "numba", "numpy", "orjson")  # whose versions a store r
 ROWS = 1 << 20  # that the scale is taken of at a time
 
 Source = str | Path
-T = TypeVar("T", bound=Sized)
-Parse = Callable[[list], RaggedDrawings]
+Batches = Iterator[tuple[str, str, RaggedDrawings]]  # of a word and a source
 
 
 def prepare(
@@ -71,7 +65,7 @@ def prepare(
     base_url: str | None = None,
     cache: str | Path | None = None,
     progress: bool = True,
-    make_batches: "Callable[..., Iterator[tuple[str, str, PreparedBatch]]] | None" = None,
+    make_batches: Callable[..., Batches] | None = None,
 ) -> Path:
     """Make the store `out`, unless it is there, whole, and was made with the same settings.
 
@@ -95,7 +89,7 @@ def prepare(
         base_url: Of the published files; see `quickdraw.read_drawings`.
         cache: Folder for what is fetched; None: ``data/raw``.
         progress: Show it on stderr, where that is a terminal.
-        make_batches: Replaces `prepared_batches`, to do the work elsewhere (see `cluster`).
+        make_batches: Replaces `make_all_batches`, to do the work elsewhere (see `cluster`).
 
     Returns:
         `out`. What was kept, what was dropped and why: `read_store`.
@@ -105,7 +99,7 @@ def prepare(
             one good drawing, or `out` holds files that are no store's.
         FileNotFoundError, ConnectionError: The published files cannot be reached.
     """
-    out, sources = Path(out), _listed(source)
+    sources = _listed(source)
     settings = {
         "words": [words] if isinstance(words, str) else list(words),
         "sources": [_describe(one, base_url=base_url) for one in sources],
@@ -118,14 +112,10 @@ def prepare(
         "seed": seed,
     }
     _check(settings)
-    check_replaceable(out)
-    if not is_current(out, settings):
-        batches = partial(make_batches or prepared_batches, cache=cache, progress=progress)
-        build = partial(
-            _build, settings=settings, sources=sources, batches=batches, progress=progress
-        )
-        replace_store(out, build, settings=settings)
-    return out
+    batches = partial(make_batches or make_all_batches, cache=cache, progress=progress)
+    build = partial(_build, settings=settings, sources=sources, batches=batches, progress=progress)
+    replace_store(Path(out), build, settings=settings)
+    return Path(out)
 
 
 def sample_store(path: str | Path = paths.PROCESSED / "sample") -> Path:
@@ -166,16 +156,14 @@ def read(
         ValueError: While reading: a word or source that does not exist.
         FileNotFoundError, ConnectionError: While reading: the published files cannot be reached.
     """
-    dropped, sources = Counter() if dropped is None else dropped, _listed(source)
-    if limit is None and "sample" in sources:
+    counts: Counter[str] = Counter() if dropped is None else dropped
+    if limit is None and "sample" in _listed(source):
         raise ValueError("the sample has no end: limit must be a number")
     settings = {"samples_per_class": limit, "recognized": recognized, "seed": seed}
     for word in [words] if isinstance(words, str) else words:
-        for one in sources:
-            for drawings in batches_of(
-                word, one, _parse_batch, settings=settings, dropped=dropped, **reading
-            ):
-                dropped.update(drawings.dropped)
+        for one in _listed(source):
+            for drawings in batches_of(word, one, settings=settings, dropped=counts, **reading):
+                counts.update(drawings.dropped)
                 yield from drawings.records()
 
 
@@ -224,118 +212,96 @@ def scale_of(points: Float32[np.ndarray, "n 4"], offsets: Int64[np.ndarray, " bo
     return Scale(*map(float, (std[0], mean[1], std[1], mean[2], std[2])))
 
 
-@dataclass(frozen=True)
-class PreparedBatch:
-    """Drawings of one word and source, ready for the store.
+def make_tasks(
+    settings: dict[str, Any], sources: Sequence[Source]
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Word, source, and arguments of `batches_of` for each part of a store, in its order.
 
-    Attributes:
-        parts: What each of `store.SPLITS` gets.
-        dropped: How many were left out, by reason.
+    Args:
+        settings: The store's, as `read_store` gives them.
+        sources: As `prepare` was given them.
     """
+    for word in settings["words"]:
+        for source, described in zip(sources, settings["sources"], strict=True):
+            place = find_folder(source).resolve() if described["kind"] == "folder" else source
+            where = {"word": word, "source": place, "base_url": described.get("base_url")}
+            yield word, str(source), where
 
-    parts: list[SplitRows]
-    dropped: Counter[str]
 
-    def __len__(self) -> int:
-        return sum(len(part.ids) for part in self.parts)
-
-
-def prepared_batches(
+def make_all_batches(
     settings: dict[str, Any],
     sources: Sequence[Source],
     *,
     dropped: dict[str, Counter[str]],
     **reading: Any,
-) -> Iterator[tuple[str, str, PreparedBatch]]:
-    """Word, source and what the store takes, in its order; the work is done by threads.
+) -> Batches:
+    """Word, source and drawings that the store takes, in its order; see `make_tasks`.
 
-    Args:
-        settings: The store's, as `read_store` gives them.
-        sources: As `prepare` was given them.
-        dropped: By word; what was dropped before a batch was made is added to it.
-        **reading: `cache`, `progress` of `prepare`.
+    What was dropped before a batch was made is added to `dropped`, by word and reason. `reading`
+    are `cache` and `progress` of `prepare`.
     """
     threads = min(cpu_count(), MAX_THREADS)
-    with Parallel(threads, backend="threading", return_as="generator") as pool:
-        for word in settings["words"]:
-            for source, described in zip(sources, settings["sources"], strict=True):
-                reading["base_url"] = described.get("base_url")
-                options: dict[str, Any] = {"dropped": dropped[word], "pool": pool, **reading}
-                for batch in batches_of(word, source, prepare_batch, settings=settings, **options):
-                    yield word, str(source), batch
+    for word, source, where in make_tasks(settings, sources):
+        options: dict[str, Any] = {"settings": settings, "dropped": dropped[word], **reading}
+        for batch in batches_of(**where, threads=threads, **options):
+            yield word, source, batch
 
 
 def batches_of(
     word: str,
     source: Source,
-    work: Callable[[Parse, list, dict[str, Any]], T],
     *,
     settings: dict[str, Any],
     dropped: Counter[str],
-    pool: Parallel | None = None,
+    threads: int = 1,
     base_url: str | None = None,
     cache: str | Path | None = None,
     progress: bool = True,
-) -> Iterator[T]:
-    """`work(parse, batch, settings)` of a word's first good drawings, batch by batch, in order.
+) -> Iterator[RaggedDrawings]:
+    """A word's first good drawings, batch by batch, in order; simplified if `settings` say how.
 
     No more is read than these take: as many items as drawings are missing, until none is.
 
     Args:
         word: One that `source` has.
         source: One of those that `prepare` takes.
-        work: Takes what parses a batch, the batch, and the settings.
-        settings: Of these ``samples_per_class``, ``recognized`` and ``seed`` are used here.
+        settings: A store's; ``samples_per_class``, ``recognized`` and ``seed`` must be there.
         dropped: What was dropped before a batch was made is added to it, by reason.
-        pool: Does the work; None: this thread.
+        threads: How many do the work.
         base_url: Of the published files.
         cache: Folder for what is fetched.
         progress: Show on stderr what is fetched.
     """
     recognized, missing = settings["recognized"], settings["samples_per_class"]
     items: Iterator
-    parse: Parse = RaggedDrawings.from_records
+    parse: Callable[[list], RaggedDrawings] = RaggedDrawings.from_records
     if source == "raw" or source == "simplified":
-        items = quickdraw.lines(
-            word, kind=source, base_url=base_url, cache=cache, progress=progress
-        )
+        reading: dict[str, Any] = {"base_url": base_url, "cache": cache, "progress": progress}
+        items = quickdraw.lines(word, kind=source, **reading)
         parse = partial(ndjson.parse_lines, recognized=recognized)
     elif source == "sample":
         items = iter(sample.make_drawings(word, n=missing or 0, seed=settings["seed"]))
     else:
         folder = find_folder(source)
         items = formats.read(folder, word=word, recognized=recognized, dropped=dropped)
-    pool = pool or Parallel(1, return_as="generator")
+    names = ("method", "epsilon", "epsilon_time")
+    how = {name: settings[name] for name in names if name in settings}
+
+    def work(batch: list) -> RaggedDrawings:
+        drawings = parse(batch)
+        return drawings.simplified(**how) if how else drawings
+
     while missing != 0:
         wanted = islice(items, missing)
         batches = iter(lambda wanted=wanted: list(islice(wanted, BATCH)), [])
+        pool = Parallel(threads, backend="threading", return_as="generator")
         is_read, found = False, 0
-        for result in pool(delayed(work)(parse, batch, settings) for batch in batches):
-            is_read, found = True, found + len(result)
-            yield result
+        for drawings in pool(delayed(work)(batch) for batch in batches):
+            is_read, found = True, found + len(drawings)
+            yield drawings
         if missing is None or not is_read:
             return
         missing -= found
-
-
-def prepare_batch(parse: Parse, batch: list, settings: dict[str, Any]) -> PreparedBatch:
-    """What a store with these settings takes of the drawings that `parse` finds in `batch`."""
-    drawings = parse(batch)
-    options = {name: settings[name] for name in ("method", "epsilon", "epsilon_time")}
-    sides = split_of((one["key_id"] for one in drawings.metadata), shares=settings["split"])
-    ordered = drawings.simplified(**options).select(np.argsort(sides, kind="stable"))
-    rows, offsets, timed = ordered.stroke4_rows(), ordered.offsets, ordered.timed
-    ids = [_stored_id(one["key_id"]) for one in ordered.metadata]
-    bounds = np.searchsorted(np.sort(sides), np.arange(len(SPLITS) + 1))
-    parts = [
-        SplitRows(rows[offsets[a] : offsets[b]], np.diff(offsets[a : b + 1]), timed[a:b], ids[a:b])
-        for a, b in pairwise(bounds.tolist())
-    ]
-    return PreparedBatch(parts, drawings.dropped)
-
-
-def _parse_batch(parse: Parse, batch: list, _: dict[str, Any]) -> RaggedDrawings:
-    return parse(batch)
 
 
 def split_of(key_ids: Iterable[str], *, shares: Sequence[float]) -> Int64[np.ndarray, " n"]:
@@ -350,19 +316,12 @@ def split_of(key_ids: Iterable[str], *, shares: Sequence[float]) -> Int64[np.nda
     return np.searchsorted(np.cumsum(shares[:-1]), places, side="right")
 
 
-def _stored_id(key_id: str) -> bytes:
-    """The id itself, or where it is too long for the store a digest of it."""
-    if len(name := key_id.encode()) <= ID_WIDTH:
-        return name
-    return b"long-" + hashlib.blake2b(name, digest_size=20).hexdigest().encode()
-
-
 def _build(
     folder: Path,
     *,
     settings: dict[str, Any],
     sources: Sequence[Source],
-    batches: Callable[..., Iterator[tuple[str, str, PreparedBatch]]],
+    batches: Callable[..., Batches],
     progress: bool,
 ) -> None:
     """Write the files of a store into `folder`; ``store.json`` last."""
@@ -373,13 +332,16 @@ def _build(
     total = limit and limit * len(words) * len(sources)
     writers = [SplitWriter(folder, name) for name in SPLITS]
     with tqdm(total=total, unit=" drawings", disable=None if progress else True) as bar:
-        for word, source, batch in batches(settings, sources, dropped=dropped):
-            for name, writer, part in zip(SPLITS, writers, batch.parts, strict=True):
-                writer.append(part, word=words.index(word))
-                kept[word, name] += len(part.ids)
-            dropped[word].update(batch.dropped)
-            found[word, source] += len(batch)
-            bar.update(len(batch))
+        for word, source, drawings in batches(settings, sources, dropped=dropped):
+            key_ids = (one["key_id"] for one in drawings.metadata)
+            sides = split_of(key_ids, shares=settings["split"])
+            for side, (name, writer) in enumerate(zip(SPLITS, writers, strict=True)):
+                chosen = np.flatnonzero(sides == side)
+                writer.append(drawings.select(chosen), word=words.index(word))
+                kept[word, name] += len(chosen)
+            dropped[word].update(drawings.dropped)
+            found[word, source] += len(drawings)
+            bar.update(len(drawings))
     for writer in writers:
         writer.finish()
 
@@ -387,13 +349,12 @@ def _build(
         if not any(kept[word, name] for name in SPLITS):
             raise ValueError(f"no good drawing of {word!r}; dropped: {dict(dropped[word])}")
     for source in map(str, sources):
-        short = {word: found[word, source] for word in words if found[word, source] < (limit or 0)}
+        short = sorted((n, word) for word in words if (n := found[word, source]) < (limit or 0))
         if short:
-            least = sorted(short, key=lambda word: short[word])[:MAX_NAMED]
-            named = ", ".join(f"{word!r} {short[word]}" for word in least)
-            more = f" and {len(short) - MAX_NAMED} more words" if len(short) > MAX_NAMED else ""
+            named = ", ".join(f"{word!r} {n}" for n, word in short[:MAX_NAMED])
             warnings.warn(
-                f"{limit} good drawings a word were asked for; {source} holds of {named}{more}",
+                f"{limit} good drawings a word were asked for; {source} holds fewer of "
+                f"{len(short)} words: {named}{', …' if len(short) > MAX_NAMED else ''}",
                 stacklevel=4,
             )
     train = map_arrays(folder, SPLITS[0])

@@ -4,26 +4,29 @@ The arrays are read memory-mapped, so that opening takes neither time nor memory
 and `replace_store` make a store (see `dataset.prepare`), `load_split` reads one split of it.
 """
 
+import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 from jaxtyping import Bool, Float32, Int16, Int64, Integer, Shaped
 
 from doodlelib.data.formats import open_npy
-from doodlelib.data.ragged import ranges
+from doodlelib.data.ragged import RaggedDrawings, ranges
 from doodlelib.paths import sync_folder
 from doodlelib.strokes import Drawing, Scale, from_stroke4
 
 FORMAT_VERSION = 2
 SPLITS = ("train", "valid", "test")
 ID_WIDTH = 48  # bytes of a key_id; published ids have 16, those made from a drawing 21
+SAMPLE_ID = b"sample-"  # how the key_id of every sample drawing begins
 
 _ARRAYS = {  # type, and shape of an entry
     "points": (np.dtype("<f4"), (4,)),
@@ -32,10 +35,7 @@ _ARRAYS = {  # type, and shape of an entry
     "timed": (np.dtype("?"), ()),
     "ids": (np.dtype(f"S{ID_WIDTH}"), ()),
 }
-_FILES = {f"{split}.{name}.npy" for split in SPLITS for name in _ARRAYS} | {"store.json"}
-_OLD_FILES = {f"{split}.safetensors" for split in SPLITS}  # of format 1
-
-SAMPLE_ID = b"sample-"  # how the key_id of every sample drawing begins
+_OWN_FILE = re.compile(rf"({'|'.join(SPLITS)})(\.[a-z]+)+|store\.json")  # also of older versions
 
 
 @dataclass(frozen=True)
@@ -139,34 +139,6 @@ def read_store(folder: str | Path) -> dict[str, Any]:
     return store
 
 
-def is_current(folder: str | Path, settings: dict[str, Any]) -> bool:
-    """Whether `folder` is a whole store that was made with these settings."""
-    try:
-        store = read_store(folder)
-        for name in SPLITS:
-            load_split(folder, name)
-    except ValueError:
-        return False
-    return store["settings"] == settings
-
-
-@dataclass(frozen=True)
-class SplitRows:
-    """Drawings to append to a split.
-
-    Attributes:
-        points: stroke-4 rows of the drawings, one after the other, px in the 255 box and ms.
-        lengths: Points of each.
-        timed: Whether each has times.
-        ids: key_id of each, at most `ID_WIDTH` bytes.
-    """
-
-    points: Float32[np.ndarray, "n 4"]
-    lengths: Int64[np.ndarray, " drawings"]
-    timed: Bool[np.ndarray, " drawings"]
-    ids: list[bytes]
-
-
 class SplitWriter:
     """Appends drawings to the ``.npy`` files of one split; `finish` completes them."""
 
@@ -174,28 +146,22 @@ class SplitWriter:
         """Begin the files of `split` in `folder`."""
         self._paths = {name: folder / f"{split}.{name}.npy" for name in _ARRAYS}
         self._counts = dict.fromkeys(_ARRAYS, 0)
-        for name, path in self._paths.items():
-            with path.open("wb") as file:
-                self._write_header(name, file)
+        self._write_headers("wb")
         self._append(offsets=[0])
 
-    def append(self, rows: SplitRows, *, word: int) -> None:
+    def append(self, drawings: RaggedDrawings, *, word: int) -> None:
         """Add drawings of one word."""
         self._append(
-            offsets=self._counts["points"] + np.cumsum(rows.lengths),
-            points=rows.points,
-            words=np.full(len(rows.ids), word),
-            timed=rows.timed,
-            ids=rows.ids,
+            offsets=self._counts["points"] + drawings.offsets[1:],
+            points=drawings.stroke4_rows(),
+            words=np.full(len(drawings), word),
+            timed=drawings.timed,
+            ids=[_stored_id(one["key_id"]) for one in drawings.metadata],
         )
 
     def finish(self) -> None:
         """Write into the headers how many entries there are, and all of it to the disk."""
-        for name, path in self._paths.items():
-            with path.open("r+b") as file:
-                self._write_header(name, file)
-                file.flush()
-                os.fsync(file.fileno())
+        self._write_headers("r+b")
 
     def _append(self, **arrays: Any) -> None:
         for name, values in arrays.items():
@@ -203,12 +169,22 @@ class SplitWriter:
                 file.write(np.ascontiguousarray(values, dtype=_ARRAYS[name][0]).data)
             self._counts[name] += len(values)
 
-    def _write_header(self, name: str, file: IO[bytes]) -> None:
+    def _write_headers(self, mode: str) -> None:
         """NumPy leaves room for the length to grow, so that all headers are equally long."""
-        dtype, inner = _ARRAYS[name]
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
-        header["shape"] = (self._counts[name], *inner)
-        np.lib.format.write_array_header_1_0(file, header)
+        for name, (dtype, inner) in _ARRAYS.items():
+            header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
+            with self._paths[name].open(mode) as file:
+                shape = (self._counts[name], *inner)
+                np.lib.format.write_array_header_1_0(file, header | {"shape": shape})
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def _stored_id(key_id: str) -> bytes:
+    """The id itself, or where it is too long for the store a digest of it."""
+    if len(name := key_id.encode()) <= ID_WIDTH:
+        return name
+    return b"long-" + hashlib.blake2b(name, digest_size=20).hexdigest().encode()
 
 
 def map_arrays(folder: Path, split: str) -> dict[str, np.ndarray]:
@@ -232,16 +208,20 @@ def map_arrays(folder: Path, split: str) -> dict[str, np.ndarray]:
 def replace_store(folder: Path, build: Callable[[Path], None], *, settings: dict[str, Any]) -> None:
     """Have `build` fill a new folder, which then takes the place of the store at `folder`.
 
-    Processes that want the same place take turns; where one has made a store with the same
-    settings meanwhile, that one stays. Whatever breaks off, `folder` is a whole store or absent.
+    A whole store that was made with the same settings stays. Processes that want the same place
+    take turns. Whatever breaks off, `folder` is a whole store or absent.
 
     Raises:
         ValueError: `folder` is a file, or holds files that are no store's.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; a store is a folder")
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    if others := [name for name in names if not _OWN_FILE.fullmatch(name)]:
+        raise ValueError(f"{folder} holds {min(others)!r}, which is no store's; choose another")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
-        check_replaceable(folder)
-        if is_current(folder, settings):
+        if _is_current(folder, settings):
             return
         work = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
@@ -256,10 +236,11 @@ def replace_store(folder: Path, build: Callable[[Path], None], *, settings: dict
             shutil.rmtree(work, ignore_errors=True)
 
 
-def check_replaceable(folder: Path) -> None:
-    """Raise ValueError if `folder` is a file, or holds anything but a store, whole or half."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; a store is a folder")
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if others := names - _FILES - _OLD_FILES:
-        raise ValueError(f"{folder} holds {min(others)!r}, which is no store's; choose another")
+def _is_current(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether `folder` is a whole store that was made with these settings."""
+    try:
+        for name in SPLITS:
+            load_split(folder, name)
+        return read_store(folder)["settings"] == settings
+    except ValueError:
+        return False
