@@ -244,7 +244,9 @@ def test_own_drawings_are_read_and_read_again_when_they_change(tmp_path):
 
 
 def test_too_few_drawings_are_a_warning_and_none_an_error(url, tmp_path):
-    with pytest.warns(UserWarning, match=r"400 good drawings a word .* holds fewer of 1 words: 'cat' 300"):
+    with pytest.warns(
+        UserWarning, match=r"400 good drawings a word .* holds fewer of 1 words: 'cat' 300"
+    ):
         make(tmp_path / "s", url, words=["cat"], samples_per_class=400)
     (tmp_path / "full" / "raw").mkdir(parents=True)
     (tmp_path / "full" / "raw" / "cat.ndjson").write_bytes(b"nothing\n")
