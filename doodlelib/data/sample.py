@@ -2,15 +2,16 @@
 
 **No person drew them.** What the sample shows of people is what was built in:
 
-- geometry: shapes of our own by a grammar (`Hand`, ``sample_shapes.json``), each drawn in its own
-  order, size, slant and direction, with a hand's misses and slow drift;
-- speed within a stroke: a train of log-normal pulses along the path (Plamondon 1995), slower where
-  the path bends (a power law of curvature: Lacquaniti, Terzuolo & Viviani 1983);
+- geometry: shapes of our own by a grammar (``sample_shapes.json``), each drawn in its own order,
+  size, slant and direction, with a hand's misses and slow drift
+- speed within a stroke: a train of log-normal pulses along the path (Plamondon 1995, there summed
+  as vectors), slower where the path bends (a power law of curvature: Lacquaniti, Terzuolo &
+  Viviani 1983)
 - a stroke's time grows with its length to the power 0.73, a pause's with the distance that the pen
-  travels in the air to the power 0.3, both with log-normal scatter;
-- a person's tempo scales all times of a drawing, another factor all its pauses;
-- medians of drawing and pause time of each word: those that Google published for that word;
-- a device's clock (8 or 16.7 ms, with missed looks and jitter) and its pixels round the outcome.
+  travels in the air to the power 0.3, both with log-normal scatter
+- a person's tempo scales all times of a drawing, another factor all its pauses
+- medians of drawing and pause time of each word: those that Google published for that word
+- a device's clock (8 or 16.7 ms, with missed looks and jitter) and its pixels round the outcome
 
 So a model that finds these laws in the sample has found what this file says, not how people draw.
 
@@ -26,7 +27,7 @@ strokes, parted by ``;``, and a stroke is pieces, joined by ``+`` where the pen 
 - ``@name`` another entry of the file; ``@name center size`` about there, about that size
 
 Coordinates are hundredths of a drawing, y down; angles are degrees, clockwise from three o'clock.
-The shapes are our own; no drawing of a data set is copied.
+No drawing of a data set is copied.
 """
 
 import json
@@ -42,6 +43,37 @@ from doodlelib.strokes import Drawing, Record
 
 Points = Float64[np.ndarray, "_ 2"]
 Grammar = dict[str, list[dict[str, float]]]
+
+# ms that a straight stroke as long as the drawing takes, and a pause whose gap is as long, in the
+# median: so set that the medians of a drawing's pen-down and pen-up time come out at those of
+# Google's statistics of 46 million recognised drawings; a star has no pause in the median.
+WORDS = {
+    "cat": (520, 530),
+    "dog": (690, 620),
+    "car": (710, 590),
+    "tree": (670, 670),
+    "house": (540, 610),
+    "flower": (640, 640),
+    "fish": (660, 580),
+    "star": (660, 600),
+    "apple": (730, 830),
+    "face": (480, 640),
+}
+SAMPLE_NOTE = (
+    "These drawings are a sample that a program made; no person drew them. Built in are: shapes of "
+    "a grammar; speed as a train of log-normal pulses, slower where the path bends (power law of "
+    "curvature); stroke times that grow with length^0.73 and pauses with distance^0.3, with "
+    "log-normal scatter; a tempo for each drawing; and each word's median times as published. "
+    "What the sample shows of people is what was built in (doodlelib/data/sample.py)."
+)
+GAME_MS = 20_000  # after which the game stops
+SPACING = 0.01  # of a path's points once it is smoothed, in drawings
+STRAIGHT = 1.0  # 1/drawing: below this curvature a path counts as straight
+LENGTH_EXPONENT = 0.73  # of a stroke's time in its length; real drawings: 0.70 to 0.74
+GAP_EXPONENT = 0.3  # of a pause's time in its gap; real drawings: 0.23 to 0.26, stop to touch
+PULSE_MS = 160.0  # one submovement
+PULSE_SIGMA = 0.35  # of a pulse's log-normal
+JITTER_MS = 3.0  # of the device's clock, at most; under half of its shortest period
 
 _STEPS = np.linspace(0, 1, 8)
 _CATMULL_ROM = 0.5 * np.array([[0, -1, 2, -1], [2, 0, -5, 3], [0, 1, 4, -3], [0, 0, -1, 1]])
@@ -63,21 +95,11 @@ def _parse(piece: str) -> tuple[str, Points]:
 
 @dataclass(frozen=True)
 class Hand:
-    """A random source with one person's habits; what it draws is in hundredths of a drawing.
-
-    Attributes:
-        rng: Where every choice comes from.
-        slop: How far a point lands from where it was meant, standard deviation in drawings.
-        turn: 1 where the person draws circles clockwise, -1 where not.
-    """
+    """A random source with one person's habits; what it draws is in hundredths of a drawing."""
 
     rng: np.random.Generator
-    slop: float
-    turn: int
-
-    def chance(self, probability: float) -> bool:
-        """True with this probability."""
-        return bool(self.rng.random() < probability)
+    slop: float  # standard deviation of how far a point lands from where it was meant, in drawings
+    turn: int  # 1 where the person draws circles clockwise, -1 where not
 
     def vary(self, value: float, log_std: float) -> float:
         """`value` times a log-normal factor with median 1."""
@@ -89,8 +111,7 @@ class Hand:
             path
             for step in grammar()[name]
             for stroke in self._pick(step).split(";")
-            if stroke
-            for path in self.strokes(stroke.strip())
+            for path in (self.strokes(stroke.strip()) if stroke else ())
         ]
 
     def _pick(self, step: dict[str, float]) -> str:
@@ -172,67 +193,13 @@ def _spline(knots: Points) -> Points:
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How long one word's strokes and pauses take.
-
-    Attributes:
-        stroke_ms: What a straight stroke as long as the drawing takes, in the median.
-        pause_ms: What a pause takes whose gap is as long as the drawing, in the median.
-    """
-
-    stroke_ms: int
-    pause_ms: int
-
-
-# Set so that the medians of a drawing's pen-down and pen-up time come out at those that Google's
-# statistics of 46 million recognised drawings give; a star has no pause in the median.
-WORDS = {
-    "cat": Pace(520, 530),
-    "dog": Pace(690, 620),
-    "car": Pace(710, 590),
-    "tree": Pace(670, 670),
-    "house": Pace(540, 610),
-    "flower": Pace(640, 640),
-    "fish": Pace(660, 580),
-    "star": Pace(660, 600),
-    "apple": Pace(730, 830),
-    "face": Pace(480, 640),
-}
-
-SAMPLE_NOTE = (
-    "These drawings are a sample that a program made; no person drew them. Built in are: shapes of "
-    "a grammar; speed as a train of log-normal pulses, slower where the path bends (power law of "
-    "curvature); stroke times that grow with length^0.73 and pauses with distance^0.3, with "
-    "log-normal scatter; a tempo for each drawing; and each word's median times as published. "
-    "What the sample shows of people is what was built in (doodlelib/data/sample.py)."
-)
-
-GAME_MS = 20_000  # after which the game stops
-
-SPACING = 0.01  # of a path's points once it is smoothed, in drawings
-STRAIGHT = 1.0  # 1/drawing: below this curvature a path counts as straight
-LENGTH_EXPONENT = 0.73  # of a stroke's time in its length; real drawings: 0.70 to 0.74
-GAP_EXPONENT = 0.3  # of a pause's time in its gap; real drawings: 0.23 to 0.26, stop to touch
-PULSE_MS = 160.0  # one submovement
-PULSE_SIGMA = 0.35  # of a pulse's log-normal
-JITTER_MS = 3.0  # of the device's clock, at most; under half of its shortest period
-
-
-@dataclass(frozen=True)
 class Device:
-    """What the drawing is made on.
+    """What the drawing is made on."""
 
-    Attributes:
-        size: Larger side of the drawing, px.
-        fractional: Whether positions carry a fraction of a pixel.
-        period: Milliseconds between two looks at the pen.
-        busy: Share of looks that the browser misses.
-    """
-
-    size: float
-    fractional: bool
-    period: float
-    busy: float
+    size: float  # px: the larger side of the drawing
+    fractional: bool  # whether positions carry a fraction of a pixel
+    period: float  # ms between two looks at the pen
+    busy: float  # share of looks that the browser misses
 
 
 def make_drawings(word: str, n: int, seed: int = 0) -> list[Record]:
@@ -240,18 +207,8 @@ def make_drawings(word: str, n: int, seed: int = 0) -> list[Record]:
 
     Drawing i depends on `word`, `seed` and i alone, so asking for more keeps those one has.
 
-    Args:
-        word: One of `WORDS`.
-        n: How many.
-        seed: Another seed gives other drawings and other key_ids.
-
     Raises:
-        ValueError: `word` is not in the sample, or `n` is negative.
-
-    Source: speed as a sum of log-normals: Plamondon 1995, "A kinematic theory of rapid human
-        movements"; here the sum runs along the path, not as vectors. Speed against curvature:
-        Lacquaniti, Terzuolo & Viviani 1983, with an exponent at which the recorded drawings show
-        what real ones do (median -0.39) in place of -1/3.
+        ValueError: `word` is not one of `WORDS`, or `n` is negative.
     """
     if word not in WORDS:
         raise ValueError(f"no sample of {word!r}; there are {', '.join(WORDS)}")
@@ -270,7 +227,7 @@ def _make_record(word: str, key_id: str) -> Record:
         period=16.7 if rng.random() < 0.75 else 8.0,
         busy=rng.uniform(0.05, 0.55),
     )
-    while (drawing := _timed_strokes(paths, WORDS[word], device, rng))[-1][2][-1] > GAME_MS:
+    while (drawing := _timed_strokes(paths, *WORDS[word], device, rng))[-1][2][-1] > GAME_MS:
         pass  # who was too slow tries again
     return Record(word, key_id, True, drawing)
 
@@ -279,11 +236,11 @@ def _arrange(hand: Hand, paths: list[Points]) -> list[Points]:
     """The paths in this person's order, directions, proportions and slant, in a box of side 1."""
     rng = hand.rng
     for index in range(1, len(paths) - 1):  # the first part stays first
-        if hand.chance(0.12):
+        if rng.random() < 0.12:
             paths[index], paths[index + 1] = paths[index + 1], paths[index]
-    paths = [path[::-1] if hand.chance(0.1) else path for path in paths]
+    paths = [path[::-1] if rng.random() < 0.1 else path for path in paths]
     points = np.concatenate(paths) / 100
-    stretch = np.array([(-1 if hand.chance(0.3) else 1) * hand.vary(1.0, 0.1), 1.0])
+    stretch = np.array([(-1 if rng.random() < 0.3 else 1) * hand.vary(1.0, 0.1), 1.0])
     waves = 2 * np.pi * (points @ rng.normal(0, 0.6, (2, 2)) + rng.random(2))
     points = (points + 0.05 * np.sin(waves)) * stretch  # one warp for all parts: they still meet
     tilt = np.radians(4 * rng.standard_normal())
@@ -308,7 +265,7 @@ def _wobble(path: Points, hand: Hand) -> Points:
 
 
 def _timed_strokes(
-    paths: list[Points], pace: Pace, device: Device, rng: np.random.Generator
+    paths: list[Points], stroke_ms: int, pause_ms: int, device: Device, rng: np.random.Generator
 ) -> Drawing:
     """The strokes as the device reports them, t running on through the pauses."""
     tempo, hesitance = np.exp(rng.multivariate_normal([0, 0], [[0.14, 0.06], [0.06, 0.14]]))
@@ -319,8 +276,8 @@ def _timed_strokes(
     for index, path in enumerate(paths):
         if index:
             gap = max(0.01, float(np.hypot(*(path[0] - paths[index - 1][-1]))))
-            clock += pace.pause_ms * hesitance * gap**GAP_EXPONENT * rng.lognormal(0, 0.6)
-        positions, times = _timed_path(path, pace.stroke_ms * tempo, exponent, device, rng)
+            clock += pause_ms * hesitance * gap**GAP_EXPONENT * rng.lognormal(0, 0.6)
+        positions, times = _timed_path(path, stroke_ms * tempo, exponent, device, rng)
         pixels = origin + device.size * positions
         whole = np.rint(pixels)
         seen = np.concatenate([[True], (np.diff(whole, axis=0) != 0).any(axis=1)])
