@@ -8,16 +8,15 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import anywidget
 import ipywidgets
 import traitlets
 
-from doodlelib.lab.player import STATIC
+from doodlelib.lab.player import Pictured, module
 
 Field = dict[str, Any]
 
 
-class Controls(anywidget.AnyWidget):
+class Controls(Pictured):
     """A column of labelled inputs, whose `values` by name change when an input is let go.
 
     `fields`, by name, are made by `slider`, `number`, `choice` and `text`.
@@ -26,16 +25,14 @@ class Controls(anywidget.AnyWidget):
         ValueError: A field's value is not among those that it allows.
     """
 
-    _esm = STATIC / "controls.js"
-    _css = STATIC / "doodles.css"
+    _esm = module("controls.js")
 
     fields = traitlets.Dict().tag(sync=True)
     values = traitlets.Dict().tag(sync=True)
 
     def __init__(self, **fields: Field) -> None:
-        for field in fields.values():
-            _check(field, field["value"])
-        super().__init__(fields=fields, values={name: f["value"] for name, f in fields.items()})
+        super().__init__(fields=fields)
+        self.set(**{name: field["value"] for name, field in fields.items()})
 
     def set(self, **values: Any) -> None:
         """Set some of the values, as a person would.
@@ -46,7 +43,12 @@ class Controls(anywidget.AnyWidget):
         for name, value in values.items():
             if name not in self.fields:
                 raise ValueError(f"no field {name!r}, but {', '.join(self.fields)}")
-            _check(self.fields[name], value)
+            field = self.fields[name]
+            label, options = field["label"], field.get("options")
+            if options and value not in options:
+                raise ValueError(f"{label}: {value!r} is not one of {list(options.values())}")
+            if "min" in field and not field["min"] <= value <= field["max"]:
+                raise ValueError(f"{label}: {value} is not {field['min']} to {field['max']}")
         self.values = {**self.values, **values}
 
 
@@ -57,7 +59,7 @@ def slider(label: str, value: float, *, low: float = 0, top: float, step: float)
 
 def number(label: str, value: int, *, low: int, top: int) -> Field:
     """A field for an integer from `low` to `top`."""
-    return {"kind": "number", "label": label, "value": value, "min": low, "max": top, "step": 1}
+    return slider(label, value, low=low, top=top, step=1) | {"kind": "number"}
 
 
 def choice(label: str, value: str, *, options: Mapping[str, str]) -> Field:
@@ -68,18 +70,6 @@ def choice(label: str, value: str, *, options: Mapping[str, str]) -> Field:
 def text(label: str, value: str, *, suggestions: Sequence[str] = ()) -> Field:
     """A text field with suggestions."""
     return {"kind": "text", "label": label, "value": value, "suggestions": list(suggestions)}
-
-
-def _check(field: Field, value: Any) -> None:
-    if field["kind"] == "choice":
-        if value not in field["options"]:
-            raise ValueError(
-                f"{field['label']}: {value!r} is not one of {list(field['options'].values())}"
-            )
-    elif field["kind"] != "text" and not field["min"] <= value <= field["max"]:
-        raise ValueError(
-            f"{field['label']}: {value} is not between {field['min']} and {field['max']}"
-        )
 
 
 class Message(ipywidgets.HTML):

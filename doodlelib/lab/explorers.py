@@ -15,9 +15,10 @@ from torch import Tensor
 
 from doodlelib.analysis import latent
 from doodlelib.lab.controls import Controls, Message, choice, number, slider
-from doodlelib.lab.player import STATIC, Pictured, Player, Stage
+from doodlelib.lab.player import Pictured, Player, Stage, module
 from doodlelib.models.vae import SketchVAE
 from doodlelib.strokes import Drawing, to_box
+from doodlelib.viz.export import path_data
 from doodlelib.viz.plots import PALETTE, separate_labels
 
 MAX_DOODLES = 24  # at once
@@ -29,7 +30,6 @@ SYMBOLS = (  # beside the colours, of which there are fewer than words
     "M0-5l4.6 8h-9.2z",
     "M0-5l5 5l-5 5l-5-5z",
 )
-End = Float[Tensor, " Z"] | str | Sequence
 
 
 def temperature_explorer(
@@ -43,15 +43,9 @@ def temperature_explorer(
 ) -> Stage:
     """Doodles under sliders for both temperatures, the word, the number and the seed.
 
-    All settings share the seed, so that what changes is what was moved.
-
-    Args:
-        vae: The model.
-        n: Doodles at first, 1 to 24; like the other arguments, the value that its control shows.
-        word: One that the model knows; None: unconditional.
-        temperature: Of geometry and pen, 0 to 1.5.
-        time_temperature: Of the times, 0 to 1.5.
-        seed: 0 or more.
+    The arguments are what the controls show at first: `n` from 1 to 24, a `word` that the model
+    knows or None (unconditional), temperatures from 0 to 1.5. All settings share the seed, so that
+    what changes is what was moved.
 
     Raises:
         ValueError: A value is out of its control's range, or the word is unknown.
@@ -65,14 +59,15 @@ def temperature_explorer(
         seed=number("Seed", seed, low=0, top=2**31 - 1),
     )
 
-    def doodles(*, word: str, **chosen: Any) -> list:
-        return vae.generate(word=word or None, **chosen)
+    def doodles() -> list[Drawing]:
+        chosen: dict[str, Any] = {**controls.values}
+        return vae.generate(word=chosen.pop("word") or None, **chosen)
 
-    player, message = Player(doodles(**controls.values)), Message()
+    player, message = Player(doodles()), Message()
 
     def update(_change: object) -> None:
         with message.errors_shown():
-            player.show(doodles(**controls.values))
+            player.show(doodles())
 
     controls.observe(update, "values")
     return Stage([controls, message, player])
@@ -80,66 +75,32 @@ def temperature_explorer(
 
 def interpolation_explorer(
     vae: SketchVAE,
-    start: End,
-    end: End,
+    start: Sequence,
+    end: Sequence,
     *,
     steps: int = 21,
     word: str | Sequence[str] | None = None,
-    seed: int = 0,
     **options: Any,
 ) -> Player:
-    """A slider along the arc between two latents, whose doodles are all drawn beforehand.
+    """A slider along the arc between the latents of two drawings; `steps` doodles, made beforehand.
 
-    Args:
-        vae: The model.
-        start: The left end: a latent, such as ``vae.encode([drawing])[0]``; a drawing; or a word,
-            of which the model draws one.
-        end: The right end.
-        steps: Doodles along the arc.
-        word: Condition of the decoder, or one word for each end, of which the nearer counts. None:
-            the ends themselves where both are words, else unconditional.
-        seed: Of the ends that are words, and of all doodles.
-        options: More arguments of `latent.decode_path`.
-
-    Raises:
-        ValueError: As `latent.decode_path`.
+    The decoder is conditioned on `word`, or on the nearer one of two. `options` are more arguments
+    of `latent.decode_path`, whose errors these are.
     """
-    given = [word, word] if word is None or isinstance(word, str) else list(word)
-    ends = (start, end)
-    left, right = (
-        one or (place if isinstance(place, str) else None)
-        for one, place in zip(given, ends, strict=True)
-    )
-    drawings = latent.decode_path(
-        vae,
-        *(_latent(vae, place, seed=seed) for place in ends),
-        steps=steps,
-        words=(left, right),
-        seed=seed,
-        **options,
-    )
-    along = f"From {left or 'start'} to {right or 'end'}"
+    words = (word, word) if word is None or isinstance(word, str) else word
+    latents = vae.encode([start, end])
+    drawings = latent.decode_path(vae, *latents, steps=steps, words=words, **options)
+    along = f"From {words[0] or 'start'} to {words[1] or 'end'}"
     return Player(drawings, along=along, size=280, autoplay=False)
-
-
-def _latent(vae: SketchVAE, place: End, *, seed: int) -> Float[Tensor, " Z"]:
-    if isinstance(place, Tensor):
-        return place
-    drawings = vae.generate(1, word=place, seed=seed) if isinstance(place, str) else [place]
-    return vae.encode(drawings)[0]
 
 
 class Dots(Pictured):
     """The map itself: a dot for each drawing, which shows it when pointed at, and can be chosen.
 
-    Args:
-        points: Positions of the dots, in any unit; y upwards.
-        labels: Word of each.
-        drawings: One for each.
+    `points` are positions in any unit, y upwards, of `drawings`, whose words are `labels`.
     """
 
-    _esm = STATIC / "latent_map.js"
-    _css = STATIC / "doodles.css"
+    _esm = module("latent_map.js")
 
     picture = traitlets.Unicode().tag(sync=True)
     places = traitlets.List().tag(sync=True)
@@ -155,12 +116,12 @@ class Dots(Pictured):
         self._centre = (low + high) / 2
         self._scale = (INNER / (high - low).clip(1e-9)).min()
         places = self.to_page(points)
-        super().__init__(
-            picture=_picture(places, labels),
-            places=places,
-            labels=list(labels),
-            outlines=[_outline(drawing) for drawing in drawings],
-        )
+        outlines = [
+            "".join(path_data(stroke, digits=0) for stroke in to_box(drawing))
+            for drawing in drawings
+        ]
+        picture, labels = _picture(places, labels), list(labels)
+        super().__init__(picture=picture, places=places, labels=labels, outlines=outlines)
 
     def to_page(self, points: Float[np.ndarray, "K 2"]) -> list[list[float]]:
         """Positions of `points` on the page, px."""
@@ -178,13 +139,9 @@ class LatentMap(Stage):
     Pointing at a dot (or going to it with the arrow keys) shows its drawing; choosing two draws
     the arc between their latents on the map, and doodles along it in a player.
 
-    Args:
-        vae: The model.
-        drawings: At least 3.
-        labels: Word of each. Where the model knows the words of both ends, the decoder is
-            conditioned on the nearer one.
-        steps: Doodles along the arc.
-        options: More arguments of `latent.decode_path`.
+    `labels` are the words of the drawings, of which there are at least two. Where the model knows
+    the words of both ends, the decoder is conditioned on the nearer one. There are `steps` doodles
+    along an arc; `options` are more arguments of `latent.decode_path`.
 
     Raises:
         ValueError: Too few drawings, or another number of labels.
@@ -199,62 +156,45 @@ class LatentMap(Stage):
         steps: int = 21,
         **options: Any,
     ) -> None:
+        from sklearn.decomposition import PCA
+
         if len(labels) != len(drawings):
             raise ValueError(f"{len(labels)} labels for {len(drawings)} drawings")
-        self._vae, self._steps, self._options = vae, steps, options
+        self._vae, self._options = vae, {"steps": steps, **options}
         self._z = vae.encode(drawings)
-        points = latent.project(self._z)
-        # the projection is affine, so its equation can be found from the points and used for others
-        self._plane = np.linalg.lstsq(_with_one(self._z), points, rcond=None)[0]
-        self.dots, self.message = Dots(points, labels, drawings), Message()
+        self._plane = PCA(2, svd_solver="full").fit(self._z.numpy(force=True))
+        self.dots, self.message = Dots(self._project(self._z), labels, drawings), Message()
         other = next((i for i, label in enumerate(labels) if label != labels[0]), 1)
         self.dots.chosen = [0, other]
-        self.player = Player(self._decode(), along=self._along(), size=240, autoplay=False)
+        self.player = Player(**self._decode(), size=240, autoplay=False)
         super().__init__([self.dots, self.message, self.player])
         self.dots.observe(self._choose, "chosen")
+
+    def _project(self, z: Float[Tensor, "N Z"]) -> Float[np.ndarray, "N 2"]:
+        return self._plane.transform(z.numpy(force=True))
 
     def _choose(self, _change: object) -> None:
         if len(self.dots.chosen) != 2:
             self.dots.path = []
             return
         with self.message.errors_shown():
-            self.player.show(self._decode(), along=self._along())
+            self.player.show(**self._decode())
 
-    def _along(self) -> str:
-        start, end = (self.dots.labels[index] for index in self.dots.chosen)
-        return f"From {start} to {end}"
-
-    def _decode(self) -> list[Drawing]:
+    def _decode(self) -> dict[str, Any]:
         """Doodles between the two chosen drawings; the arc between these is put on the map."""
-        start, end = self._z[self.dots.chosen]
-        arc = latent.path(start, end, steps=self._steps)
-        self.dots.path = self.dots.to_page(_with_one(arc) @ self._plane)
-        left, right = (self.dots.labels[index] for index in self.dots.chosen)
-        known = {left, right} <= set(self._vae.word_or_none(self._vae.words) or [])
-        words = (left, right) if known else (None, None)
-        return latent.decode_path(
-            self._vae, start, end, steps=self._steps, words=words, **self._options
-        )
-
-
-def _with_one(z: Float[Tensor, "N Z"]) -> Float[np.ndarray, "N Z+1"]:
-    values = z.numpy(force=True).astype(np.float64)
-    return np.column_stack([values, np.ones(len(values))])
-
-
-def _outline(drawing: Sequence) -> str:
-    """SVG path data of a drawing, normalised to 255 px and rounded to 1 px."""
-    data = ""
-    for x, y, *_ in to_box(drawing):
-        points = [f"{round(a)} {round(b)}" for a, b in zip(x.tolist(), y.tolist(), strict=True)]
-        data += f"M{'L'.join(points)}" + ("z" if len(points) == 1 else "")
-    return data
+        ends = self._z[self.dots.chosen]
+        arc = latent.path(*ends, steps=self._options["steps"])
+        self.dots.path = self.dots.to_page(self._project(arc))
+        words = [self.dots.labels[index] for index in self.dots.chosen]
+        known = set(words) <= set(self._vae.word_or_none(self._vae.words) or [])
+        given = words if known else (None, None)
+        drawings = latent.decode_path(self._vae, *ends, words=given, **self._options)
+        return {"drawings": drawings, "along": f"From {words[0]} to {words[1]}"}
 
 
 def _picture(places: list[list[float]], labels: Sequence[str]) -> str:
     """The map as SVG: a symbol and a colour for each word, its name near the median of its dots."""
-    words = sorted(set(labels))
-    dots, medians = [], []
+    words, dots, medians = sorted(set(labels)), [], []
     for index, word in enumerate(words):
         own = [place for place, label in zip(places, labels, strict=True) if label == word]
         color = PALETTE[index % len(PALETTE)]

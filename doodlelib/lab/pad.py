@@ -2,44 +2,38 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import ipywidgets
+import numpy as np
 import traitlets
 
 from doodlelib.lab.controls import Controls, Message, text
-from doodlelib.lab.player import STATIC, Pictured, Player, Stage
+from doodlelib.lab.player import Pictured, Player, Stage, module
 from doodlelib.models.cnn import DoodleCNN
 from doodlelib.models.vae import SketchVAE
 from doodlelib.paths import RAW, RUNS, checked_name
 from doodlelib.strokes import Drawing, as_drawing, geometry_id
-from doodlelib.viz.export import to_gif, to_ndjson, to_svg
-from doodlelib.viz.svg import to_markup
+from doodlelib.viz.export import to_gif, to_markup, to_ndjson, to_svg
 
 GUESSES = 5  # words that the classifier names
 ENDINGS = 10  # that the VAE draws
 
 
 class Paper(Pictured):
-    """A square to draw on with mouse, finger, pen or the arrow keys; undo and clear.
+    """A square of `size` px to draw on with mouse, finger, pen or arrow keys; undo and clear."""
 
-    Args:
-        size: Side, px of the page and of the drawing.
-    """
-
-    _esm = STATIC / "pad.js"
-    _css = STATIC / "doodles.css"
+    _esm = module("pad.js")
 
     strokes = traitlets.List().tag(sync=True)
     guesses = traitlets.List().tag(sync=True)
-    size = traitlets.Int().tag(sync=True)
-
-    def __init__(self, *, size: int = 320) -> None:
-        super().__init__(size=size)
+    size = traitlets.Int(320).tag(sync=True)
 
     def to_html(self) -> str:
         """The drawing, standing still."""
-        return to_markup(self.strokes, animate=False, title="drawing") if self.strokes else ""
+        return to_markup(self.strokes, title="drawing") if self.strokes else ""
 
 
 class DrawingPad(Stage):
@@ -70,27 +64,23 @@ class DrawingPad(Stage):
         self._seeds = itertools.count(seed)
         self.paper, self.message = Paper(), Message()
         self.controls = Controls(word=text("Word", "", suggestions=vae.words))
+        self.player: Player | None = None
         actions = {
             "Complete": (self._complete, f"{ENDINGS} ways to finish your drawing"),
             "Reconstruct": (self._reconstruct, "Your drawing, encoded and decoded again"),
             "Retime": (self._retime, "Your drawing at the model's pace"),
-            "Save ndjson": (self._save_ndjson, "Keep it as training data, under its word"),
-            "Save SVG": (self._save_svg, "An animated picture"),
-            "Save GIF": (self._save_gif, "An animated picture"),
+            "Save ndjson": (partial(self._save, ".ndjson"), "Training data, under its word"),
+            "Save SVG": (partial(self._save, ".svg"), "An animated picture"),
+            "Save GIF": (partial(self._save, ".gif"), "An animated picture"),
         }
         buttons = [self._button(name, *action) for name, action in actions.items()]
-        self.player: Player | None = None
         rows = [ipywidgets.HBox(buttons[:3]), ipywidgets.HBox(buttons[3:])]
         super().__init__([self.paper, self.controls, *rows, self.message])
         self.paper.observe(self._guess, "strokes")
 
     @property
     def drawing(self) -> Drawing:
-        """The drawing on the paper: strokes ``[x, y, t]``, px and ms.
-
-        Raises:
-            ValueError: The paper is empty.
-        """
+        """The drawing on the paper, strokes ``[x, y, t]``, px and ms; ValueError: it is empty."""
         return as_drawing(self.paper.strokes)
 
     def _button(self, name: str, act: Callable[[], None], tooltip: str) -> ipywidgets.Button:
@@ -109,20 +99,18 @@ class DrawingPad(Stage):
 
     def _guess(self, _change: object) -> None:
         with self.message.errors_shown():
-            self.paper.guesses = self._top_words() if self.paper.strokes else []
+            shares = self._cnn.predict([self.drawing])[0] if self.paper.strokes else np.array([])
+            best = shares.argsort()[::-1][:GUESSES]
+            self.paper.guesses = [(self._cnn.words[i], float(shares[i])) for i in best]
 
-    def _top_words(self) -> list[tuple[str, float]]:
-        shares = self._cnn.predict([self.drawing])[0]
-        best = shares.argsort()[::-1][:GUESSES]
-        return [(self._cnn.words[index], float(shares[index])) for index in best]
+    def _options(self) -> dict[str, Any]:
+        return {"word": self._word or None, "seed": next(self._seeds)}
 
     def _complete(self) -> None:
-        word, seed = self._word or None, next(self._seeds)
-        self._play(self._vae.complete(self.drawing, n=ENDINGS, word=word, seed=seed))
+        self._play(self._vae.complete(self.drawing, n=ENDINGS, **self._options()))
 
     def _reconstruct(self) -> None:
-        word, seed = self._word or None, next(self._seeds)
-        (back,) = self._vae.reconstruct([self.drawing], word=word, seed=seed)
+        (back,) = self._vae.reconstruct([self.drawing], **self._options())
         self._play([self.drawing, back], titles=["yours", "through the latent"])
 
     def _retime(self) -> None:
@@ -136,26 +124,22 @@ class DrawingPad(Stage):
         else:
             self.player.show(drawings, titles=titles)
 
-    def _save_ndjson(self) -> None:
-        if not self._word:
+    def _save(self, suffix: str) -> None:
+        drawing, word = self.drawing, self._word
+        name = geometry_id(drawing) + suffix
+        path = self._pictures / f"{word or 'drawing'}_{name}"
+        if suffix == ".svg":
+            to_svg(drawing, path, title=word)
+        elif suffix == ".gif":
+            to_gif(drawing, path, trail_ms=300.0, hold_ms=1000)
+        elif word:
+            path = to_ndjson(drawing, self._own / word / name, word=word)
+        else:
             raise ValueError("to keep a drawing as data, say in Word what it shows")
-        path = self._own / self._word / f"{geometry_id(self.drawing)}.ndjson"
-        self._saved(to_ndjson(self.drawing, path, word=self._word))
-
-    def _save_svg(self) -> None:
-        self._saved(to_svg(self.drawing, self._picture(".svg"), title=self._word))
-
-    def _save_gif(self) -> None:
-        self._saved(to_gif(self.drawing, self._picture(".gif"), trail_ms=300.0, hold_ms=1000))
+        self.message.say(f"Saved {path}")
 
     @property
     def _word(self) -> str:
         """The word that the person typed, fit for a folder's name; or empty."""
         word = self.controls.values["word"].strip()
         return checked_name(word) if word else ""
-
-    def _picture(self, suffix: str) -> Path:
-        return self._pictures / f"{self._word or 'drawing'}_{geometry_id(self.drawing)}{suffix}"
-
-    def _saved(self, path: Path) -> None:
-        self.message.say(f"Saved {path}")

@@ -1,9 +1,10 @@
 """A widget in which drawings play at the pace of their own timestamps, and its base classes."""
 
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import anywidget
 import ipywidgets
@@ -12,18 +13,28 @@ import traitlets
 
 from doodlelib.strokes import is_timed, to_box
 from doodlelib.viz.animation import paced
-from doodlelib.viz.svg import to_markup
+from doodlelib.viz.export import to_markup
 
 STATIC = Path(__file__).parent / "static"
-Pace = Literal["human", "constant", "both"]
+
+
+def module(name: str) -> str:
+    """A widget's JavaScript, with `dom.js` in the place where it imports it.
+
+    It reaches the page as one text, from which no other file can be found.
+    """
+    shared, own = ((STATIC / file).read_text(encoding="utf-8") for file in ("dom.js", name))
+    return re.sub(r'import .* from "./dom.js";\n', lambda _: shared, own)
 
 
 class Pictured(anywidget.AnyWidget):
     """A widget with a static picture for where no widget can run: HTML export, nbviewer."""
 
+    _css = STATIC / "doodles.css"
+
     def to_html(self) -> str:
-        """The picture, as self-contained HTML."""
-        raise NotImplementedError
+        """The picture, as self-contained HTML; by default there is none."""
+        return ""
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
@@ -49,65 +60,45 @@ class Player(Pictured):
     Args:
         drawings: At least one. An untimed drawing plays at constant speed.
         titles: Captions, one for each or none.
+        settings: Values of the attributes.
+
+    Attributes:
         columns: Drawings in a row, at most.
-        size: Side of each drawing, px.
+        size: Side of each drawing, px, 16 or more.
         pace: "human" time, "constant" speed in the same total time, or "both" side by side.
         speed: Factor, 0.25 to 4.
         loop: Start again at the end.
         autoplay: Start at once (never for people who asked their system for less motion).
-        along: Label of a slider from the first drawing to the last, which shows one at a time;
-            its position is `share`, 0 to 1. Empty: all drawings are shown.
+        along: Label of a slider from the first drawing to the last, which shows one at a time.
+            Empty: all drawings are shown.
+        share: Position of that slider, 0 to 1.
 
     Raises:
         ValueError: No drawings, another number of titles, a setting is out of range, or a drawing
             is malformed or its clock runs backwards.
     """
 
-    _esm = STATIC / "player.js"
-    _css = STATIC / "doodles.css"
+    _esm = module("player.js")
 
     strokes = traitlets.List().tag(sync=True)
     titles = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    columns = traitlets.Int().tag(sync=True)
-    size = traitlets.Int().tag(sync=True)
-    pace = traitlets.Enum(get_args(Pace)).tag(sync=True)
-    speed = traitlets.Float().tag(sync=True)
-    loop = traitlets.Bool().tag(sync=True)
-    autoplay = traitlets.Bool().tag(sync=True)
+    columns = traitlets.Int(6, min=1).tag(sync=True)
+    size = traitlets.Int(140, min=16).tag(sync=True)
+    pace = traitlets.Enum(("human", "constant", "both"), "human").tag(sync=True)
+    speed = traitlets.Float(1.0, min=0.25, max=4.0).tag(sync=True)
+    loop = traitlets.Bool(True).tag(sync=True)
+    autoplay = traitlets.Bool(True).tag(sync=True)
     along = traitlets.Unicode().tag(sync=True)
     share = traitlets.Float(0.0, min=0.0, max=1.0).tag(sync=True)
 
-    def __init__(
-        self,
-        drawings: Sequence,
-        *,
-        titles: Sequence[str] = (),
-        columns: int = 6,
-        size: int = 140,
-        pace: Pace = "human",
-        speed: float = 1.0,
-        loop: bool = True,
-        autoplay: bool = True,
-        along: str = "",
-    ) -> None:
-        if pace not in get_args(Pace):
-            raise ValueError(f"pace must be one of {get_args(Pace)}, not {pace!r}")
-        if not 0.25 <= speed <= 4:
-            raise ValueError(f"speed must be 0.25 to 4, not {speed}")
-        if columns < 1 or size < 16:
-            raise ValueError(f"columns and size must be 1 and 16 px or more: {columns}, {size}")
+    def __init__(self, drawings: Sequence, *, titles: Sequence[str] = (), **settings: Any) -> None:
+        if unknown := settings.keys() - self.class_traits(sync=True):
+            raise TypeError(f"a player has no setting {', '.join(sorted(unknown))}")
         strokes, titles = _checked(drawings, titles)
-        super().__init__(
-            strokes=strokes,
-            titles=titles,
-            columns=columns,
-            size=size,
-            pace=pace,
-            speed=speed,
-            loop=loop,
-            autoplay=autoplay,
-            along=along,
-        )
+        try:
+            super().__init__(strokes=strokes, titles=titles, **settings)
+        except traitlets.TraitError as error:
+            raise ValueError(str(error)) from None
 
     def show(
         self, drawings: Sequence, *, titles: Sequence[str] = (), along: str | None = None
@@ -122,7 +113,7 @@ class Player(Pictured):
         """The finished drawings with their titles."""
         figures = [
             f'<figure style="margin:0;width:{self.size}px;text-align:center">'
-            f"{to_markup(strokes, animate=False, digits=1, title=title or 'doodle')}"
+            f"{to_markup(strokes, title=title or 'doodle')}"
             f"<figcaption>{escape(title)}</figcaption></figure>"
             for strokes, title in zip(self.strokes, self.titles, strict=True)
         ]
@@ -132,13 +123,12 @@ class Player(Pictured):
 
 
 def _checked(drawings: Sequence, titles: Sequence[str]) -> tuple[list, list[str]]:
-    """The drawings as sent to the page, with a title each."""
+    """The drawings as sent to the page, normalised to 255 px, with a title each."""
     if len(drawings) == 0 or len(titles) not in (0, len(drawings)):
         raise ValueError(f"{len(drawings)} drawings and {len(titles)} titles")
-    return [_plain(drawing) for drawing in drawings], list(titles) or [""] * len(drawings)
-
-
-def _plain(drawing: Sequence) -> list[list[list[float]]]:
-    """Strokes [x, y, t], normalised to 255 px, as lists of numbers that are short in JSON."""
-    timed = to_box(paced(drawing, constant=not is_timed(drawing)))
-    return [[np.round(values, 1).tolist() for values in stroke] for stroke in timed]
+    strokes = []
+    for drawing in drawings:
+        boxed = to_box(paced(drawing, constant=not is_timed(drawing)))
+        rounded = [[np.round(values, 1).tolist() for values in stroke] for stroke in boxed]
+        strokes.append(rounded)  # lists of numbers that are short in JSON
+    return strokes, list(titles) or [""] * len(drawings)

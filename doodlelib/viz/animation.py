@@ -1,12 +1,11 @@
 """Drawings being drawn, in true time: frames as palette images, and an animated GIF of them.
 
-A pixel's palette index says how much ink it has and how fresh that is, or how much of the pen
+A pixel's palette index says how much ink it has and whether that is fresh, or how much of the pen
 covers it; so nothing is quantised and all frames share `GIF_PALETTE`.
 
 Dimensions in annotations: S side of a frame, W of the oversampled canvas, F frames.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 
@@ -22,54 +21,40 @@ MAX_SIZE = 2048  # px
 MIN_FRAME = 20  # ms; viewers play anything shorter at 100 ms
 MAX_FRAMES = 6000  # 3 minutes of 30 ms
 MAX_HOLD = 60_000  # ms
-INK_RGB = (26, 26, 26)
-_PAPER, _FRESH, _PEN = (255, 255, 255), (0, 114, 178), (213, 94, 0)  # safe for the colour-blind
-_SHADES = 15  # from almost no ink to all
-_AGES = 7  # from old ink to fresh
+_PAPER = (255, 255, 255)
+_COLOURS = {"ink": (26, 26, 26), "fresh": (0, 114, 178), "pen": (213, 94, 0)}  # colour-blind safe
+_SHADES = 15  # of each, from almost nothing to all
 _OVERSAMPLING = 4  # canvas px to a frame's px
 _FRACTION_BITS = 4  # of the fixed-point coordinates that OpenCV takes
 
 
 def _palette() -> list[int]:
-    """Paper; the shades of ink of each age; those of the pen; a spare. Three numbers a colour."""
-    age = np.linspace(0, 1, _AGES)[:, None]
-    colours = np.vstack([(1 - age) * INK_RGB + age * _FRESH, _PEN])
+    """Paper; the shades of ink, fresh ink and pen; a spare. Three numbers a colour."""
     share = np.linspace(0, 1, _SHADES + 1)[None, 1:, None]
-    ramps = (1 - share) * _PAPER + share * colours[:, None]
+    ramps = (1 - share) * _PAPER + share * np.array([*_COLOURS.values()])[:, None]
     return [*_PAPER, *np.rint(ramps).astype(int).ravel().tolist(), 1, 2, 3]
 
 
 GIF_PALETTE = _palette()
-_BLACK = _SHADES  # the index of old ink at its darkest
 _UNUSED = len(GIF_PALETTE) // 3 - 1  # no pixel has it, so it can mean: as in the frame before
 
 
-def paced(
-    drawing: Sequence, *, constant: bool = False, duration_ms: float | None = None
-) -> Drawing:
+def paced(drawing: Sequence, *, constant: bool = False) -> Drawing:
     """The drawing with the times, from 0, at which to play it.
 
-    Args:
-        drawing: Strokes, timed or not.
-        constant: Move the pen at one speed, up or down, in the same total time.
-        duration_ms: Play in this time instead of the drawing's own.
+    `constant` moves the pen at one speed, up or down, in the same total time; 6.2 s, if untimed.
 
     Raises:
-        ValueError: The drawing is malformed or its clock runs backwards; it is untimed and neither
-            `constant` (6.2 s then) nor `duration_ms` (constant speed then) is given; the duration
-            is not above 0.
+        ValueError: The drawing is malformed or its clock runs backwards; it is untimed and its
+            speed not constant.
     """
-    rows = to_stroke4(drawing)
+    dx, dy, dt, _ = to_stroke4(drawing).T
     timed = is_timed(drawing)
-    if duration_ms is not None and not 0 < duration_ms < math.inf:
-        raise ValueError(f"duration_ms must be above 0, not {duration_ms}")
-    if not timed and not constant and duration_ms is None:
-        raise ValueError("the drawing is untimed: pass constant=True or duration_ms")
-    dx, dy, dt = rows.T[:3]
-    total = dt.sum() if timed else TYPICAL_MS
-    clock = np.cumsum(np.hypot(dx, dy) if constant or not timed else dt)
-    if constant or not timed or duration_ms is not None:
-        clock *= (duration_ms or total) / max(clock[-1], 1e-9)
+    if not timed and not constant:
+        raise ValueError("the drawing is untimed: pass constant=True")
+    clock = np.cumsum(np.hypot(dx, dy) if constant else dt)
+    if constant:
+        clock *= (dt.sum() if timed else TYPICAL_MS) / max(clock[-1], 1e-9)
     bounds = np.cumsum([len(stroke[0]) for stroke in drawing])[:-1]
     return [
         [np.asarray(stroke[0], np.float64), np.asarray(stroke[1], np.float64), times]
@@ -80,11 +65,11 @@ def paced(
 def encode_gif(
     panels: Sequence[Drawing],
     *,
-    frame_ms: int,
-    size: int,
-    trail_ms: float,
-    hold_ms: int,
+    frame_ms: int = 30,
+    size: int = 255,
+    trail_ms: float = 0.0,
     pen: bool = True,
+    hold_ms: int = 0,
     labels: Sequence[str] = (),
 ) -> bytes:
     """A GIF that loops for ever over drawings side by side, with delays that add up to true time.
@@ -102,19 +87,16 @@ def encode_gif(
     ends = np.cumsum(delays, dtype=np.float64)
     ends[-1] = max(ends[-1], total)  # rounding the time down must not leave the last one unfinished
     delays[-1] += hold_ms
-    frames = zip(
-        *(render_frames(panel, ends, size=size, trail_ms=trail_ms, pen=pen) for panel in panels),
-        strict=True,
-    )
+    frames = [render_frames(p, ends, size=size, trail_ms=trail_ms, pen=pen) for p in panels]
     canvas = Image.new("P", (len(panels) * size, size + (size // 8 if labels else 0)))
     canvas.putpalette(GIF_PALETTE)
     font = ImageFont.load_default(size / 11)
     for number, label in enumerate(labels):
         middle = (number * size + size // 2, size + size // 16)
-        ImageDraw.Draw(canvas).text(middle, label, fill=_BLACK, font=font, anchor="mm")
+        ImageDraw.Draw(canvas).text(middle, label, fill=_SHADES, font=font, anchor="mm")
 
     def images() -> Iterator[Image.Image]:
-        for parts in frames:
+        for parts in zip(*frames, strict=True):
             for number, part in enumerate(parts):
                 canvas.paste(Image.fromarray(part), (number * size, 0))
             yield canvas
@@ -142,8 +124,7 @@ def split_time(total: float, *, frame_ms: int) -> list[int]:
     """
     if frame_ms % 10 or not MIN_FRAME <= frame_ms <= 100:
         raise ValueError(f"frame_ms must be a multiple of 10 from 20 to 100, not {frame_ms}")
-    total = max(MIN_FRAME, round(total / 10) * 10)
-    count, rest = divmod(total, frame_ms)
+    count, rest = divmod(max(MIN_FRAME, round(total / 10) * 10), frame_ms)
     if count > MAX_FRAMES:
         raise ValueError(f"{total / 1000:.0f} s take {count} frames; {MAX_FRAMES} are allowed")
     delays = [frame_ms] * count
@@ -152,21 +133,9 @@ def split_time(total: float, *, frame_ms: int) -> list[int]:
     return [*delays[:-1], frame_ms + rest]
 
 
-def render_ink(drawing: Sequence, *, size: int) -> UInt8[np.ndarray, "S S"]:
-    """The whole drawing in the middle of a square: ink coverage of each pixel, 0 to 255.
-
-    Raises:
-        ValueError: The drawing is malformed, or `size` is not 16 to `MAX_SIZE` px.
-    """
-    canvas = _canvas(size)
-    lines = [np.column_stack(stroke[:2]) for stroke in _centred(drawing, size)]
-    _add_lines(canvas, lines, size=size)
-    return _downsampled(canvas)
-
-
 def render_frames(
     drawing: Drawing,
-    ends: Float64[np.ndarray, " F"],
+    ends: Sequence[float] | Float64[np.ndarray, " F"],
     *,
     size: int,
     trail_ms: float = 0.0,
@@ -178,32 +147,34 @@ def render_frames(
         drawing: As from `paced`.
         ends: Increasing times, ms. From the drawing's last time on, the pen is gone.
         size: Side, px, 16 to `MAX_SIZE`.
-        trail_ms: Ink is blue at first and black after this time.
+        trail_ms: For how long ink is blue, and black thereafter.
         pen: Show the pen: a dot where it draws, a ring where it hovers.
 
     Raises:
         ValueError: `size` is out of range.
     """
-    canvas = _canvas(size)
+    if not 16 <= size <= MAX_SIZE:
+        raise ValueError(f"size must be 16 to {MAX_SIZE} px, not {size}")
+    canvas = np.zeros((size * _OVERSAMPLING, size * _OVERSAMPLING), np.uint8)
+    width = max(6, round(size * _OVERSAMPLING / 85))  # canvas px; a dot must stay dark
     drawing = _centred(drawing, size)
     x, y, t = (np.concatenate(rows) for rows in zip(*drawing, strict=True))
     before = -1.0
     for end in ends:
-        _add_lines(canvas, _lines_between(drawing, before, end), size=size)
+        _add_lines(canvas, _lines_between(drawing, before, end), width)
         before = end
-        shade = _to_shades(_downsampled(canvas))
-        age = np.zeros_like(shade)
-        for step in range(1, _AGES) if trail_ms > 0 and end < t[-1] else ():
-            since = end - trail_ms * (1 - (step - 1) / (_AGES - 1))
-            lines = [_fixed_point(line, 1) for line in _lines_between(drawing, since, end)]
-            width = _line_width(size) // _OVERSAMPLING + 3
-            cv2.polylines(age, lines, False, step, width, shift=_FRACTION_BITS)
-        frame = np.where(shade > 0, shade + age * _SHADES, 0).astype(np.uint8)
+        shade = _to_shades(cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA))
+        kind = np.zeros_like(shade)  # of ink: old or fresh
+        if trail_ms > 0 and end < t[-1]:
+            lines = [_fixed_point(line) for line in _lines_between(drawing, end - trail_ms, end)]
+            wide = width // _OVERSAMPLING + 3
+            cv2.polylines(kind, lines, False, 1, wide, shift=_FRACTION_BITS)
+        frame = np.where(shade > 0, shade + kind * _SHADES, 0).astype(np.uint8)
         if pen and end < t[-1]:
             is_down = any(stroke[2][0] <= end <= stroke[2][-1] for stroke in drawing)
             at = np.array([np.interp(end, t, x), np.interp(end, t, y)])
             shade = _to_shades(_render_pen(at, size=size, is_down=is_down))
-            frame = np.where(shade > 0, shade + _AGES * _SHADES, frame).astype(np.uint8)
+            frame = np.where(shade > 0, shade + 2 * _SHADES, frame).astype(np.uint8)
         yield frame
 
 
@@ -214,26 +185,14 @@ def _render_pen(
     dot = np.zeros((size, size), np.uint8)
     radius = round(max(2, size / 50) * 2**_FRACTION_BITS)
     width = -1 if is_down else max(1, size // 120)
-    centre = _fixed_point(at, 1).tolist()
+    centre = _fixed_point(at).tolist()
     cv2.circle(dot, centre, radius, 255, width, cv2.LINE_AA, _FRACTION_BITS)
     return dot
 
 
 def _to_shades(coverage: UInt8[np.ndarray, "S S"]) -> UInt8[np.ndarray, "S S"]:
     """Coverage, 0 to 255, rounded to 0 to `_SHADES`."""
-    return ((coverage.astype(np.uint16) * _SHADES + 127) // 255).astype(np.uint8)
-
-
-def _canvas(size: int) -> UInt8[np.ndarray, "W W"]:
-    """An empty canvas for a frame of `size` px."""
-    if not 16 <= size <= MAX_SIZE:
-        raise ValueError(f"size must be 16 to {MAX_SIZE} px, not {size}")
-    return np.zeros((size * _OVERSAMPLING, size * _OVERSAMPLING), np.uint8)
-
-
-def _downsampled(canvas: UInt8[np.ndarray, "W W"]) -> UInt8[np.ndarray, "S S"]:
-    factor = 1 / _OVERSAMPLING
-    return cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    return np.rint(coverage * (_SHADES / 255)).astype(np.uint8)
 
 
 def _centred(drawing: Sequence, size: int) -> Drawing:
@@ -251,18 +210,17 @@ def _lines_between(drawing: Drawing, start: float, end: float) -> list[Float64[n
         first, stop = np.searchsorted(t, (start, end), side="right")
         if stop == 0 or first == len(t):
             continue
-        cuts = [np.interp([time], t, axis) for time in (start, end) for axis in (x, y)]
-        line = [np.column_stack([x, y])[first:stop]]
-        line += [np.column_stack(cuts[2:])] if stop < len(t) else []
-        lines.append(np.concatenate([np.column_stack(cuts[:2]), *line] if first else line))
+        cut, other_cut = np.column_stack([np.interp((start, end), t, axis) for axis in (x, y)])
+        points = np.column_stack([x, y])[first:stop]
+        head, tail = [cut] if first else [], [other_cut] if stop < len(t) else []
+        lines.append(np.vstack([*head, points, *tail]))
     return lines
 
 
 def _add_lines(
-    canvas: UInt8[np.ndarray, "W W"], lines: list[Float64[np.ndarray, "_ 2"]], *, size: int
+    canvas: UInt8[np.ndarray, "W W"], lines: list[Float64[np.ndarray, "_ 2"]], width: int
 ) -> None:
     """Paint lines with round ends on `canvas`."""
-    width = _line_width(size)
     fixed = [_fixed_point(line, _OVERSAMPLING) for line in lines]
     cv2.polylines(canvas, fixed, False, 255, width, shift=_FRACTION_BITS)
     for line in fixed:  # OpenCV draws no ends to a line without length
@@ -270,11 +228,6 @@ def _add_lines(
             cv2.circle(canvas, end, width << _FRACTION_BITS >> 1, 255, -1, shift=_FRACTION_BITS)
 
 
-def _line_width(size: int) -> int:
-    """Canvas px of a line in a frame of `size` px; a dot must stay dark."""
-    return max(6, round(size * _OVERSAMPLING / 85))
-
-
-def _fixed_point(points: Float64[np.ndarray, "*n 2"], scale: int) -> np.ndarray:
+def _fixed_point(points: Float64[np.ndarray, "*n 2"], scale: int = 1) -> np.ndarray:
     """Frame px times `scale` in OpenCV's fixed-point format, whose pixel centres are whole."""
     return np.rint((points * scale - 0.5) * 2**_FRACTION_BITS).astype(np.int32)

@@ -1,11 +1,14 @@
 """Drawings as files: GIF and SVG that play in true time, PNG, and ndjson.
 
-Every function writes a whole file or none (see `paths.atomic_write`) and returns its path.
+Every function but `to_markup` writes a whole file or none (see `paths.atomic_write`) and returns
+its path.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from html import escape
 from io import BytesIO
 from pathlib import Path
 
@@ -14,9 +17,10 @@ import orjson
 from PIL import Image
 
 from doodlelib.paths import atomic_write
-from doodlelib.strokes import Record, as_drawing, geometry_id
-from doodlelib.viz.animation import INK_RGB, encode_gif, paced, render_ink
-from doodlelib.viz.svg import to_markup
+from doodlelib.strokes import BOX, Drawing, Record, as_drawing, geometry_id, is_timed
+from doodlelib.viz.animation import GIF_PALETTE, encode_gif, paced, render_frames
+
+DIGITS = 2  # decimals of SVG coordinates
 
 
 def to_gif(
@@ -26,7 +30,6 @@ def to_gif(
     frame_ms: int = 30,
     size: int = 255,
     constant: bool = False,
-    duration_ms: float | None = None,
     trail_ms: float = 0.0,
     pen: bool = True,
     hold_ms: int = 0,
@@ -37,13 +40,12 @@ def to_gif(
     plus `hold_ms`. Equal consecutive frames become one with a longer delay.
 
     Args:
-        drawing: Strokes ``[x, y, t]``; an untimed drawing needs `constant` or `duration_ms`.
+        drawing: Strokes ``[x, y, t]``; an untimed drawing needs `constant`.
         path: Where to write.
         frame_ms: Time between frames: a multiple of 10 (the format's unit), 20 to 100.
         size: Side, px.
-        constant: Move the pen at one speed, in the same total time.
-        duration_ms: Play in this time instead of the drawing's own.
-        trail_ms: Ink is blue when fresh and black after this time.
+        constant: Move the pen at one speed, in the same total time; 6.2 s, if untimed.
+        trail_ms: For how long ink is blue, and black thereafter.
         pen: Show the pen: a dot where it draws, a ring where it hovers.
         hold_ms: How much longer the finished drawing stays.
 
@@ -51,69 +53,46 @@ def to_gif(
         ValueError: The drawing cannot be played (see `animation.paced`); `frame_ms`, `size` or
             `hold_ms` is out of range; or there would be over `animation.MAX_FRAMES` frames.
     """
-    panels = [paced(drawing, constant=constant, duration_ms=duration_ms)]
+    panels = [paced(drawing, constant=constant)]
     data = encode_gif(
         panels, frame_ms=frame_ms, size=size, trail_ms=trail_ms, pen=pen, hold_ms=hold_ms
     )
     return _write(path, data)
 
 
-def compare_gif(
-    drawing: Sequence, path: str | Path, *, size: int = 255, hold_ms: int = 1000
-) -> Path:
+def compare_gif(drawing: Sequence, path: str | Path, *, size: int = 255) -> Path:
     """A GIF of a timed drawing twice, side by side: at human and at constant speed.
 
-    `size` is the side of each, px. Arguments and errors are otherwise those of `to_gif`.
+    `size` is the side of each, px. Errors are those of `to_gif`.
     """
-    data = encode_gif(
-        [paced(drawing), paced(drawing, constant=True)],
-        labels=("human time", "constant speed"),
-        frame_ms=30,
-        size=size,
-        trail_ms=300.0,
-        hold_ms=hold_ms,
-    )
-    return _write(path, data)
-
-
-def to_svg(
-    drawing: Sequence,
-    path: str | Path,
-    *,
-    animate: bool = True,
-    hold_ms: int = 0,
-    digits: int = 2,
-    title: str = "",
-) -> Path:
-    """The drawing as an SVG, a path for each stroke, in its own coordinates.
-
-    Args:
-        drawing: Strokes; an untimed drawing stands still.
-        path: Where to write.
-        animate: Play it (SMIL) at the pace of its timestamps, over and over, with a pen. Viewers
-            that do not animate show the whole drawing.
-        hold_ms: How much longer than the drawing's duration each round takes.
-        digits: Decimals of the coordinates.
-        title: Text for screen readers.
-
-    Raises:
-        ValueError: The drawing is malformed, or its clock runs backwards.
-    """
-    markup = to_markup(drawing, animate=animate, hold_ms=hold_ms, digits=digits, title=title)
-    return _write(path, f"{markup}\n".encode())
+    panels = paced(drawing), paced(drawing, constant=True)
+    labels = "human time", "constant speed"
+    return _write(path, encode_gif(panels, labels=labels, size=size, trail_ms=300, hold_ms=1000))
 
 
 def to_png(drawing: Sequence, path: str | Path, *, size: int = 255) -> Path:
     """The finished drawing as a PNG, black on white, `size` px square.
 
     Raises:
-        ValueError: The drawing is malformed, or `size` is below 16.
+        ValueError: The drawing is malformed, or `size` is not 16 to `animation.MAX_SIZE`.
     """
-    ink = render_ink(drawing, size=size) / 255
-    image = Image.fromarray(np.rint(255 - ink * (255 - INK_RGB[0])).astype(np.uint8))
-    data = BytesIO()
-    image.save(data, format="PNG", optimize=True)
+    (frame,) = render_frames(paced(drawing, constant=True), [math.inf], size=size)
+    image, data = Image.fromarray(frame), BytesIO()
+    image.putpalette(GIF_PALETTE)
+    image.convert("L").save(data, format="PNG", optimize=True)
     return _write(path, data.getvalue())
+
+
+def to_svg(drawing: Sequence, path: str | Path, *, animate: bool = True, title: str = "") -> Path:
+    """The drawing as an SVG, a path for each stroke, in its own coordinates.
+
+    A timed drawing plays (SMIL) at the pace of its timestamps, over and over, with a pen, unless
+    `animate` is False; viewers that do not animate show it whole. `title` is for screen readers.
+
+    Raises:
+        ValueError: The drawing is malformed, or its clock runs backwards.
+    """
+    return _write(path, f"{to_markup(drawing, animate=animate, title=title)}\n".encode())
 
 
 def to_ndjson(drawings: Record | Iterable, path: str | Path, *, word: str | None = None) -> Path:
@@ -144,3 +123,75 @@ def _write(path: str | Path, data: bytes) -> Path:
     with atomic_write(path) as file:
         file.write(data)
     return Path(path)
+
+
+def to_markup(drawing: Sequence, *, animate: bool = False, title: str = "") -> str:
+    """The drawing as an ``<svg>`` element; arguments and errors are those of `to_svg`."""
+    drawing = as_drawing(drawing)
+    moves = animate and is_timed(drawing)
+    drawing = paced(drawing) if moves else drawing
+    points = np.concatenate([np.column_stack(stroke[:2]) for stroke in drawing])
+    side = float(np.ptp(points, axis=0).max()) or 1.0
+    box = [*(points.min(axis=0) - side / 16), *(np.ptp(points, axis=0) + side / 8)]
+    width, height = (value * BOX / max(box[2:]) for value in box[2:])
+    total = drawing[-1][2][-1] if moves else 0.0
+    parts = [_path(stroke, total=total) for stroke in drawing]
+    if total > 0:
+        parts.append(_pen(drawing, radius=side / 45, total=total))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{_join(box)}" '
+        f'width="{width:.0f}" height="{height:.0f}" role="img" style="background:#fff">'
+        f"{f'<title>{escape(title)}</title>' if title else ''}"
+        f'<g fill="none" stroke="#1a1a1a" stroke-width="{side / 80:.4g}" '
+        f'stroke-linecap="round" stroke-linejoin="round">{"".join(parts)}</g></svg>'
+    )
+
+
+def path_data(stroke: Sequence[Iterable[float]], *, digits: int = DIGITS) -> str:
+    """A stroke as the ``d`` of an SVG path; a single point is closed, so that it shows as a dot."""
+    points = [_join(point, digits) for point in zip(*stroke[:2], strict=True)]
+    return f"M{points[0]}" + (f"L{' '.join(points[1:])}" if len(points) > 1 else "z")
+
+
+def _path(stroke: list[np.ndarray], *, total: float) -> str:
+    """A stroke; with a `total` above 0 (ms), it appears at its start and grows as it was drawn."""
+    data = path_data(stroke)
+    if not total:
+        return f'<path d="{data}"/>'
+    xy = np.round(stroke[:2], DIGITS)
+    length = np.concatenate([[0], np.hypot(*np.diff(xy)).cumsum()])
+    motion = _animate("opacity", [0, stroke[2][0]], ["0", "1"], total=total, is_step=True)
+    if length[-1] == 0:
+        return f'<path d="{data}">{motion}</path>'
+    hidden = [f"{value:.4g}" for value in 1 - length / length[-1]]
+    motion += _animate(
+        "stroke-dashoffset", [0, *stroke[2], total], ["1", *hidden, "0"], total=total
+    )
+    return f'<path d="{data}" pathLength="1" stroke-dasharray="1">{motion}</path>'
+
+
+def _pen(drawing: Drawing, *, radius: float, total: float) -> str:
+    """A dot that follows the pen, also through pauses; hidden in viewers that do not animate."""
+    x, y, t = (np.concatenate(rows) for rows in zip(*drawing, strict=True))
+    motion = _animate("visibility", [0], ["visible"], total=total, is_step=True)
+    for name, values in (("cx", x), ("cy", y)):
+        motion += _animate(name, [0, *t], [_join([v]) for v in [values[0], *values]], total=total)
+    style = 'fill="#d55e00" stroke="none" visibility="hidden"'
+    return f'<circle r="{radius:.4g}" {style}>{motion}</circle>'
+
+
+def _animate(
+    name: str, times: list, values: list[str], *, total: float, is_step: bool = False
+) -> str:
+    """An ``<animate>`` element: one attribute's `values` at `times` (ms), repeated for ever."""
+    key_times = ";".join(f"{time / total:.6g}" for time in times)
+    mode = ' calcMode="discrete"' if is_step else ""
+    return (
+        f'<animate attributeName="{name}" dur="{total:.10g}ms" repeatCount="indefinite"{mode} '
+        f'keyTimes="{key_times}" values="{";".join(values)}"/>'
+    )
+
+
+def _join(values: Iterable[float], digits: int = DIGITS) -> str:
+    """Numbers in the shortest form with at most `digits` decimals."""
+    return " ".join(f"{round(float(value), digits):.12g}" for value in values)

@@ -1,9 +1,8 @@
 """Drawings, images and results as matplotlib figures.
 
 Functions that draw one thing take `ax` and return it; without `ax` they make a new pyplot figure,
-which a notebook shows at the end of the cell. Functions that return a `Figure` own it: it is not
-registered with pyplot, so it shows once, where it is the cell's value or given to `display`.
-Nothing here shows a figure, saves one or knows of models.
+which a notebook shows at the end of the cell. Functions that return a `Figure` own it: pyplot does
+not know it, so it shows once, where it is the cell's value or given to `display`.
 """
 
 import math
@@ -24,8 +23,6 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
 from doodlelib.strokes import as_drawing, duration, is_timed
-
-ColorBy = Literal["time", "stroke"]
 
 INK = "#22223b"
 # seaborn's "colorblind", less its yellow, which is lost on white
@@ -91,7 +88,7 @@ def draw_drawing(
     drawing: Sequence,
     *,
     ax: Axes | None = None,
-    color_by: ColorBy | None = "time",
+    color_by: Literal["time"] | None = "time",
     seconds: float | None = None,
     pauses: bool = False,
     line_width: float = 2.0,
@@ -101,8 +98,7 @@ def draw_drawing(
     Args:
         drawing: Strokes, px and ms.
         ax: Where to draw.
-        color_by: "time" since the first touch (ink for an untimed drawing); "stroke", one colour
-            each; None, ink.
+        color_by: "time" since the first touch, unless the drawing is untimed; None: one colour.
         seconds: Where the colour scale ends; None: at the drawing's end.
         pauses: Show pen-up moves, dotted.
         line_width: In points.
@@ -110,23 +106,19 @@ def draw_drawing(
     Raises:
         ValueError: The drawing is malformed (see `strokes.as_drawing`), or `color_by` unknown.
     """
-    if color_by not in ("time", "stroke", None):
-        raise ValueError(f"color_by must be 'time', 'stroke' or None, not {color_by!r}")
+    if color_by not in ("time", None):
+        raise ValueError(f"color_by must be 'time' or None, not {color_by!r}")
     drawing = as_drawing(drawing)
     strokes = [np.stack(stroke, axis=1) for stroke in drawing]
     counts = [max(len(stroke) - 1, 1) for stroke in strokes]  # of lines; a dot is one
     starts = np.concatenate([s[:n] for s, n in zip(strokes, counts, strict=True)])
     ends = np.concatenate([s[-n:] for s, n in zip(strokes, counts, strict=True)])
     is_dot = np.repeat([not np.ptp(stroke[:, :2], axis=0).any() for stroke in strokes], counts)
-    number = np.repeat(np.arange(len(strokes)), counts)
     if color_by == "time" and is_timed(drawing):
         times = (starts[:, 2] + ends[:, 2]) / 2 - starts[0, 2]
         colors = TIME_COLORS(times / (1000 * seconds if seconds else duration(drawing) or 1))
-    elif color_by == "stroke":
-        colors = to_rgba_array(PALETTE)[number % len(PALETTE)]
     else:
         colors = to_rgba_array(INK).repeat(len(starts), axis=0)
-
     ax = ax or new_axes(figsize=(4.0, 4.0))
     lines = list(np.stack([starts, ends], axis=1)[..., :2])
     ax.add_collection(LineCollection(lines, colors=colors, linewidths=line_width, capstyle="round"))
@@ -149,26 +141,20 @@ def draw_grid(
     *,
     titles: Sequence[str] | None = None,
     columns: int = 8,
-    color_by: ColorBy | None = "time",
-    seconds: float | None = None,
-    pauses: bool = False,
     size: float = 1.4,
 ) -> Figure:
-    """Drawings side by side, with one colour scale of time.
+    """Drawings side by side, with one colour scale of time, up to the end of the longest.
 
     There are at most `columns` in a row, each `size` inches wide, with one of `titles` above it.
-    `seconds` is where the colour scale ends, None the end of the longest drawing. The other
-    arguments are those of `draw_drawing`.
 
     Raises:
-        ValueError: No drawings, another number of titles, or as `draw_drawing`.
+        ValueError: No drawings, another number of titles, or a drawing is malformed.
     """
     figure, cells = _panels(len(drawings), titles=titles, columns=columns, size=(size, size))
-    longest = max((duration(d) / 1000 for d in drawings if is_timed(d)), default=0.0)
-    seconds = seconds or longest
+    seconds = max((duration(d) / 1000 for d in drawings if is_timed(d)), default=0.0)
     for ax, drawing in zip(cells, drawings, strict=True):
-        draw_drawing(drawing, ax=ax, color_by=color_by, seconds=seconds, pauses=pauses)
-    if color_by == "time" and longest:
+        draw_drawing(drawing, ax=ax, seconds=seconds)
+    if seconds:
         scale = ScalarMappable(Normalize(0, seconds), TIME_COLORS)
         bar = figure.colorbar(scale, ax=figure.axes, label="time (s)", aspect=25, pad=0.02)
         bar.outline.set_visible(False)
@@ -242,12 +228,11 @@ def plot_losses(history: pd.DataFrame | Sequence[Mapping[str, float | int]]) -> 
     return figure
 
 
-def plot_distributions(real: Any, *, generated: Any = None) -> Figure:
+def plot_distributions(measures: Any) -> Figure:
     """Histograms of segment times, pauses, speeds and durations, on log axes.
 
-    Both are what `analysis.measure` returns; the generated ones lie over the real ones.
+    `measures` are what `analysis.measure` returns.
     """
-    samples = {"real": real} | ({"generated": generated} if generated else {})
     panels = {
         "time per segment (ms)": ("log_segment_time", 1.0),
         "pause (ms)": ("log_pause", 1.0),
@@ -257,28 +242,24 @@ def plot_distributions(real: Any, *, generated: Any = None) -> Figure:
     figure = new_figure(figsize=(12.0, 2.8))
     axes = figure.subplots(1, len(panels))
     for ax, (label, (name, unit)) in zip(axes, panels.items(), strict=True):
-        values = {key: np.exp(getattr(some, name)) * unit for key, some in samples.items()}
-        pooled = np.concatenate(list(values.values()))
-        low, high = np.quantile(pooled, [0.001, 0.999]) if len(pooled) else (1.0, 1.0)
+        values = np.exp(getattr(measures, name)) * unit
+        low, high = np.quantile(values, [0.001, 0.999]) if len(values) else (1.0, 1.0)
         edges = np.geomspace(low * 0.95, high * 1.05, 40)
-        for number, (key, sample) in enumerate(values.items()):
-            share = 100 * np.histogram(sample, edges)[0] / max(len(sample), 1)
-            look = {"fill": True, "alpha": 0.4} if key == "real" else {"linewidth": 1.8}
-            ax.stairs(share, edges, color=PALETTE[number], label=key, **look)
+        share = 100 * np.histogram(values, edges)[0] / max(len(values), 1)
+        ax.stairs(share, edges, color=PALETTE[0], fill=True, alpha=0.6)
         ax.set(xlabel=label, xscale="log", ylim=0)
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.tick_params(axis="x", labelsize="small")
     axes[0].set_ylabel("share (%)")
-    axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
 
 def plot_pit(values: Mapping[str, Float[np.ndarray, " n"]], *, ax: Axes | None = None) -> Axes:
-    """Histograms of the probability integral transform of times; a calibrated model's are flat.
+    """Histograms of probability integral transforms, by name; a calibrated model's are flat.
 
-    `values` holds, by name, numbers from 0 to 1: see `SketchVAE.time_pit`.
+    See `SketchVAE.time_pit`.
     """
     ax = ax or new_axes(figsize=(5.0, 3.0))
     for name, some in values.items():
@@ -298,8 +279,7 @@ def plot_position_density(
 ) -> Axes:
     """The smallest regions that hold 50 %, 90 % and 99 % of a density, dark to light.
 
-    `density` is on a grid with rows downwards, `extent` its left, right, bottom and top in px, as
-    in `analysis.forecast.NextMove`; `target` is the true position, marked by a dot.
+    `density` and its `extent` are those of `analysis.forecast.NextMove`; a dot marks the `target`.
     """
     ax = ax or new_axes(figsize=(4.0, 4.0))
     levels, order = np.unique(density, return_inverse=True)
@@ -313,25 +293,15 @@ def plot_position_density(
 
 
 def plot_confusion(matrix: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Heat map of a confusion matrix, each row as shares of its true word's drawings.
-
-    `matrix` holds counts, true words in rows, predicted ones in columns; see
-    `analysis.classification`.
-    """
+    """Heat map of the confusion matrix of `analysis.classification`, as shares of each row."""
     import seaborn as sns
 
     ax = ax or new_axes(figsize=(6.4, 5.2))
-    sns.heatmap(
-        100 * matrix.div(matrix.sum(axis=1).clip(lower=1), axis=0),
-        vmin=0,
-        vmax=100,
-        cmap="Blues",
-        annot=matrix if len(matrix) <= MAX_ANNOTATED else None,
-        fmt="d",
-        square=True,
-        cbar_kws={"label": "share of the true word (%)"},
-        ax=ax,
-    )
+    shares = 100 * matrix.div(matrix.sum(axis=1).clip(lower=1), axis=0)
+    annotation = matrix if len(matrix) <= MAX_ANNOTATED else None
+    bar = {"label": "share of the true word (%)"}
+    look = {"vmin": 0, "vmax": 100, "cmap": "Blues", "fmt": "d", "square": True, "cbar_kws": bar}
+    sns.heatmap(shares, annot=annotation, ax=ax, **look)
     ax.set(xlabel="predicted word", ylabel="true word")
     ax.tick_params(axis="x", rotation=90)
     ax.tick_params(axis="y", rotation=0)
@@ -339,10 +309,7 @@ def plot_confusion(matrix: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_calibration(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axes:
-    """Reliability diagram: accuracy by predicted probability, the diagonal where calibrated.
-
-    `tables` holds, by name, tables of `analysis.calibration`; a dot's area grows with its count.
-    """
+    """Reliability diagram of tables of `analysis.calibration`, by name; larger dots count more."""
     ax = ax or new_axes(figsize=(4.4, 4.0))
     ax.plot([0, 1], [0, 1], color=INK, lw=1, ls=":", label="calibrated")
     for color, (name, table) in zip(PALETTE, tables.items(), strict=False):
@@ -369,13 +336,8 @@ def plot_projection(
     spots = separate_labels(spots, names, height=height)
     for name, own, spot, color in zip(names, of_name, spots, palette, strict=True):
         ax.scatter(*own.T, s=12, color=color, alpha=0.8, linewidths=0, label=name)
-        ax.annotate(
-            name,
-            spot,
-            ha="center",
-            weight="bold",
-            path_effects=[withStroke(linewidth=3, foreground="white")],
-        )
+        halo = [withStroke(linewidth=3, foreground="white")]
+        ax.annotate(name, spot, ha="center", weight="bold", path_effects=halo)
     ax.set(xlabel="first axis (no unit)", ylabel="second axis (no unit)")
     ax.set_aspect("equal", adjustable="datalim")
     return ax

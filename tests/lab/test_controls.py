@@ -29,9 +29,9 @@ def test_values_start_where_they_are_told_and_move_together() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"heat": -0.1}, "Heat: -0.1 is not between 0 and 1.5"),
+        ({"heat": -0.1}, "Heat: -0.1 is not 0 to 1.5"),
         ({"heat": float("nan")}, "Heat: nan"),
-        ({"seed": 10}, "Seed: 10 is not between 0 and 9"),
+        ({"seed": 10}, "Seed: 10 is not 0 to 9"),
         ({"word": "cow"}, "'cow' is not one of ['any', 'cat']"),
         ({"cold": 1}, "no field 'cold', but heat, seed, word, name"),
     ],

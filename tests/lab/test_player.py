@@ -45,15 +45,20 @@ def test_other_drawings_take_their_place_whole_or_not_at_all() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"speed": 8.0}, "0.25 to 4, not 8"),
-        ({"pace": "fast"}, "'human'.*not 'fast'"),
-        ({"columns": 0}, "columns and size"),
+        ({"speed": 8.0}, "'speed'.*greater than 4.0.*8.0"),
+        ({"pace": "fast"}, "'human'.*not the str 'fast'"),
+        ({"columns": 0}, "'columns'.*less than 1.*0"),
         ({"titles": ["a", "b"]}, "1 drawings and 2 titles"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Player([DRAWING], **wrong)
+
+
+def test_a_misspelt_setting_is_refused() -> None:
+    with pytest.raises(TypeError, match="no setting colums"):
+        Player([DRAWING], colums=3)
 
 
 def test_where_no_widget_runs_every_finished_drawing_is_shown() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 from doodlelib.data import formats
 from doodlelib.strokes import Record, as_drawing, duration, to_stroke4, without_time
-from doodlelib.viz import export
+from doodlelib.viz import animation, export
 
 CAT = [[[10, 20.5, 50], [10, 10, 30], [0, 105, 205]], [[50], [30], [605]]]
 
@@ -75,8 +76,8 @@ def test_untimed_gif_needs_a_pace(tmp_path):
     with pytest.raises(ValueError, match="untimed"):
         export.to_gif(without_time(CAT), tmp_path / "a.gif")
     assert not list(tmp_path.iterdir())
-    path = export.to_gif(without_time(CAT), tmp_path / "a.gif", duration_ms=500.0)
-    assert gif_duration(path) == 500
+    path = export.to_gif(without_time(CAT), tmp_path / "a.gif", constant=True)
+    assert gif_duration(path) == animation.TYPICAL_MS
 
 
 @settings(deadline=None)
@@ -89,13 +90,13 @@ def test_ndjson_goes_out_and_comes_in(tmp_path_factory, drawing):
 
 
 @settings(deadline=None)
-@given(drawing=drawings())
+@given(drawing=drawings() | drawings(timed=False))
 def test_svg_goes_out_and_comes_in_without_its_time(tmp_path_factory, drawing):
-    path = export.to_svg(drawing, tmp_path_factory.mktemp("out") / "cat.svg", digits=3)
+    path = export.to_svg(drawing, tmp_path_factory.mktemp("out") / "cat.svg")
     (record,) = formats.read(path)
     assert len(record.drawing) == len(drawing)
     for found, stroke in zip(record.drawing, drawing, strict=True):
-        assert np.allclose(found, stroke[:2], rtol=0, atol=0.0005001)
+        np.testing.assert_allclose(found, stroke[:2], rtol=1e-12, atol=0.005001)
 
 
 def test_ndjson_keeps_to_the_official_schema(tmp_path):
@@ -139,3 +140,68 @@ def test_malformed_drawings_leave_no_file(tmp_path, write, drawing):
     with pytest.raises(ValueError):
         write(drawing, tmp_path / "a")
     assert not list(tmp_path.iterdir())
+
+
+# The pen rests for 400 ms of 1000 between two strokes; the first is slow, then three times as fast
+TIMED = [
+    [[10, 20, 50], [10, 10, 10], [5, 105, 205]],
+    [[50], [30], [605]],
+    [[0, 0], [0, 40], [705, 1005]],
+]
+NAMES = "{http://www.w3.org/2000/svg}"
+
+
+def value_at(animation: ET.Element, time: float) -> str | float:
+    """What SMIL makes of an ``<animate>`` at `time`, ms into the first round."""
+    share = time / float(animation.attrib["dur"].removesuffix("ms"))
+    times = [float(text) for text in animation.attrib["keyTimes"].split(";")]
+    values = animation.attrib["values"].split(";")
+    assert len(times) == len(values)
+    assert times == sorted(times)
+    assert times[0] == 0
+    if animation.get("calcMode") == "discrete":
+        return values[np.searchsorted(times, share, side="right") - 1]
+    assert times[-1] == 1
+    return float(np.interp(share, times, [float(value) for value in values]))
+
+
+def animations(element: ET.Element) -> dict[str, ET.Element]:
+    return {child.attrib["attributeName"]: child for child in element.iter(f"{NAMES}animate")}
+
+
+def test_markup_plays_in_true_time():
+    root = ET.fromstring(export.to_markup(TIMED, animate=True))
+    assert {a.attrib["dur"] for a in root.iter(f"{NAMES}animate")} == {"1000ms"}
+    first, dot, last = (animations(path) for path in root.iter(f"{NAMES}path"))
+    offset = first["stroke-dashoffset"]  # the share of the path that is not yet drawn
+    for time, share in ((0, 0), (50, 0.125), (100, 0.25), (150, 0.625), (200, 1), (990, 1)):
+        assert 1 - value_at(offset, time) == pytest.approx(share, abs=1e-3)
+    assert "stroke-dashoffset" not in dot
+    assert [value_at(dot["opacity"], time) for time in (0, 599, 601, 990)] == ["0", "0", "1", "1"]
+    assert value_at(last["stroke-dashoffset"], 850) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_markup_pen_hovers_through_the_pause():
+    root = ET.fromstring(export.to_markup(TIMED, animate=True))
+    (pen,) = root.iter(f"{NAMES}circle")
+    pen = animations(pen)
+    assert value_at(pen["cy"], 200) == pytest.approx(10, abs=0.01)
+    assert value_at(pen["cy"], 400) == pytest.approx(20, abs=0.01)
+    assert value_at(pen["cx"], 650) == pytest.approx(25, abs=0.01)
+    assert value_at(pen["visibility"], 990) == "visible"
+
+
+@pytest.mark.parametrize("options", [{"animate": False}, {"animate": True}])
+def test_markup_without_its_animations_is_the_whole_drawing(options):
+    root = ET.fromstring(export.to_markup(TIMED, **options))
+    for path in root.iter(f"{NAMES}path"):
+        assert {"opacity", "stroke-dashoffset", "visibility"}.isdisjoint(path.attrib)
+    assert all(pen.attrib["visibility"] == "hidden" for pen in root.iter(f"{NAMES}circle"))
+    x, y, width, height = (float(text) for text in root.attrib["viewBox"].split())
+    assert (x < 0, y < 0, x + width > 50, y + height > 40) == (True,) * 4
+
+
+def test_markup_of_an_untimed_drawing_stands_still():
+    markup = export.to_markup(without_time(TIMED), animate=True, title="<cat>")
+    assert "<animate" not in markup
+    assert ET.fromstring(markup).find(f"{NAMES}title").text == "<cat>"

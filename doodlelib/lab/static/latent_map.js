@@ -1,35 +1,26 @@
-// A map of dots: pointing at one shows its drawing, choosing two asks the kernel for the path between them.
+// A map of dots: pointing at one shows its drawing, choosing two asks for the path between them.
+
+import { ARROWS, element, keepKeys, save, shape } from "./dom.js";
 
 const NEAR = 14; // px of the map within which a dot counts as pointed at
-
-function shape(parent, tag, attributes) {
-  const made = parent.appendChild(document.createElementNS("http://www.w3.org/2000/svg", tag));
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
-}
+const LABEL = "Map of drawings. Arrow keys go from one to the next, enter chooses.";
 
 function render({ model, el }) {
   const places = model.get("places");
   const labels = model.get("labels");
   el.classList.add("doodles", "doodle-map");
-  const field = el.appendChild(document.createElement("div"));
-  field.className = "doodle-field";
+  const field = el.appendChild(element("div", { class: "doodle-field" }));
   field.innerHTML = model.get("picture");
   const map = field.querySelector("svg");
   const { width, height } = map.viewBox.baseVal;
-  map.setAttribute("tabindex", 0);
-  map.setAttribute("role", "application");
-  map.setAttribute("aria-label", "Map of drawings. Arrow keys go from one to the next, enter chooses.");
+  Object.assign(map, { tabIndex: 0, role: "application", ariaLabel: LABEL });
   const path = shape(map, "polyline", { class: "doodle-path" });
   const rings = [0, 1].map(() => shape(map, "circle", { class: "doodle-chosen", r: 8 }));
   const ring = shape(map, "circle", { class: "doodle-current", r: 8 });
-  const card = field.appendChild(document.createElement("div"));
-  card.className = "doodle-card";
+  const card = field.appendChild(element("div", { class: "doodle-card" }));
   const ink = shape(shape(card, "svg", { viewBox: "-12 -12 279 279" }), "path", { class: "doodle-ink" });
-  const name = card.appendChild(Object.assign(document.createElement("p"), { role: "status" }));
-  for (const one of [el, ...el.querySelectorAll("[tabindex], input, select, button")]) {
-    one.dataset.lmSuppressShortcuts = "true"; // else JupyterLab would take the keys
-  }
+  const name = card.appendChild(element("p", { role: "status" }));
+  keepKeys(el);
   let current = -1;
 
   function circle(made, index) {
@@ -56,8 +47,7 @@ function render({ model, el }) {
   function choose(index) {
     const before = model.get("chosen");
     if (before.length === 1 && before[0] === index) return;
-    model.set("chosen", before.length === 1 ? [...before, index] : [index]);
-    model.save_changes();
+    save(model, "chosen", before.length === 1 ? [...before, index] : [index]);
   }
 
   /** Index of the dot with the least `cost` of the way to it, or -1 where all are infinite. */
@@ -85,8 +75,7 @@ function render({ model, el }) {
     if (index >= 0) choose(index);
   });
   map.addEventListener("keydown", (event) => {
-    const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-    const [ahead, aside] = ways[event.key] ?? [];
+    const [ahead, aside] = ARROWS[event.key] ?? [];
     if (ahead !== undefined) {
       const [x, y] = places[Math.max(0, current)];
       const next = least(x, y, (dx, dy) => {

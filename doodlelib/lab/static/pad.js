@@ -1,26 +1,14 @@
 // Paper and pen. A point's time is the browser's own for the event, and where the browser joined
 // several movements of the pen into one event, each of them is a point.
 
-const SVG = "http://www.w3.org/2000/svg";
+import { ARROWS, element, keepKeys, line, save, shape } from "./dom.js";
+
 const LIVE = 150; // ms between reports to the kernel while the pen is down
 const STEP = 5; // px of an arrow key
 const LABEL =
   "Drawing pad. Arrow keys move the pen, space lowers and lifts it, control and z undo.";
 
 const rounded = (value) => Math.round(value * 10) / 10;
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
-function shape(parent, tag, attributes) {
-  const made = parent.appendChild(document.createElementNS(SVG, tag));
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
-}
 
 function render({ model, el }) {
   const size = model.get("size");
@@ -38,9 +26,7 @@ function render({ model, el }) {
   );
   el.classList.add("doodles", "doodle-pad");
 
-  for (const one of [el, ...el.querySelectorAll("[tabindex], input, select, button")]) {
-    one.dataset.lmSuppressShortcuts = "true"; // else JupyterLab would take the keys
-  }
+  keepKeys(el);
 
   let strokes = structuredClone(model.get("strokes")); // [x, y, t], px and ms
   let pen = null; // the pointer that draws, or "keys"
@@ -51,18 +37,13 @@ function render({ model, el }) {
   const end = () => strokes.at(-1)?.[2].at(-1) ?? 0;
 
   function trace() {
-    const data = strokes.map(([x, y]) => {
-      const points = x.map((value, i) => `${value} ${y[i]}`);
-      return `M${points.join("L")}${points.length > 1 ? "" : "z"}`; // a closed point is a dot
-    });
-    ink.setAttribute("d", data.join(""));
+    ink.setAttribute("d", strokes.map(([x, y]) => line(x.map((px, i) => [px, y[i]]))).join(""));
     undo.disabled = clear.disabled = strokes.length === 0;
   }
 
   function report() {
     reported = performance.now();
-    model.set("strokes", structuredClone(strokes));
-    model.save_changes();
+    save(model, "strokes", structuredClone(strokes));
   }
 
   function lower(who, [x, y], when) {
@@ -114,8 +95,7 @@ function render({ model, el }) {
     paper.addEventListener(name, (event) => event.pointerId === pen && lift());
   }
   paper.addEventListener("keydown", (event) => {
-    const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-    const way = moves[event.key];
+    const way = ARROWS[event.key];
     const isUndo = event.key === "z" && (event.ctrlKey || event.metaKey);
     if (!way && !isUndo && event.key !== " ") return;
     event.preventDefault();

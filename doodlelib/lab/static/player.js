@@ -1,6 +1,7 @@
 // Drawings that play in the page. The kernel sends them once; all that moves, moves here.
 
-const SVG = "http://www.w3.org/2000/svg";
+import { element, keepKeys, line, save, shape } from "./dom.js";
+
 const FRESH = 300; // ms for which ink has the colour of fresh ink
 const HOLD = 1000; // ms that finished drawings stay before they start again
 const STEP = 100; // ms that an arrow key moves; ten times that with shift
@@ -9,19 +10,6 @@ const PACES = { human: "human time", constant: "constant speed", both: "both sid
 
 const ends = (drawing) => drawing.at(-1)[2].at(-1);
 const seconds = (ms) => (ms / 1000).toFixed(1);
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
-function shape(parent, tag, attributes) {
-  const made = parent.appendChild(document.createElementNS(SVG, tag));
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
-}
 
 /** Where the pen is at `time`, between the points around it. */
 function place([x, y, t], time) {
@@ -41,7 +29,7 @@ function inked(drawing, from, to) {
     const points = t[0] < from ? [place(stroke, from)] : [];
     for (let i = 0; i < t.length && t[i] <= to; i++) if (t[i] >= from) points.push([x[i], y[i]]);
     if (t.at(-1) > to) points.push(place(stroke, to));
-    data += `M${points.join("L")}${points.length > 1 ? "" : "z"}`; // a closed point is a dot
+    data += line(points);
   }
   return data;
 }
@@ -69,11 +57,14 @@ function panel(drawing, title) {
   const side = Math.max(width, height) || 1;
   const margin = side * 0.08;
   const corner = [left + (width - side) / 2 - margin, top + (height - side) / 2 - margin];
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", [...corner, side + 2 * margin, side + 2 * margin].join(" "));
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", `${title || "doodle"}, takes ${seconds(ends(drawing))} seconds`);
-  svg.style.strokeWidth = side / 80;
+  const figure = element("figure");
+  const svg = shape(figure, "svg", {
+    viewBox: [...corner, side + 2 * margin, side + 2 * margin].join(" "),
+    role: "img",
+    "aria-label": `${title || "doodle"}, takes ${seconds(ends(drawing))} seconds`,
+    style: `stroke-width: ${side / 80}`,
+  });
+  figure.append(element("figcaption", {}, title));
   shape(svg, "path", { class: "doodle-ghost", d: inked(drawing, 0, Infinity) });
   const ink = shape(svg, "path", { class: "doodle-ink" });
   const fresh = shape(svg, "path", { class: "doodle-fresh" });
@@ -89,7 +80,7 @@ function panel(drawing, title) {
     pen.setAttribute("cx", x);
     pen.setAttribute("cy", y);
   }
-  return { figure: element("figure", {}, svg, element("figcaption", {}, title)), paint };
+  return { figure, paint };
 }
 
 function render({ model, el }) {
@@ -123,9 +114,7 @@ function render({ model, el }) {
   );
   Object.assign(el, { tabIndex: 0, role: "group", ariaLabel: "Player" });
 
-  for (const one of [el, ...el.querySelectorAll("[tabindex], input, select, button")]) {
-    one.dataset.lmSuppressShortcuts = "true"; // else JupyterLab would take the keys
-  }
+  keepKeys(el);
 
   let paints = [];
   let total = 0; // ms of the longest drawing
@@ -219,16 +208,11 @@ function render({ model, el }) {
     loop.checked = model.get("loop");
   }
 
-  function keep(name, value) {
-    model.set(name, value);
-    model.save_changes();
-  }
-
   play.addEventListener("click", toggle);
   scrub.addEventListener("input", () => seek(Number(scrub.value)));
-  speed.addEventListener("change", () => keep("speed", Number(speed.value)));
-  pace.addEventListener("change", () => keep("pace", pace.value));
-  loop.addEventListener("change", () => keep("loop", loop.checked));
+  speed.addEventListener("change", () => save(model, "speed", Number(speed.value)));
+  pace.addEventListener("change", () => save(model, "pace", pace.value));
+  loop.addEventListener("change", () => save(model, "loop", loop.checked));
   way.addEventListener("input", () => model.set("share", Number(way.value)));
   way.addEventListener("change", () => model.save_changes());
   el.addEventListener("keydown", (event) => {
