@@ -22,12 +22,11 @@ import numpy as np
 import torch
 from machine import describe, now
 from memory import forget_peak, mapped, peak_mb, repeat
-from train_step import AUGMENTATION, gradients_of, make_vae, step
+from train_step import epoch_of, gradients_of, make_vae, step
 
 from doodlelib.data.dataset import Split, load_split, prepare
 from doodlelib.models.batch import collate
 from doodlelib.strokes import Record
-from doodlelib.training.batches import StrokeBatches
 from doodlelib.viz.export import to_ndjson
 
 AXES = {  # the others stay at the second value of each
@@ -69,7 +68,7 @@ def epoch_point(split: Split, count: int, folder: Path) -> float:
     large = mapped(split, folder)
     forget_peak()
     begin = now()
-    batches = StrokeBatches(large, batch_size=100, max_seq_len=200, seed=0, **AUGMENTATION)
+    batches = epoch_of(large)
     order = now() - begin
     begin, read = now(), min(LAST, len(batches))
     for index in range(read):

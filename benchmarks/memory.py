@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 from machine import describe, precisions
-from train_step import AUGMENTATION, gradients_of, make_vae, step
+from train_step import epoch_of, gradients_of, make_vae, step
 
+from doodlelib.config import VAEConfig, read_config
 from doodlelib.data.dataset import Split, load_split
 from doodlelib.training.batches import StrokeBatches
 
@@ -44,7 +45,8 @@ def training_step(split: Split, precision: str, place: str) -> None:
     """Steps with layer norm: on a few batches in the middle by length, the longest, or on many."""
     vae = make_vae(split, layer_norm=True, **SIZES)
     gradients = gradients_of(vae, half=precision == "bfloat16")
-    epoch = StrokeBatches(split, batch_size=100, max_seq_len=200, seed=0)
+    config = read_config(VAEConfig, batch_size=100, max_seq_len=200)
+    epoch = StrokeBatches(split, config)
     order = sorted(range(len(epoch)), key=lambda index: split.lengths[epoch.batches[index]].max())
     chosen = {
         "median": order[len(order) // 2 :][:STEPS],
@@ -82,7 +84,7 @@ def epoch(split: Split) -> None:
     """Batches of one epoch, some of them trained on."""
     vae = make_vae(split, layer_norm=True, **SMALL)
     gradients = gradients_of(vae, half=False)
-    batches = StrokeBatches(split, batch_size=100, max_seq_len=200, seed=0, **AUGMENTATION)
+    batches = epoch_of(split)
     count = min(BATCHES, len(batches))
     trained = np.linspace(0, count - 1, min(TRAINED, count)).astype(int)
     for index in range(count):

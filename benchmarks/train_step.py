@@ -26,7 +26,19 @@ from doodlelib.models.network import NUM_FEATURES
 from doodlelib.models.vae import SketchVAE
 from doodlelib.training.batches import StrokeBatches
 
-AUGMENTATION = {"scale_factor": 0.15, "drop_prob": 0.1, "flip_prob": 0.3}
+AUGMENTATION = {
+    "random_scale_factor": 0.15,
+    "augment_stroke_prob": 0.1,
+    "flip_prob": 0.3,
+    "rotate": 0.0,
+    "shear": 0.0,
+}
+
+
+def epoch_of(split: Split, *, batch_size: int = 100) -> StrokeBatches:
+    """Augmented batches of a split."""
+    config = read_config(VAEConfig, batch_size=batch_size, max_seq_len=200, **AUGMENTATION)
+    return StrokeBatches(split, config, epoch=0)
 
 
 def make_vae(
@@ -117,7 +129,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     split = load_split(options.store, "train")
-    epoch = StrokeBatches(split, batch_size=options.size, max_seq_len=200, seed=0, **AUGMENTATION)
+    epoch = epoch_of(split, batch_size=options.size)
     whole = [index for index, own in enumerate(epoch.batches) if len(own) == options.size]
     chosen = whole[: options.batches]
     batches = [epoch[index] for index in chosen]

@@ -27,26 +27,24 @@ class VAEConfig:
 
     Attributes:
         max_seq_len: Most points of a drawing: longer ones are left out, generation stops there.
-        class_conditioning: The decoder is conditioned on the word.
         decoder_act: Activation of the layer from z to the decoder's first state.
         use_layer_norm, recurrent_dropout: Of the decoder; the encoder has neither, as in magenta.
         dropout: On the LSTM layers' outputs.
         num_gmm_modes: Mixture components of pen-down moves, and of pen-up moves.
         hide_time_prob, hide_word_prob, hide_z_prob: Share of training drawings whose time is masked
-            for the encoder (so that z can be had from the geometry alone), whose word, or whose z,
-            is masked for the decoder (so that it can do without).
+            for the encoder, whose word, or whose z, is masked for the decoder.
         learning_rate, lr_min, lr_decay, lr_cooldown: At step s, after a share p of the epochs:
-            lr_min + (learning_rate - lr_min) * lr_decay**s * min(1, (1 - p) / lr_cooldown), which
-            falls in a line over the last `lr_cooldown` of them (0: no such fall). A training of
-            open length can be stopped, and resumed for few more epochs with a cooldown.
+            lr_min + (learning_rate - lr_min) * lr_decay**s * min(1, (1 - p) / lr_cooldown). A
+            training of open length can be stopped, and resumed for few more epochs with a cooldown.
         kl_weight, kl_weight_start, kl_decay_rate: Weight of the KL term at step s:
             kl_weight * (1 - (1 - kl_weight_start) * kl_decay_rate**s).
         kl_tolerance: The mean KL per latent dimension costs nothing below this, nats.
         reg_covar: Least variance of dx, dy and log time in a mixture component, model units.
         grad_clip: Largest norm of the gradient.
         flip_prob, random_scale_factor, rotate, shear, augment_stroke_prob: Augmentation, see
-            `training.batches.augment`. Timed drawings are few, and their times overfit first.
-        balance: A word with n drawings is trained on in proportion to n**balance.
+            `training.batches.augment`.
+        balance: A word with n drawings is trained on in proportion to n**balance, in an epoch that
+            stays about as long: 1 takes each drawing once, 0 all words equally often.
         num_workers: Processes that load batches, beside the training one.
     """
 
@@ -98,9 +96,8 @@ class CNNConfig:
             `warmup` of training, then a cosine down to lr_min.
         patience: Epochs without a lower validation loss after which training stops.
         label_smoothing: Share of the target spread over all words.
-        shift, rotate, zoom: Augmentation: at most this share of the side, degrees, share of size.
-        flip_prob: Augmentation: chance that an image is mirrored left to right.
-        line_width: Augmentation: lines thicker or thinner by up to this share of a pixel.
+        shift, rotate, zoom, flip_prob, line_width: Augmentation: at most this share of the side,
+            degrees, share of size; chance to be mirrored; share of a pixel.
     """
 
     image_size: Literal[28, 255]
@@ -136,7 +133,7 @@ class RetimeConfig:
         dropout: On the outputs of the LSTMs, and on the VAE's features.
         lr_min, patience: Where the cosine schedule ends; as the classifier's.
         pause_weight: Weight of a pause in the loss, against a segment's 1.
-        rdp_prob: Augmentation: chance of keeping only the points that the geometry needs.
+        rdp_prob: Chance of keeping only the points that the geometry needs, in training.
     """
 
     num_epochs: Count
@@ -185,10 +182,8 @@ def read_config(
 ) -> Config:
     """A configuration from a parameter file, changed by every override that is not None.
 
-    Args:
-        kind: `VAEConfig` (the file's part "rnn"), `CNNConfig` ("cnn") or `RetimeConfig` ("retime").
-        path: JSON, ``{"rnn": {...}, "cnn": {...}, "retime": {...}}``; parts may be absent.
-        **overrides: New values by key.
+    `path` is JSON, ``{"rnn": {...}, "cnn": {...}, "retime": {...}}``; parts may be absent, but for
+    that of `kind`.
 
     Raises:
         ValueError: The file is not JSON, has other parts or lacks this one; and see `make_config`.

@@ -40,9 +40,7 @@ def rasterize_many(
     drawings: Sequence[Sequence], size: int = 28, *, line_width: float | None = None
 ) -> UInt8[np.ndarray, "N S S"]:
     """`rasterize` of each drawing; the error numbers the malformed one."""
-    points, sizes, counts = _flat(drawings)
-    ink = np.ones((1, points.shape[1]))
-    return _painted(points, ink, sizes, counts, size, line_width)[:, 0]
+    return _painted(drawings, [], size, line_width)[:, 0]
 
 
 def rasterize_timed(
@@ -59,54 +57,46 @@ def rasterize_timed(
 
     Source: the channels of a top team of Kaggle's Quick, Draw! challenge; their scales are ours.
     """
-    points, sizes, counts = _flat(drawings)
+    _check(drawings)
+    times = [np.zeros((2, 0))]
     for number, drawing in enumerate(drawings):
         if not is_timed(drawing):
             raise ValueError(f"drawing {number} is untimed, which leaves no time to show")
-    times = [np.zeros((2, 0))]
-    for drawing in drawings:
-        begin = end = drawing[0][2][0]
-        for stroke in drawing:
-            pause = np.full(len(stroke[2]), stroke[2][0] - end)
-            times.append(np.stack([np.subtract(stroke[2], begin), pause]))
-            end = stroke[2][-1]
+        for index, stroke in enumerate(drawing):
+            pause = stroke[2][0] - drawing[max(index - 1, 0)][2][-1 if index else 0]
+            since = np.subtract(stroke[2], drawing[0][2][0])
+            times.append(np.stack([since, np.full(len(since), pause)]))
     shares = np.concatenate(times, axis=1) / np.reshape(LONGEST, (2, 1))
-    levels = np.sqrt(np.clip(shares, 0, 1))
-    levels = np.concatenate([np.ones((1, points.shape[1])), levels])
-    return _painted(points, levels, sizes, counts, size, line_width)
+    return _painted(drawings, np.sqrt(np.clip(shares, 0, 1)), size, line_width)
 
 
-def _flat(drawings: Sequence[Sequence]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points (2, n) of all drawings, points of each stroke, strokes of each drawing; checked."""
+def _painted(
+    drawings: Sequence[Sequence], levels: Sequence, size: int, line_width: float | None
+) -> np.ndarray:
+    """Images (N, C, S, S): ink, and a channel for each of `levels`, 0 to 1 at all points."""
+    if size < 1:
+        raise ValueError(f"an image's side is at least 1 px, not {size}")
     strokes = [stroke for drawing in drawings for stroke in drawing]
     x, y = (np.concatenate([[], *(stroke[row] for stroke in strokes)]) for row in (0, 1))
     sizes = [len(stroke[0]) for stroke in strokes]
     counts = [len(drawing) for drawing in drawings]
     sound = all(counts) and all(sizes) and sizes == [len(stroke[1]) for stroke in strokes]
     if not (sound and np.isfinite(x).all() and np.isfinite(y).all()):
-        for number, drawing in enumerate(drawings):
-            try:
-                as_drawing(drawing)
-            except ValueError as error:
-                raise ValueError(f"drawing {number}: {error}") from None
-    return np.stack([x, y]), np.array(sizes, dtype=np.int64), np.array(counts, dtype=np.int64)
-
-
-def _painted(
-    points: np.ndarray,
-    levels: np.ndarray,
-    sizes: np.ndarray,
-    counts: np.ndarray,
-    size: int,
-    line_width: float | None,
-) -> np.ndarray:
-    """Images (N, C, S, S) of drawings whose points have `levels` (C, n), 0 to 1."""
-    if size < 1:
-        raise ValueError(f"an image's side is at least 1 px, not {size}")
-    images = np.zeros((len(counts), len(levels), size, size), dtype=np.uint8)
+        _check(drawings)
+    inks = np.stack([np.ones(len(x)), *levels])
+    images = np.zeros((len(counts), len(inks), size, size), dtype=np.uint8)
     radius = (default_line_width(size) if line_width is None else line_width) / 2
-    _paint(images, points, levels, sizes, counts, radius)
+    of_strokes, of_drawings = np.array(sizes, dtype=np.int64), np.array(counts, dtype=np.int64)
+    _paint(images, np.stack([x, y]), inks, of_strokes, of_drawings, radius)
     return images
+
+
+def _check(drawings: Sequence[Sequence]) -> None:
+    for number, drawing in enumerate(drawings):
+        try:
+            as_drawing(drawing)
+        except ValueError as error:
+            raise ValueError(f"drawing {number}: {error}") from None
 
 
 def default_line_width(size: int) -> float:

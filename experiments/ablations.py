@@ -30,6 +30,7 @@ from doodlelib.models.vae import SketchVAE
 from doodlelib.strokes import DT, MIN_DT
 from doodlelib.training import loop
 from doodlelib.training.batches import StrokeBatches
+from doodlelib.training.setup import loaders
 
 SIZES = {
     "max_seq_len": 120,
@@ -91,24 +92,10 @@ def trained(
         config, words=fitted.classes, scale=fitted.scale, simplification={"method": "timed"}
     ).to(device)
 
-    def batches(split: Split, epoch: int) -> torch.utils.data.DataLoader:
-        of_train = split is fitted
-        return StrokeBatches(
-            split,
-            batch_size=config.batch_size,
-            max_seq_len=config.max_seq_len,
-            seed=seed,
-            epoch=epoch,
-            scale_factor=config.random_scale_factor * of_train,
-            drop_prob=config.augment_stroke_prob * of_train,
-            flip_prob=config.flip_prob * of_train,
-        ).load()
-
     with tempfile.TemporaryDirectory() as folder:
         rows = loop.fit(
             vae,
-            train_batches=lambda epoch: batches(fitted, epoch),
-            valid_batches=lambda: batches(valid, 0),
+            **loaders({"train": fitted, "valid": valid}, config, seed=seed),
             folder=Path(folder),
             seed=seed,
             precision="auto",
@@ -122,9 +109,8 @@ def trained(
 def nats(vae: SketchVAE, held_out: Split) -> dict[str, float]:
     """Mean negative log-likelihood of each kind of event, z from the shape alone."""
     vae.eval()
-    limit = vae.config.max_seq_len
     sums = dict.fromkeys([*EVENTS, *(f"{event} count" for event in EVENTS)], 0.0)
-    for batch in StrokeBatches(held_out, batch_size=100, max_seq_len=limit, seed=0).load():
+    for batch in StrokeBatches(held_out, vae.config).load():
         batch = batch.to(vae.device)
         z, _ = vae.posterior(batch, see_time=torch.zeros_like(batch.timed))
         for event, (total, count) in vae.step_log_likelihood(batch, z).events().items():

@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import json
 import os
 import re
 import sys
@@ -10,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ForwardRef, NamedTuple
+from typing import Any, ForwardRef
 
 from doodlelib.interrupt import on_stop
 from doodlelib.paths import NOTEBOOKS, ROOT, RUNS, atomic_write, similar_names
@@ -18,8 +17,7 @@ from doodlelib.paths import NOTEBOOKS, ROOT, RUNS, atomic_write, similar_names
 DAY = 24 * 60 * 60  # s
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 MATH = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$]+?)\$", re.DOTALL)
-LISTED = {"checkpoints": ".pt", "metrics": ".csv", "doodles": ".gif", "plots": ".png"}
-MALFORMED = (  # what `json` and `ast` raise
+MALFORMED = (  # what `ast` and papermill raise
     *(AttributeError, LookupError, MemoryError, RecursionError),
     *(SyntaxError, TypeError, ValueError),
 )
@@ -37,35 +35,28 @@ class NotebookError(RuntimeError):
     """A cell of a notebook failed or ran too long, or its kernel died."""
 
 
-class Parameter(NamedTuple):
-    """A line of a notebook's parameters cell: its type as Python writes it, and its default."""
-
-    type: str
-    default: Any
-
-
-def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
-    """The parameters of a notebook, by name.
-
-    Read with `ast`, since papermill's own reader passes over a type like ``int | None``.
+def read_parameters(notebook: str | Path) -> dict[str, str]:
+    """Type of each parameter of a notebook, by name, as Python writes it.
 
     Raises:
         FileNotFoundError: There is no such notebook.
-        ValueError: Not exactly one cell is tagged ``parameters``, or it holds anything but
-            assignments of literals to names.
+        ValueError: It is no notebook.
     """
     notebook = Path(notebook)
-    if not notebook.exists() and not NOTEBOOKS.is_dir():
-        raise FileNotFoundError(NO_CLONE.format(notebook))
+    if not notebook.is_file():
+        reason = f"no notebook at {notebook}" if NOTEBOOKS.is_dir() else NO_CLONE.format(notebook)
+        raise FileNotFoundError(reason)
+    from nbformat import ValidationError
+    from papermill import inspect_notebook
+
     try:
-        cells = json.loads(notebook.read_text(encoding="utf-8")).get("cells", [])
-        tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-        lines = [ast.parse("".join(cell["source"])).body for cell in tagged]
-    except MALFORMED as error:
-        raise ValueError(f"{notebook.name} is no notebook: {error}") from None
-    if len(lines) != 1:
-        raise ValueError(f"{notebook.name} has {len(lines)} cells tagged 'parameters', not one")
-    return dict(_parameter(node, notebook) for node in lines[0])
+        found = inspect_notebook(notebook).values()
+        return {
+            one["name"]: f"{one['inferred_type_name']}{' | None' * (one['default'] == 'None')}"
+            for one in found
+        }
+    except (*MALFORMED, ValidationError) as error:
+        raise ValueError(f"{notebook.name} is no notebook: {str(error)[:300]}") from None
 
 
 def check_parameters(notebook: str | Path, parameters: Mapping[str, Any]) -> None:
@@ -82,10 +73,8 @@ def check_parameters(notebook: str | Path, parameters: Mapping[str, Any]) -> Non
         if name not in declared:
             near = similar_names(name, sorted(declared), n=len(declared))
             raise ValueError(f"{notebook.name} has no parameter {name!r}; it has {', '.join(near)}")
-        if not _fits(value, declared[name].type):
-            raise ValueError(
-                f"{notebook.name}: {name} must be {declared[name].type}, not {value!r}"
-            )
+        if not _fits(value, declared[name]):
+            raise ValueError(f"{notebook.name}: {name} must be {declared[name]}, not {value!r}")
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -117,7 +106,7 @@ def parse_values(notebook: str | Path, pairs: Iterable[Sequence[str]]) -> dict[s
     declared = read_parameters(notebook)
     values = {}
     for name, text in pairs:
-        value, type_ = literal(text), declared[name].type if name in declared else "object"
+        value, type_ = literal(text), declared.get(name, "object")
         values[name] = value if _fits(value, type_) or not _fits(text, type_) else text
     return values
 
@@ -138,7 +127,7 @@ def run_notebook(
     timeout: int = DAY,
     live: bool = False,
 ) -> Path:
-    """Execute a notebook and write the executed copy, which is the record of the run.
+    """Execute a notebook, write the executed copy, the record of the run, and return its path.
 
     Ctrl-C and SIGTERM interrupt the running cell, which may still do what it does on an interrupt
     (training writes a checkpoint); no later cell runs.
@@ -150,9 +139,6 @@ def run_notebook(
         parameters: Values by name, for the cell tagged ``parameters``.
         timeout: Seconds that one cell may take.
         live: Print what the cells print, as it appears.
-
-    Returns:
-        `output`.
 
     Raises:
         FileNotFoundError, ValueError: Before anything is run; see `check_parameters`.
@@ -260,13 +246,9 @@ def run_series(series: str, *, source: str | None = None, html: bool = False) ->
             pages.append(to_html(output, RUNS.parent / "html" / f"{step}.html"))
     print(f"All done in {time.time() - began:.0f} s. Below {ROOT}:")
     written = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    for title, ending in {"executed notebooks": ".ipynb", **LISTED}.items():
-        print(f"  {title}")
-        for path in sorted(written):
-            if path.suffix == ending and path.stat().st_mtime >= began:
-                print(f"    {path.relative_to(ROOT)}")
-    for page in pages:
-        print(f"  {page.relative_to(ROOT)}")
+    new = [path for path in written if path.stat().st_mtime >= began]
+    for path in sorted(new, key=lambda path: (path.suffix, path)) + pages:
+        print(f"  {path.relative_to(ROOT)}")
 
 
 def to_html(notebook: Path, page: Path) -> Path:
@@ -321,13 +303,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("notebook", nargs="?", type=Path, help="the notebook to execute")
     add("output", nargs="?", type=Path, help="where the executed copy goes")
     add_parameters(add)
-    add(
-        "--timeout",
-        type=int,
-        default=DAY,
-        metavar="S",
-        help="seconds a cell may take (%(default)s)",
-    )
     add("--demo", action="store_true", help="instead, run all notebooks on the embedded sample")
     add(
         "--reports",
@@ -347,8 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run_series(series, source=options.source, html=options.reports)
         else:
             values = all_parameters(options.notebook, options.file, options.parameter)
-            limits = {"timeout": options.timeout, "live": True}
-            print(run_notebook(options.notebook, options.output, values, **limits))
+            print(run_notebook(options.notebook, options.output, values, live=True))
 
     return exit_status(parser, command)
 
@@ -376,28 +350,6 @@ def all_parameters(
     """
     values = {name: value for path in files for name, value in read_yaml(path).items()}
     return values | parse_values(notebook, pairs)
-
-
-def _parameter(node: ast.stmt, notebook: Path) -> tuple[str, Parameter]:
-    """Name, type and default of one line of a parameters cell."""
-    match node:
-        case ast.AnnAssign(
-            target=ast.Name(id=name), annotation=annotation, value=ast.expr() as value
-        ):
-            type_ = ast.unparse(annotation)
-        case ast.Assign(targets=[ast.Name(id=name)], value=value):
-            type_ = ""
-        case _:
-            raise ValueError(f"{notebook.name}: {ast.unparse(node)!r} among the parameters")
-    try:
-        default = ast.literal_eval(value)
-    except MALFORMED:
-        raise ValueError(f"{notebook.name}: {name} is not set to a literal") from None
-    if not type_:
-        type_ = "object" if default is None else type(default).__name__
-    elif default is None and "None" not in type_:
-        type_ += " | None"
-    return name, Parameter(type_, default)
 
 
 def _fits(value: Any, type_: str) -> bool:

@@ -61,10 +61,12 @@ def train(
     folder = Path(folder).resolve()
     job = {
         "store": Path(store).resolve(),
-        "config": read_config(VAEConfig, **(parameters or {})),
         "resume": Path(resume).read_bytes() if resume else None,
-        "seed": seed,
-        "precision": precision,
+        "options": {
+            "config": read_config(VAEConfig, **(parameters or {})),
+            "seed": seed,
+            "precision": precision,
+        },
     }
     read_store(job["store"])
     with connected(address) as ray, _printed_lines() as job["lines"]:
@@ -115,13 +117,13 @@ def _work(job: dict[str, Any]) -> Exception | None:
     import torch
     from ray.train.torch import get_device
 
-    from doodlelib import training
+    from doodlelib.training.loop import log_line
+    from doodlelib.training.setup import train_on
 
     device = get_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     first = ray.train.get_context().get_world_rank() == 0
-    config, options = job["config"], {name: job[name] for name in ("seed", "precision")}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         last = folder / f"{NAME}_last.pt"
@@ -130,13 +132,11 @@ def _work(job: dict[str, Any]) -> Exception | None:
         elif job["resume"]:
             last.write_bytes(job["resume"])
         try:
-            splits = {part: load_split(job["store"], part) for part in ("train", "valid")}
-            model = training.make_model(config, job["store"], seed=job["seed"]).to(device)
-            options |= training.loaders(splits, config, seed=job["seed"])
-            resume = last if last.exists() else None
-            for row in training.fit(model, folder=folder, resume=resume, **options):
+            options = job["options"] | {"resume": last if last.exists() else None}
+            for row in train_on(job["store"], folder=folder, device=device, **options):
                 if first:
-                    job["lines"].put(training.log_line(row, epochs=config.num_epochs))
+                    epochs = job["options"]["config"].num_epochs
+                    job["lines"].put(log_line(row, epochs=epochs))
                 kept = ray.train.Checkpoint.from_directory(folder) if first else None
                 ray.train.report(dict(row), checkpoint=kept)
         except (ValueError, FloatingPointError, OSError) as error:

@@ -5,13 +5,14 @@ resumed at any step. `make_model` and `loaders` give the model and the batches f
 strokes; `images_of` and `ImageBatches` those for the classifier.
 """
 
-from doodlelib.training.batches import ImageBatches, images_of
+from doodlelib.training.batches import ImageBatches, StrokeBatches, images_of
 from doodlelib.training.loop import Interrupted, chosen_precision, fit, log_line, validate
-from doodlelib.training.setup import calibrate, fill_prior, loaders, make_model, stroke_batches
+from doodlelib.training.setup import calibrate, fill_prior, loaders, make_model
 
 __all__ = [
     "ImageBatches",
     "Interrupted",
+    "StrokeBatches",
     "calibrate",
     "chosen_precision",
     "fill_prior",
@@ -20,6 +21,5 @@ __all__ = [
     "loaders",
     "log_line",
     "make_model",
-    "stroke_batches",
     "validate",
 ]

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from doodlelib.config import CNNConfig
+from doodlelib.config import CNNConfig, RetimeConfig, VAEConfig
 from doodlelib.data.store import Split
 from doodlelib.models.batch import StrokeBatch, collate
 from doodlelib.models.cnn import ImageBatch, to_images
@@ -20,6 +20,9 @@ from doodlelib.simplify import keep_mask
 from doodlelib.strokes import DT, PEN
 
 RDP_EPSILON = 2.0  # px, as that of the published simplified drawings
+CHANGES = {  # hyper-parameters that `augment` takes
+    *("random_scale_factor", "flip_prob", "shear", "rotate", "augment_stroke_prob", "rdp_prob")
+}
 BATCHES_PER_BUCKET = 100  # the drawings of so many batches, shuffled, are sorted by length
 
 
@@ -31,15 +34,14 @@ class _Epoch(Dataset):
     """
 
     batches: list[np.ndarray]  # indices of the drawings of each
-    num_workers = 0
+    num_workers: int
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def load(self, *, num_workers: int | None = None) -> DataLoader:
-        """All batches in order, from `num_workers` processes; 0: made in this one."""
-        workers = self.num_workers if num_workers is None else num_workers
-        return DataLoader(self, batch_size=None, num_workers=workers)
+    def load(self) -> DataLoader:
+        """All batches in order, from the configuration's loader processes."""
+        return DataLoader(self, batch_size=None, num_workers=self.num_workers)
 
 
 class StrokeBatches(_Epoch):
@@ -48,42 +50,43 @@ class StrokeBatches(_Epoch):
     def __init__(
         self,
         split: Split,
+        config: VAEConfig | RetimeConfig,
         *,
-        batch_size: int,
-        max_seq_len: int,
-        seed: int,
-        epoch: int = 0,
-        timed_only: bool = False,
-        balance: float = 1.0,
-        **augmentation: float,
+        seed: int = 0,
+        epoch: int | None = None,
     ) -> None:
         """Choose and shuffle this epoch's drawings.
 
+        Drawings with more than ``max_seq_len`` points are left out (`left_out` counts them); for a
+        retimer also those without time. An epoch for training is augmented and balanced.
+
         Args:
             split: Of a prepared store.
-            batch_size: Drawings in a batch; the last of an epoch may have fewer.
-            max_seq_len: Drawings with more points are left out (`left_out` counts them).
+            config: Of the batches and the augmentation.
             seed: With the epoch decides order and augmentation.
-            epoch: Number of the pass.
-            timed_only: Leave out drawings without time.
-            balance: A word with n usable drawings is taken in proportion to n**balance, in an epoch
-                that stays about as long: 1 takes each drawing once, 0 all words equally often.
-            **augmentation: Options of `augment`; without them drawings stay as they are.
+            epoch: Number of the pass; None: one for validation, of the drawings as they are.
 
         Raises:
             ValueError: No drawing is short enough, or timed.
         """
-        self.split, self.seed, self.epoch, self.augmentation = split, seed, epoch, augmentation
+        self.split, self.seed, self.epoch = split, seed, epoch or 0
+        self.num_workers = config.num_workers if epoch is not None else 0
+        self.augmentation = {}
+        if epoch is not None:
+            self.augmentation = {name: vars(config)[name] for name in CHANGES & vars(config).keys()}
+        balance = getattr(config, "balance", 1.0) if epoch is not None else 1.0
+        batch_size, most = config.batch_size, config.max_seq_len
+        timed_only = isinstance(config, RetimeConfig)
         lengths = np.diff(split.offsets).astype(np.int32)  # millions of them: half the memory
         allowed = split.timed if timed_only else np.ones(len(split), dtype=bool)
-        usable = np.flatnonzero(allowed & (lengths <= max_seq_len)).astype(np.int32)
+        usable = np.flatnonzero(allowed & (lengths <= most)).astype(np.int32)
         if not len(usable):
             raise ValueError(
-                f"none of the {allowed.sum()} {'timed ' * timed_only}drawings has at most "
-                f"{max_seq_len} points (max_seq_len); prepare more drawings, or allow longer ones"
+                f"none of the {allowed.sum()} {'timed ' * timed_only}drawings has at most {most} "
+                "points (max_seq_len); prepare more drawings, or allow longer ones"
             )
         self.left_out = int(allowed.sum()) - len(usable)
-        rng = np.random.default_rng((seed, epoch))
+        rng = np.random.default_rng((seed, self.epoch))
         if balance < 1:
             words = split.words[usable].astype(int)
             counts = np.bincount(words)
@@ -113,11 +116,11 @@ def augment(
     lengths: Int[np.ndarray, " B"],
     *,
     rng: np.random.Generator,
-    scale_factor: float = 0.0,
+    random_scale_factor: float = 0.0,
     flip_prob: float = 0.0,
     shear: float = 0.0,
     rotate: float = 0.0,
-    drop_prob: float = 0.0,
+    augment_stroke_prob: float = 0.0,
     rdp_prob: float = 0.0,
 ) -> tuple[Float[np.ndarray, "t 4"], Int[np.ndarray, " B"]]:
     """Change each drawing's form at random, by little, and drop some of its points.
@@ -127,32 +130,28 @@ def augment(
 
     Args:
         rows: stroke-4 of the drawings, concatenated.
-        lengths: Rows of each drawing.
+        lengths: Rows of each drawing; returned anew with the rows.
         rng: Source of randomness.
-        scale_factor: dx and dy are each multiplied by a factor of 1 - scale_factor to
-            1 + scale_factor.
+        random_scale_factor: dx and dy are each multiplied by 1 minus to 1 plus this.
         flip_prob: Chance of each drawing to be mirrored left to right.
         shear: dx grows by -shear to shear times dy; after scaling and mirroring.
         rotate: Turned by -rotate to rotate degrees; last.
-        drop_prob: Chance of each point within a stroke. Drawings of one length lose about as many
-            points, so that a batch of them needs little padding.
+        augment_stroke_prob: Chance of each point within a stroke to be dropped. Drawings of one
+            length lose about as many, so that a batch of them needs little padding.
         rdp_prob: Chance of each drawing to be simplified by its geometry alone: the points that the
             time-keeping simplification keeps besides tell where the pen slowed down.
-
-    Returns:
-        New rows and lengths.
 
     Source: Ha & Eck 2017, sec. 4 and magenta's augment_strokes, which loses the dropped time.
     """
     drawing = np.repeat(np.arange(len(lengths)), lengths)
     first = np.cumsum(lengths) - lengths
-    stretch = rng.uniform(1 - scale_factor, 1 + scale_factor, size=(len(lengths), 2))
+    stretch = rng.uniform(1 - random_scale_factor, 1 + random_scale_factor, size=(len(lengths), 2))
     stretch[rng.random(len(lengths)) < flip_prob, 0] *= -1
     continues = np.append(rows[1:, PEN] > 0.5, False)
     continues[first[1:] - 1] = False
     inner = (rows[:, PEN] > 0.5) & continues
     inner[first] = False
-    kept = ~_some(inner, drawing, first, share=drop_prob, rng=rng)
+    kept = ~_some(inner, drawing, first, share=augment_stroke_prob, rng=rng)
 
     untimed = np.isnan(rows[:, DT])
     cumulative = np.nan_to_num(rows[:, :PEN].astype(np.float64)).cumsum(axis=0)
@@ -184,7 +183,7 @@ def _some(
     share: float,
     rng: np.random.Generator,
 ) -> Bool[np.ndarray, " T"]:
-    """Choose a `share` of each drawing's `allowed` rows; the number is rounded at random.
+    """Choose a `share` of the allowed rows of each drawing; the number is rounded at random.
 
     `drawing` is the index of each row's drawing, ascending; `first` each drawing's first row.
     """
@@ -209,14 +208,7 @@ class ImageBatches(_Epoch):
         seed: int = 0,
         epoch: int | None = None,
     ) -> None:
-        """Shuffle this epoch's images.
-
-        Args:
-            images: See `images_of`.
-            labels: Index of each image's word.
-            config: Of the batches and the augmentation.
-            seed: With the epoch decides both.
-            epoch: Number of the pass; None: in the order given, without augmentation.
+        """Shuffle and augment the images; epoch None: in the order given, as they are.
 
         Raises:
             ValueError: There are no images.

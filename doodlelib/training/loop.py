@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -20,8 +20,6 @@ from doodlelib.fast.parallel import Sums
 from doodlelib.interrupt import on_stop
 from doodlelib.models.checkpoint import Model
 from doodlelib.training.run_state import Epoch, Row, RunState
-
-Precision = Literal["float32", "bfloat16", "auto"]
 
 
 class Bar(tqdm):  # ty: ignore[unsupported-base]
@@ -42,10 +40,9 @@ def fit(
     folder: Path,
     seed: int = 0,
     checkpoint_every: int = 5,
-    precision: Precision = "float32",
+    precision: str = "float32",
     resume: Path | None = None,
     key_id: Callable[[int], str] = str,
-    progress: bool | None = None,
 ) -> Iterator[Row]:
     """Train `model`, yielding a row of figures after each epoch, until the last or early stopping.
 
@@ -56,9 +53,8 @@ def fit(
     machine ends with the same weights as one that was never interrupted: everything random is a
     function of (seed, epoch), and within an epoch the checkpoint has the generators' states.
 
-    In distributed training (see `fast.parallel`) each process calls this alike, with the whole
-    batches: every process works on its share of each, the gradient is that of the whole batch, all
-    get the same rows, and the first writes the files.
+    In distributed training each process calls this alike, with the whole batches: each works on
+    its share of them, all get the same rows, and the first writes the files.
 
     Args:
         model: On the device to train on; holds its configuration.
@@ -72,8 +68,6 @@ def fit(
             likelihood stay in float32. "auto": see `chosen_precision`.
         resume: A checkpoint to go on from; only `RESUMABLE_KEYS` of its configuration may differ.
         key_id: Names a drawing by its index in the training split, where an error is about it.
-        progress: Show a progress bar within each epoch; None: in a terminal and in Jupyter, not
-            headless.
 
     Yields:
         epoch, step, learning_rate, seconds, and every figure of the model's loss as its mean over
@@ -81,10 +75,9 @@ def fit(
 
     Raises:
         ValueError: `resume` does not fit the model, or `precision` is none of the three.
-        FloatingPointError: A loss or gradient is not finite; names the drawings of the batch. The
-            checkpoints written before are kept.
-        OSError: `folder` cannot be written, or is gone; likewise.
-        Interrupted: By Ctrl-C or SIGTERM.
+        FloatingPointError: A loss or gradient is not finite; names the drawings of the batch.
+        OSError: `folder` cannot be written, or is gone.
+        Interrupted: By Ctrl-C or SIGTERM. Whatever is raised, earlier checkpoints are kept.
     """
     device = next(model.parameters()).device
     bfloat16 = chosen_precision(precision, device) == "bfloat16"
@@ -99,7 +92,7 @@ def fit(
     if resume:
         state.restore(resume)
     gradients = Gradients(parallel.parallel_loss(model), state.optimizer, device, half=bfloat16)
-    shown = (is_watched() if progress is None else progress) and parallel.is_first_rank()
+    shown = is_watched() and parallel.is_first_rank()
     while not state.is_over:
         began, stop, epoch = time.perf_counter(), threading.Event(), state.next_epoch()
         with on_stop(stop.set):
@@ -153,18 +146,16 @@ def validate(model: Model, batches: Iterable[Batch], *, seed: int = 0) -> Sums:
     return parallel.sum_over_ranks(sums)
 
 
-def chosen_precision(
-    precision: Precision, device: str | torch.device
-) -> Literal["float32", "bfloat16"]:
+def chosen_precision(precision: str, device: str | torch.device) -> str:
     """What `fit` computes in; "auto" is bfloat16 where `device` has instructions for it.
 
     Raises:
         ValueError: `precision` is none of the three.
     """
+    if precision not in ("float32", "bfloat16", "auto"):
+        raise ValueError(f"precision must be 'float32', 'bfloat16' or 'auto', not {precision!r}")
     if precision == "auto":
         return "bfloat16" if has_bfloat16(torch.device(device)) else "float32"
-    if precision not in ("float32", "bfloat16"):
-        raise ValueError(f"precision must be 'float32', 'bfloat16' or 'auto', not {precision!r}")
     return precision
 
 

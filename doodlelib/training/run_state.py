@@ -41,7 +41,7 @@ class Epoch:
         self.random_states = [torch.get_rng_state(), *of_gpu]
 
     def set_random_states(self, device: torch.device) -> None:
-        """Set the generators to the states stored, if there are any."""
+        """Set the generators to the stored states, if there are any."""
         if self.random_states:
             torch.set_rng_state(self.random_states[0])
         for state in self.random_states[1:]:

@@ -20,7 +20,6 @@ from doodlelib.training import loop
 from doodlelib.training.batches import StrokeBatches
 
 ENCODE_BATCH = 200  # drawings
-CONFIGS: dict[str, Any] = {"rnn": VAEConfig, "retime": RetimeConfig}  # by kind of checkpoint
 
 
 def train_on(
@@ -41,10 +40,10 @@ def train_on(
 def make_model(
     config: VAEConfig | RetimeConfig, store: Path, *, seed: int, reader: SketchVAE | None = None
 ) -> Any:
-    """A sketch VAE or a retimer with new weights, for the words and the scale of a store.
+    """A sketch VAE or a retimer, whichever `config` is of, for the words and scale of a store.
 
     Args:
-        config: Decides which of the two.
+        config: Of the model.
         store: See `dataset.prepare`.
         seed: Of the weights.
         reader: A VAE trained on this store, whose features of a drawing's geometry the retimer is
@@ -79,53 +78,20 @@ def loaders(
     """The arguments of `fit` that describe the drawings, of a store's splits "train", "valid"."""
     train, valid = splits["train"], splits["valid"]
     return {
-        "train_batches": lambda epoch: stroke_batches(train, config, seed=seed, epoch=epoch).load(
-            num_workers=config.num_workers
-        ),
-        "valid_batches": stroke_batches(valid, config, seed=seed, epoch=None).load,
+        "train_batches": lambda epoch: StrokeBatches(train, config, seed=seed, epoch=epoch).load(),
+        "valid_batches": StrokeBatches(valid, config, seed=seed).load,
         "key_id": train.key_id,
     }
 
 
-def stroke_batches(
-    split: Split, config: VAEConfig | RetimeConfig, *, seed: int, epoch: int | None
-) -> StrokeBatches:
-    """An epoch's training batches, augmented; None: those for validation, as they are."""
-    training: dict[str, Any] = {}
-    if epoch is not None:
-        training = {"scale_factor": config.random_scale_factor, "flip_prob": config.flip_prob}
-        if isinstance(config, VAEConfig):
-            training |= {
-                "drop_prob": config.augment_stroke_prob,
-                "rotate": config.rotate,
-                "shear": config.shear,
-                "balance": config.balance,
-            }
-        else:
-            training |= {"rdp_prob": config.rdp_prob}
-    return StrokeBatches(
-        split,
-        batch_size=config.batch_size,
-        max_seq_len=config.max_seq_len,
-        seed=seed,
-        epoch=epoch or 0,
-        timed_only=isinstance(config, RetimeConfig),
-        **training,
-    )
-
-
 @torch.no_grad()
 def fill_prior(path: Path, split: Split, *, seed: int = 0) -> None:
-    """Fill a checkpoint's exemplar prior with posteriors of training drawings as they are.
+    """Fill the exemplar prior of a VAE's checkpoint with posteriors of the training split.
 
     Training fills it with the drawings it met last, augmented, some of them twice. Here each is
     encoded once, with its time masked, since the decoder is to find one. Timed drawings come first:
-    they also have the points where the pen changed its speed, and z tells which there are.
-
-    Args:
-        path: Checkpoint of a sketch VAE, which is written anew.
-        split: The training split.
-        seed: Of the choice among a word's drawings.
+    they also have the points where the pen changed its speed, and z tells which there are. `seed`
+    decides the choice among a word's drawings.
     """
     vae, training = checkpoint.read(path, SketchVAE)
     order = np.random.default_rng(seed).permutation(len(split))
@@ -145,13 +111,8 @@ def fill_prior(path: Path, split: Split, *, seed: int = 0) -> None:
 
 
 def calibrate(path: Path, split: Split) -> None:
-    """`Retimer.calibrate` in a checkpoint, which is written anew, if any drawing has a time.
-
-    Args:
-        path: Checkpoint of a retimer.
-        split: Drawings that no training saw.
-    """
+    """`Retimer.calibrate` a checkpoint on drawings that no training saw, if any has a time."""
     retimer, training = checkpoint.read(path, Retimer)
     if (split.timed & (split.lengths <= retimer.config.max_seq_len)).any():
-        retimer.calibrate(stroke_batches(split, retimer.config, seed=0, epoch=None).load())
+        retimer.calibrate(StrokeBatches(split, retimer.config).load())
         checkpoint.save(path, retimer, training=training)

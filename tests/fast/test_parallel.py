@@ -323,15 +323,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def batches(store: Path, part: str, epoch: int, *, batch_size: int = 16) -> StrokeBatches:
-    augmented = 0.1 * (part == "train")
+    config = read_config(VAEConfig, batch_size=batch_size, max_seq_len=200)
     return StrokeBatches(
-        load_split(store, part),
-        batch_size=batch_size,
-        max_seq_len=200,
-        seed=SEED,
-        epoch=epoch,
-        scale_factor=augmented,
-        drop_prob=augmented,
+        load_split(store, part), config, seed=SEED, epoch=epoch if part == "train" else None
     )
 
 

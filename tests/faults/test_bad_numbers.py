@@ -7,6 +7,7 @@ import pytest
 import torch
 import victims
 
+from doodlelib.config import VAEConfig, read_config
 from doodlelib.data import dataset
 from doodlelib.models import checkpoint
 from doodlelib.models.batch import StrokeBatch
@@ -56,7 +57,8 @@ def test_what_is_no_number_stops_training_and_names_the_drawings(
         next(rows)
     assert (tmp_path / LAST).read_bytes() == before
     split = dataset.load_split(data, "train")
-    numbers = StrokeBatches(split, batch_size=16, max_seq_len=80, seed=5, epoch=2).batches[2]
+    config = read_config(VAEConfig, **victims.VAE)
+    numbers = StrokeBatches(split, config, seed=5, epoch=2).batches[2]
     assert len(numbers) == spoilt[0].size
     assert all(split.key_id(number) in str(e.value) for number in numbers)
     monkeypatch.undo()

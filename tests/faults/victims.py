@@ -108,15 +108,7 @@ def training(kind: str, data: Path, folder: Path, num_workers: int = 0) -> Itera
         )
 
         def batches(part: str, epoch: int | None) -> torch.utils.data.DataLoader:
-            return StrokeBatches(
-                splits[part],
-                batch_size=config.batch_size,
-                max_seq_len=config.max_seq_len,
-                seed=5,
-                epoch=epoch or 0,
-                scale_factor=config.random_scale_factor * (epoch is not None),
-                drop_prob=config.augment_stroke_prob * (epoch is not None),
-            ).load(num_workers=num_workers)
+            return StrokeBatches(splits[part], config, seed=5, epoch=epoch).load()
 
     last = folder / f"{run_state.NAMES[kind]}_last.pt"
     return loop.fit(

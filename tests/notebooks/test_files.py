@@ -130,17 +130,26 @@ def test_parameters_come_first_among_the_code(notebook: Notebook, step: str) -> 
     assert read_parameters(NOTEBOOKS / f"{step}.ipynb")
 
 
-@pytest.mark.filterwarnings("ignore")  # papermill's own
-def test_papermill_sees_the_same_parameters(step: str) -> None:
-    import papermill
+def declared(notebook: Notebook) -> dict[str, tuple[str, Any]]:
+    """Type and default of each parameter; all are literals with their types."""
+    lines = ast.parse(source(code_cells(notebook)[0])).body
+    assert all(isinstance(line, ast.AnnAssign) and line.value for line in lines)
+    return {
+        line.target.id: (ast.unparse(line.annotation), ast.literal_eval(line.value))
+        for line in lines
+    }
 
+
+def test_papermill_sees_the_same_parameters(notebook: Notebook, step: str) -> None:
+    assert read_parameters(NOTEBOOKS / f"{step}.ipynb") == {
+        name: type_ if default is not None else f"{type_} | None"
+        for name, (type_, default) in declared(notebook).items()
+    }
+
+
+def test_defaults_and_smoke_values_are_of_the_declared_types(notebook: Notebook, step: str) -> None:
     path = NOTEBOOKS / f"{step}.ipynb"
-    assert list(papermill.inspect_notebook(path)) == list(read_parameters(path))
-
-
-def test_defaults_and_smoke_values_are_of_the_declared_types(step: str) -> None:
-    path = NOTEBOOKS / f"{step}.ipynb"
-    check_parameters(path, {name: found.default for name, found in read_parameters(path).items()})
+    check_parameters(path, {name: default for name, (_, default) in declared(notebook).items()})
     check_parameters(path, read_yaml(CONFIG / "smoke" / f"{step[:2]}.yaml"))
 
 
@@ -153,13 +162,15 @@ def test_every_parameter_is_read(notebook: Notebook, step: str) -> None:
 @pytest.mark.parametrize(
     ("step", "kind"), [(STEPS[2], VAEConfig), (STEPS[3], CNNConfig), (STEPS[5], RetimeConfig)]
 )
-def test_hyper_parameters_are_those_of_the_configuration(step: str, kind: type[Config]) -> None:
+def test_hyper_parameters_are_those_of_the_configuration(
+    notebook: Notebook, step: str, kind: type[Config]
+) -> None:
     """None stands for the value of the parameter file; what is not listed goes into overrides."""
-    declared = read_parameters(NOTEBOOKS / f"{step}.ipynb")
+    defaults = {name: found[1] for name, found in declared(notebook).items()}
     keys = {"epochs" if f.name == "num_epochs" else f.name for f in dataclasses.fields(kind)}
-    assert {name for name, found in declared.items() if found.default is None} == keys & {*declared}
-    assert declared["overrides"].default == {}
-    assert {"epochs", "batch_size", "learning_rate"} <= keys & {*declared}
+    assert {name for name, value in defaults.items() if value is None} == keys & {*defaults}
+    assert defaults["overrides"] == {}
+    assert {"epochs", "batch_size", "learning_rate"} <= keys & {*defaults}
     read_config(kind, **read_yaml(CONFIG / "smoke" / f"{step[:2]}.yaml").get("overrides", {}))
 
 

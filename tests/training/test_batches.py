@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doodlelib import raster
-from doodlelib.config import CNNConfig, read_config
+from doodlelib.config import CNNConfig, RetimeConfig, VAEConfig, read_config
 from doodlelib.data import sample
 from doodlelib.data.dataset import Split, load_split, prepare
-from doodlelib.models.batch import StrokeBatch
+from doodlelib.models.batch import StrokeBatch, collate
 from doodlelib.strokes import DT, DX, PEN, Scale, to_stroke4
 from doodlelib.training.batches import (
     ImageBatches,
@@ -45,6 +45,10 @@ def split_of(rows: list[np.ndarray], labels: np.ndarray) -> Split:
     )
 
 
+def strokes_of(split: Split, *, seed: int = 1, epoch: int | None = None, **values) -> StrokeBatches:
+    return StrokeBatches(split, read_config(VAEConfig, **values), seed=seed, epoch=epoch)
+
+
 def rows_of(split: Split, count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([split[i] for i in range(count)]), split.lengths[:count]
 
@@ -56,7 +60,7 @@ def test_dropped_points_leave_the_rest_where_and_when_it_was(
 ) -> None:
     rows, lengths = rows_of(split, 6)
     rng = np.random.default_rng(seed)
-    new, new_lengths = augment(rows, lengths, drop_prob=drop_prob, rng=rng)
+    new, new_lengths = augment(rows, lengths, augment_stroke_prob=drop_prob, rng=rng)
     assert new_lengths.sum() == len(new)
     ends, new_ends = np.cumsum(lengths), np.cumsum(new_lengths)
     for end, length, new_end, new_length in zip(ends, lengths, new_ends, new_lengths, strict=True):
@@ -74,7 +78,7 @@ def test_each_inner_point_has_the_chance_and_drawings_lose_alike(split: Split) -
     copies, owner = np.tile(rows, (4000, 1)), np.tile(lengths, 4000)
     copies[:, :PEN] = np.arange(len(copies))[:, None]  # tells the points apart
     rng = np.random.default_rng(1)
-    new, new_lengths = augment(copies, owner, drop_prob=0.15, rng=rng)
+    new, new_lengths = augment(copies, owner, augment_stroke_prob=0.15, rng=rng)
     assert np.ptp(new_lengths) == 1
     ends = np.cumsum(new[:, 0].astype(np.float64))
     at = np.searchsorted(np.cumsum(copies[:, 0].astype(np.float64)), ends)
@@ -92,7 +96,7 @@ def test_stretch_is_one_factor_an_axis_a_drawing(split: Split) -> None:
     new, _ = augment(
         rows,
         lengths,
-        scale_factor=0.2,
+        random_scale_factor=0.2,
         rng=np.random.default_rng(1),
     )
     np.testing.assert_array_equal(new[:, DT:], rows[:, DT:])
@@ -140,7 +144,7 @@ def test_drawings_are_sheared_along_x() -> None:
 
 
 def test_drawings_are_scaled_then_sheared_then_turned() -> None:
-    found = matrices(400, scale_factor=0.1, flip_prob=0.5, shear=0.2, rotate=20.0)
+    found = matrices(400, random_scale_factor=0.1, flip_prob=0.5, shear=0.2, rotate=20.0)
     angle = np.arctan(found[:, 0, 1] / found[:, 0, 0])  # mirrored or not
     assert_fills(np.rad2deg(angle), 20.0)
     back = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -154,7 +158,7 @@ def test_drawings_are_scaled_then_sheared_then_turned() -> None:
 
 def test_an_epoch_holds_every_short_enough_drawing_once(split: Split) -> None:
     limit = int(np.median(split.lengths))
-    batches = StrokeBatches(split, batch_size=7, max_seq_len=limit, seed=3)
+    batches = strokes_of(split, batch_size=7, max_seq_len=limit)
     seen = np.concatenate(batches.batches)
     assert sorted(seen) == np.flatnonzero(split.lengths <= limit).tolist()
     assert batches.left_out == (split.lengths > limit).sum() > 0
@@ -168,23 +172,31 @@ def equal(one: StrokeBatch, other: StrokeBatch) -> bool:
 
 
 def test_same_seed_same_epoch_same_batches_with_any_workers(split: Split) -> None:
-    options = {
-        "batch_size": 9,
-        "max_seq_len": 200,
-        "seed": 1,
-        "scale_factor": 0.1,
-        "drop_prob": 0.2,
-    }
-    first = list(StrokeBatches(split, epoch=1, **options).load())
-    again = list(StrokeBatches(split, epoch=1, **options).load(num_workers=2))
+    first = list(strokes_of(split, epoch=1, batch_size=9).load())
+    again = list(strokes_of(split, epoch=1, batch_size=9, num_workers=2).load())
     assert all(equal(one, other) for one, other in zip(first, again, strict=True))
-    later = list(StrokeBatches(split, epoch=2, **options).load())
+    later = list(strokes_of(split, epoch=2, batch_size=9).load())
     assert not all(equal(one, other) for one, other in zip(first, later, strict=False))
+
+
+def test_drawings_for_validation_are_as_they_are(split: Split) -> None:
+    batches = strokes_of(split, batch_size=9)
+    for chosen, batch in zip(batches.batches, batches.load(), strict=True):
+        rows, lengths = split.select(chosen)
+        expected = collate(rows, lengths, words=split.words[chosen], scale=split.scale)
+        assert equal(batch, expected)
+
+
+def test_a_retimer_is_trained_on_timed_drawings(split: Split) -> None:
+    timed = np.arange(len(split)) % 3 == 0
+    some = dataclasses.replace(split, timed=timed)
+    batches = StrokeBatches(some, read_config(RetimeConfig), epoch=1)
+    assert timed[np.concatenate(batches.batches)].all()
 
 
 def test_drawings_that_are_all_too_long_are_an_error(split: Split) -> None:
     with pytest.raises(ValueError, match="at most 3 points"):
-        StrokeBatches(split, batch_size=9, max_seq_len=3, seed=0)
+        strokes_of(split, max_seq_len=3)
 
 
 @pytest.mark.parametrize(
@@ -199,10 +211,7 @@ def test_balance_of_words(balance: float, shares: list[float]) -> None:
     balanced = split_of([rows] * len(labels), labels)
 
     def epoch(number: int) -> np.ndarray:
-        batches = StrokeBatches(
-            balanced, batch_size=16, max_seq_len=9, seed=1, epoch=number, balance=balance
-        )
-        return np.concatenate(batches.batches)
+        return np.concatenate(strokes_of(balanced, epoch=number, balance=balance).batches)
 
     seen = epoch(1)
     expected = len(labels) * np.array(shares) / sum(shares)
@@ -217,7 +226,7 @@ def test_balance_of_words(balance: float, shares: list[float]) -> None:
 def test_words_without_drawings_are_left_out_of_the_balance() -> None:
     rows = np.array([[0, 0, 0, 1], [5, 1, 20, 1]], np.float32)
     some = split_of([rows] * 30, np.repeat([0, 2], 15).astype(np.int16))  # none of word 1
-    batches = StrokeBatches(some, batch_size=16, max_seq_len=9, seed=1, balance=0.0)
+    batches = strokes_of(some, epoch=1, balance=0.0)
     assert sorted(np.concatenate(batches.batches)) == list(range(30))
 
 

@@ -21,6 +21,7 @@ from doodlelib.models.vae import SketchVAE
 from doodlelib.training import loop
 from doodlelib.training.batches import StrokeBatches
 from doodlelib.training.run_state import epochs_without_gain
+from doodlelib.training.setup import loaders
 
 SMALL = {
     "latent_size": 4,
@@ -55,25 +56,7 @@ def make_vae(splits: dict[str, Split], **overrides: object) -> SketchVAE:
 def run(
     vae: SketchVAE, splits: dict[str, Split], folder: Path, **options: object
 ) -> Iterator[loop.Row]:
-    def batches(part: str, epoch: int) -> torch.utils.data.DataLoader:
-        return StrokeBatches(
-            splits[part],
-            batch_size=16,
-            max_seq_len=200,
-            seed=1,
-            epoch=epoch,
-            scale_factor=0.1 * (part == "train"),
-            drop_prob=0.1 * (part == "train"),
-        ).load()
-
-    return loop.fit(
-        vae,
-        train_batches=lambda epoch: batches("train", epoch),
-        valid_batches=lambda: batches("valid", 0),
-        folder=folder,
-        seed=1,
-        **options,
-    )
+    return loop.fit(vae, **loaders(splits, vae.config, seed=1), folder=folder, seed=1, **options)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -196,7 +179,7 @@ def test_epochs_without_gain() -> None:
 
 def test_padded_batches_cost_the_same(splits: dict[str, Split]) -> None:
     vae = make_vae(splits, dropout=0.0, recurrent_dropout=0.0, kl_decay_rate=0.9)
-    batch = StrokeBatches(splits["train"], batch_size=16, max_seq_len=200, seed=0)[0]
+    batch = StrokeBatches(splits["train"], vae.config)[0]
     padded = batch.padded()
     assert (padded.rows.shape[1] - 2) % 8 == 0
     found = []
@@ -245,18 +228,20 @@ def test_the_learning_rate_cools_down_in_the_last_epochs(
         assert rates[0.5][step] - 0.001 == pytest.approx(height * (rates[0.0][step] - 0.001))
 
 
-@pytest.mark.parametrize("progress", [None, False, True])
-def test_a_progress_bar_within_an_epoch_where_it_is_wanted(
-    progress: bool | None,
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_progress_bar_within_an_epoch_where_somebody_watches(
+    watched: bool,
     splits: dict[str, Split],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    rows = run(make_vae(splits, num_epochs=2), splits, tmp_path, progress=progress)
-    steps = int(next(rows)["step"])
+    if watched:
+        monkeypatch.setattr(loop, "is_watched", lambda: True)
+    steps = int(next(run(make_vae(splits, num_epochs=2), splits, tmp_path))["step"])
     shown = capsys.readouterr()
     assert shown.out == ""
-    if progress:
+    if watched:
         assert re.search(rf"epoch 1/2: +\d+%.* {steps}/{steps} .*steps", shown.err)
         assert "epoch 1/2, validation" in shown.err
         assert not shown.err.rpartition("\r")[0].endswith("\n"), "a line is cleared for the next"
@@ -280,8 +265,9 @@ def test_a_bar_is_closed_when_training_is_stopped(
             return super().update(n)
 
     monkeypatch.setattr(loop, "Bar", Bar)
+    monkeypatch.setattr(loop, "is_watched", lambda: True)
     with pytest.raises(loop.Interrupted, match="after step 2, in epoch 1"):
-        next(run(make_vae(splits), splits, tmp_path, progress=True))
+        next(run(make_vae(splits), splits, tmp_path))
     assert len(bars) == 1 and bars[0].disable, "which closing a bar does"
 
 
