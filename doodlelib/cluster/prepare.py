@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -89,11 +89,10 @@ def _batches(
     settings: dict[str, Any],
     sources: Sequence[str | Path],
     *,
-    dropped: dict[str, Counter[str]],
     cache: str | Path | None = None,
     **unused: Any,
 ) -> Batches:
-    """What `dataset.make_all_batches` gives, made by tasks of the cluster.
+    """What `dataset.make_batches_here` gives, made by tasks of the cluster.
 
     Results wait in Ray's object store; those of a node that dies are made again.
     """
@@ -108,22 +107,19 @@ def _batches(
     while waiting:
         word, source, future = waiting.popleft()
         try:
-            batches, left_out = ray.get(future)
+            batches = ray.get(future)
         except ray.exceptions.RayError as error:
             for _, _, other in waiting:
                 ray.cancel(other, force=True)
             raise getattr(error, "cause", None) or RuntimeError(f"no store: {error}") from None
         del future  # so that its result need not be kept
         waiting.extend(islice(started, 1))
-        dropped[word].update(left_out)
         for batch in batches:
             yield word, source, batch
 
 
 def _run_task(
     settings: dict[str, Any], where: dict[str, Any], cache: str | Path | None
-) -> tuple[list[RaggedDrawings], Counter[str]]:
-    """The batches of one word and source, and how many drawings were dropped before them."""
-    dropped = Counter[str]()
-    options: dict[str, Any] = {"settings": settings, "dropped": dropped, "cache": cache}
-    return list(batches_of(**where, progress=False, **options)), dropped
+) -> list[RaggedDrawings]:
+    """The batches of one word and source."""
+    return list(batches_of(**where, settings=settings, cache=cache, progress=False))

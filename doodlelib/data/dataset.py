@@ -9,7 +9,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from doodlelib import paths
 from doodlelib.data import formats, ndjson, quickdraw, sample
+from doodlelib.data.formats import open_npy
 from doodlelib.data.ragged import RaggedDrawings
 from doodlelib.data.store import (
     FORMAT_VERSION,
@@ -31,7 +32,6 @@ from doodlelib.data.store import (
     Split,
     SplitWriter,
     load_split,
-    map_arrays,
     read_store,
     replace_store,
 )
@@ -89,7 +89,7 @@ def prepare(
         base_url: Of the published files; see `quickdraw.read_drawings`.
         cache: Folder for what is fetched; None: ``data/raw``.
         progress: Show it on stderr, where that is a terminal.
-        make_batches: Replaces `make_all_batches`, to do the work elsewhere (see `cluster`).
+        make_batches: Replaces `make_batches_here`, to do the work elsewhere (see `cluster`).
 
     Returns:
         `out`. What was kept, what was dropped and why: `read_store`.
@@ -112,7 +112,7 @@ def prepare(
         "seed": seed,
     }
     _check(settings)
-    batches = partial(make_batches or make_all_batches, cache=cache, progress=progress)
+    batches = partial(make_batches or make_batches_here, cache=cache, progress=progress)
     build = partial(_build, settings=settings, sources=sources, batches=batches, progress=progress)
     replace_store(Path(out), build, settings=settings)
     return Path(out)
@@ -162,7 +162,7 @@ def read(
     settings = {"samples_per_class": limit, "recognized": recognized, "seed": seed}
     for word in [words] if isinstance(words, str) else words:
         for one in _listed(source):
-            for drawings in batches_of(word, one, settings=settings, dropped=counts, **reading):
+            for drawings in batches_of(word, one, settings=settings, **reading):
                 counts.update(drawings.dropped)
                 yield from drawings.records()
 
@@ -179,11 +179,7 @@ def default_words(source: Source | Sequence[Source]) -> list[str]:
 
 
 def find_folder(source: Source) -> Path:
-    """A folder of one's own files, from the working directory or else the repository.
-
-    Raises:
-        ValueError: There is none.
-    """
+    """A folder of one's own files, from the working directory or else the repository."""
     for folder in (Path(source), paths.resolve(source)):
         if folder.is_dir():
             return folder
@@ -217,9 +213,7 @@ def make_tasks(
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Word, source, and arguments of `batches_of` for each part of a store, in its order.
 
-    Args:
-        settings: The store's, as `read_store` gives them.
-        sources: As `prepare` was given them.
+    `settings` are the store's (see `read_store`), `sources` what `prepare` was given.
     """
     for word in settings["words"]:
         for source, described in zip(sources, settings["sources"], strict=True):
@@ -228,35 +222,18 @@ def make_tasks(
             yield word, str(source), where
 
 
-def make_all_batches(
-    settings: dict[str, Any],
-    sources: Sequence[Source],
-    *,
-    dropped: dict[str, Counter[str]],
-    **reading: Any,
+def make_batches_here(
+    settings: dict[str, Any], sources: Sequence[Source], **reading: Any
 ) -> Batches:
-    """Word, source and drawings that the store takes, in its order; see `make_tasks`.
-
-    What was dropped before a batch was made is added to `dropped`, by word and reason. `reading`
-    are `cache` and `progress` of `prepare`.
-    """
+    """Word, source and a batch of drawings, until a store has all; made by threads."""
     threads = min(cpu_count(), MAX_THREADS)
     for word, source, where in make_tasks(settings, sources):
-        options: dict[str, Any] = {"settings": settings, "dropped": dropped[word], **reading}
-        for batch in batches_of(**where, threads=threads, **options):
+        for batch in batches_of(**where, settings=settings, threads=threads, **reading):
             yield word, source, batch
 
 
 def batches_of(
-    word: str,
-    source: Source,
-    *,
-    settings: dict[str, Any],
-    dropped: Counter[str],
-    threads: int = 1,
-    base_url: str | None = None,
-    cache: str | Path | None = None,
-    progress: bool = True,
+    word: str, source: Source, *, settings: dict[str, Any], threads: int = 1, **reading: Any
 ) -> Iterator[RaggedDrawings]:
     """A word's first good drawings, batch by batch, in order; simplified if `settings` say how.
 
@@ -266,24 +243,21 @@ def batches_of(
         word: One that `source` has.
         source: One of those that `prepare` takes.
         settings: A store's; ``samples_per_class``, ``recognized`` and ``seed`` must be there.
-        dropped: What was dropped before a batch was made is added to it, by reason.
         threads: How many do the work.
-        base_url: Of the published files.
-        cache: Folder for what is fetched.
-        progress: Show on stderr what is fetched.
+        **reading: `base_url`, `cache`, `progress` of `quickdraw.lines`.
     """
     recognized, missing = settings["recognized"], settings["samples_per_class"]
+    unread: Counter[str] = Counter()
     items: Iterator
     parse: Callable[[list], RaggedDrawings] = RaggedDrawings.from_records
     if source == "raw" or source == "simplified":
-        reading: dict[str, Any] = {"base_url": base_url, "cache": cache, "progress": progress}
         items = quickdraw.lines(word, kind=source, **reading)
         parse = partial(ndjson.parse_lines, recognized=recognized)
     elif source == "sample":
         items = iter(sample.make_drawings(word, n=missing or 0, seed=settings["seed"]))
     else:
         folder = find_folder(source)
-        items = formats.read(folder, word=word, recognized=recognized, dropped=dropped)
+        items = formats.read(folder, word=word, recognized=recognized, dropped=unread)
     names = ("method", "epsilon", "epsilon_time")
     how = {name: settings[name] for name in names if name in settings}
 
@@ -291,7 +265,8 @@ def batches_of(
         drawings = parse(batch)
         return drawings.simplified(**how) if how else drawings
 
-    while missing != 0:
+    is_read = True
+    while missing != 0 and is_read:
         wanted = islice(items, missing)
         batches = iter(lambda wanted=wanted: list(islice(wanted, BATCH)), [])
         pool = Parallel(threads, backend="threading", return_as="generator")
@@ -299,18 +274,12 @@ def batches_of(
         for drawings in pool(delayed(work)(batch) for batch in batches):
             is_read, found = True, found + len(drawings)
             yield drawings
-        if missing is None or not is_read:
-            return
-        missing -= found
+        missing = missing and missing - found
+    yield replace(RaggedDrawings.from_records([]), dropped=unread)
 
 
 def split_of(key_ids: Iterable[str], *, shares: Sequence[float]) -> Int64[np.ndarray, " n"]:
-    """Which of the splits each drawing belongs to, by its id alone.
-
-    Args:
-        key_ids: The drawings' ids.
-        shares: Of each split; together 1.
-    """
+    """Which of the splits each drawing belongs to, by its id alone; `shares` of each make 1."""
     digests = [hashlib.blake2b(key_id.encode(), digest_size=8).digest() for key_id in key_ids]
     places = np.frombuffer(b"".join(digests), dtype=">u8") / 2**64
     return np.searchsorted(np.cumsum(shares[:-1]), places, side="right")
@@ -332,7 +301,7 @@ def _build(
     total = limit and limit * len(words) * len(sources)
     writers = [SplitWriter(folder, name) for name in SPLITS]
     with tqdm(total=total, unit=" drawings", disable=None if progress else True) as bar:
-        for word, source, drawings in batches(settings, sources, dropped=dropped):
+        for word, source, drawings in batches(settings, sources):
             key_ids = (one["key_id"] for one in drawings.metadata)
             sides = split_of(key_ids, shares=settings["split"])
             for side, (name, writer) in enumerate(zip(SPLITS, writers, strict=True)):
@@ -357,12 +326,12 @@ def _build(
                 f"{len(short)} words: {named}{', …' if len(short) > MAX_NAMED else ''}",
                 stacklevel=4,
             )
-    train = map_arrays(folder, SPLITS[0])
+    train = [open_npy(folder / f"{SPLITS[0]}.{name}.npy") for name in ("points", "offsets")]
     store = {
         "format_version": FORMAT_VERSION,
         "settings": settings,
         "words": words,
-        "scale": asdict(scale_of(train["points"], train["offsets"])),
+        "scale": asdict(scale_of(*train)),
         "kept": {word: {name: kept[word, name] for name in SPLITS} for word in words},
         "dropped": {word: dict(sorted(dropped[word].items())) for word in words},
         "versions": {package: version(package) for package in PACKAGES},

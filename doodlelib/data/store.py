@@ -109,15 +109,22 @@ def load_split(folder: str | Path, name: str = "train") -> Split:
     """
     if name not in SPLITS:
         raise ValueError(f"split {name!r} is not one of {SPLITS}")
-    store = read_store(folder)
+    store, arrays = read_store(folder), {}
     try:
-        classes, scale = tuple(store["words"]), Scale(**store["scale"])
-        arrays = map_arrays(Path(folder), name)
+        for key, (dtype, inner) in _ARRAYS.items():
+            arrays[key] = np.asarray(open_npy(Path(folder) / f"{name}.{key}.npy"))
+            if arrays[key].dtype != dtype or arrays[key].shape[1:] != inner:
+                raise ValueError(f"{key} is {arrays[key].dtype} {arrays[key].shape}")
+        split = Split(**arrays, classes=tuple(store["words"]), scale=Scale(**store["scale"]))
+        if not len(split.words) == len(split.timed) == len(split.ids) == len(split.offsets) - 1:
+            raise ValueError("its arrays are of different lengths")
+        if split.offsets[-1] != len(split.points):
+            raise ValueError("its offsets do not end where its points do")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder}: the split {name} is damaged ({error}); prepare the store again"
         ) from error
-    return Split(**arrays, classes=classes, scale=scale)
+    return split
 
 
 def read_store(folder: str | Path) -> dict[str, Any]:
@@ -185,24 +192,6 @@ def _stored_id(key_id: str) -> bytes:
     if len(name := key_id.encode()) <= ID_WIDTH:
         return name
     return b"long-" + hashlib.blake2b(name, digest_size=20).hexdigest().encode()
-
-
-def map_arrays(folder: Path, split: str) -> dict[str, np.ndarray]:
-    """The arrays of a split by the attributes of `Split`, memory-mapped.
-
-    Raises:
-        OSError, ValueError: A file is missing or damaged, or they do not belong together.
-    """
-    arrays = {}
-    for name, (dtype, inner) in _ARRAYS.items():
-        array = open_npy(folder / f"{split}.{name}.npy")
-        if array.dtype != dtype or array.shape[1:] != inner or array.ndim != 1 + len(inner):
-            raise ValueError(f"{name} is {array.dtype} {array.shape}")
-        arrays[name] = np.asarray(array)
-    counts = {len(arrays[name]) for name in ("words", "timed", "ids")}
-    if counts != {len(arrays["offsets"]) - 1} or arrays["offsets"][-1] != len(arrays["points"]):
-        raise ValueError("its arrays do not belong together")
-    return arrays
 
 
 def replace_store(folder: Path, build: Callable[[Path], None], *, settings: dict[str, Any]) -> None:
