@@ -6,20 +6,21 @@
 The first part has the decoder of the original's size with layer norm, untrained but for the pen,
 which ends a drawing after 48 points in the mean. The floor is the time of its matrix products alone
 at the rate of a large one, which all of them would have if no drawing ended before the others; the
-same drawings come from the compiled steps and from PyTorch's. The second part is the shipped model,
-alone and beside a process that is busy.
+same drawings come from `doodlelib.fast` and from plain PyTorch. The second part is the shipped
+model, alone and beside a process that is busy.
 """
 
 import argparse
 import math
+import os
 import subprocess
 import sys
 from functools import partial
 
-import numpy as np
 import torch
-from machine import describe, matmul, matmul_flop, medians, precisions
+from machine import describe, matmul, matmul_flop, medians
 
+from doodlelib import jit
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.models.checkpoint import load_retimer, load_vae
 from doodlelib.models.network import NUM_FEATURES, SketchNet
@@ -57,44 +58,41 @@ def flop_per_point(net: SketchNet) -> int:
     return 2 * (gates + size * net.head.out_features)
 
 
-def points(net: SketchNet, count: int, half: bool, compiled: bool) -> int:
+def points(net: SketchNet, count: int, fast: bool) -> int:
     """Draw `count` drawings at once, or some alone; their points."""
+    os.environ[jit.SWITCH] = "1" if fast else "0"
     generator = torch.Generator().manual_seed(1)
     drawings = []
     for _ in range(ALONE if count == 1 else 1):
         z = torch.randn(count, net.config.latent_size, generator=generator)
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            decoder = Decoder(net, z, torch.zeros(count, dtype=torch.long), compiled=compiled)
-            drawings += sample(decoder, temperature=1.0, time_temperature=1.0, generator=generator)
+        decoder = Decoder(net, z, torch.zeros(count, dtype=torch.long))
+        drawings += sample(decoder, temperature=1.0, time_temperature=1.0, generator=generator)
+    os.environ[jit.SWITCH] = "1"
     return sum(len(drawing) - 2 for drawing in drawings)
 
 
 def report_rates(options: argparse.Namespace) -> None:
     """Points a second of batches and of one drawing alone, both ways.
 
-    Each way in each precision has its turn with a floor of its own: of products in many sizes the
-    last 1,024 stay prepared (oneDNN), which one way would push out of memory for the next.
+    Each way has its turn with a floor of its own: of products in many sizes the last 1,024 stay
+    prepared (oneDNN), which one way would push out of memory for the next.
     """
     net = make_net(options)
     flop = flop_per_point(net)
     print(f"{flop / 1e6:.1f} MFLOP a point")
-    for precision, dtype in precisions().items():
-        for compiled in (True, False):
-            jobs = {
-                count: partial(points, net, count, precision == "bfloat16", compiled=compiled)
-                for count in (1, *options.batches)
-            }
-            seconds = medians({**jobs, "floor": matmul(dtype)}, repeats=options.repeats)
-            floor = matmul_flop() / seconds["floor"] / flop
-            for count, job in jobs.items():
-                rate = job() / seconds[count]
-                share = (
-                    f"{rate / ORIGINAL:.1f} times the original's {ORIGINAL}"
-                    if count == 1
-                    else f"{rate / floor:.2f} of the floor, {floor:,.0f}"
-                )
-                way = "compiled" if compiled else "PyTorch "
-                print(f"  {precision:8} {count:4} at once, {way} {rate:9,.0f} points/s, {share}")
+    for fast in (True, False):
+        jobs = {count: partial(points, net, count, fast) for count in (1, *options.batches)}
+        seconds = medians({**jobs, "floor": matmul(torch.float32)}, repeats=options.repeats)
+        floor = matmul_flop() / seconds["floor"] / flop
+        for count, job in jobs.items():
+            rate = job() / seconds[count]
+            share = (
+                f"{rate / ORIGINAL:.1f} times the original's {ORIGINAL}"
+                if count == 1
+                else f"{rate / floor:.2f} of the floor, {floor:,.0f}"
+            )
+            way = "fast   " if fast else "PyTorch"
+            print(f"  {count:4} at once, {way} {rate:9,.0f} points/s, {share}")
 
 
 def first_rows(vae: SketchVAE, begun: Drawing) -> None:
@@ -102,7 +100,7 @@ def first_rows(vae: SketchVAE, begun: Drawing) -> None:
     generator = torch.Generator().manual_seed(1)
     decoder = vae.condition_on_prefix(begun, 10, "cat", generator)
     numbers = random_numbers(decoder, generator)[:, 0]
-    decoder.next_rows(numbers, np.arange(decoder.size), 0.4, 1.0)
+    decoder.compiled().next_rows(numbers, 0.4, 1.0)
 
 
 def report_waits(options: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ Numba compiles: the LSTM cell, and the choice of the row. What a layer reads lie
 state, and the condition's share of the gates is computed once. `models.sampling.Decoder` is the
 definition.
 
-B drawing, T row, F feature, C condition, H hidden, M mixture component.
+B drawing, F feature, C condition, H hidden, M mixture component.
 """
 
 import copy
@@ -17,11 +17,11 @@ from typing import NamedTuple, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from doodlelib.fast.lstm import Affine
-from doodlelib.fast.lstm_cpu import as_arrays, decode_step, store
+from doodlelib.fast.lstm_cpu import as_arrays, decode_step
 from doodlelib.jit import is_fast, kernel
 
 # Layout of rows, features and outputs: of `strokes`, `models.network` and `models.mdn`.
@@ -42,19 +42,20 @@ class Limits(NamedTuple):
 
 
 def is_available(like: Tensor) -> bool:
-    """Whether this is wanted, and works where `like` is."""
+    """Whether `CompiledDecoder` is wanted, and works where `like` is."""
     return is_fast() and like.device.type == "cpu"
 
 
 class CompiledDecoder:
-    """State and weights of a decoder. Under autocast the matrix products are of its type.
+    """State and weights of a decoder; see `models.sampling.Decoder`.
 
     Args:
         layers: Parameters of each `PlainLayer` or `NormLayer`, by name.
-        states: First h and c of each layer, (B, H).
+        states: h and c of each layer, (B, H).
         condition: (B, C) what the first layer reads at every step, behind the features.
         head: Weight and bias from hidden states to pen logits and mixture parameters.
-        features: (F) of the first row.
+        features: (B, F) of the last row of each drawing, which is read next.
+        pen: (B, 2, 2) position and start of the stroke after that row.
         limits: See `Limits`.
     """
 
@@ -64,92 +65,58 @@ class CompiledDecoder:
         states: Sequence[tuple[Tensor, Tensor]],
         condition: Float[Tensor, "B C"],
         head: tuple[Tensor, Tensor],
-        features: Float[Tensor, " F"],
+        features: Float[Tensor, "B F"],
+        pen: Float[Tensor, "B 2 2"],
         limits: Limits,
     ) -> None:
-        dtype = condition.dtype
-        if torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
         self.limits, self.weights, self.affines = limits, [], []
         self.head_weight, self.head_bias = head[0].t().contiguous(), head[1]
-        self.tensors: dict[str, Tensor] = {}  # by name, with a row for each drawing
+        tensors = {"hidden": states[-1][0], "pen": pen}  # by name, with a row for each drawing
         for number, (layer, (h, c)) in enumerate(zip(layers, states, strict=True)):
             weight_ih, weight_hh, affine = _weights(layer)
-            known = h[:, :0]
             if number == 0:
-                known = F.linear(condition, weight_ih[:, NUM_FEATURES:])
+                inputs, known = features, F.linear(condition, weight_ih[:, NUM_FEATURES:])
                 weight_ih = weight_ih[:, :NUM_FEATURES]
+            else:
+                inputs, known = h.new_zeros(len(h), weight_ih.shape[1]), h[:, :0]
             self.affines.append(as_arrays(affine))
-            self.weights.append(torch.cat([weight_ih, weight_hh], 1).to(dtype).t().contiguous())
-            read = torch.cat([h.new_zeros(len(h), weight_ih.shape[1]), h], 1)
-            new = {"cell": c.to(weight_hh.dtype), "read": read.to(dtype), "known": known.to(dtype)}
-            self.tensors |= {f"{name} {number}": value for name, value in new.items()}
-        self.tensors["hidden"] = self.head_bias.new_zeros(states[-1][0].shape)
-        self.tensors["pen"] = condition.new_zeros(len(condition), 2, 2)
-        self._carry(torch.arange(len(condition)))
-        self.tensors["read 0"][:, :NUM_FEATURES] = features
+            self.weights.append(torch.cat([weight_ih, weight_hh], 1).t().contiguous())
+            new = {"cell": c, "read": torch.cat([inputs, h], 1), "known": known}
+            tensors |= {f"{name} {number}": value for name, value in new.items()}
+        dtype = self.head_bias.dtype  # also under autocast
+        self._hold({name: value.to(dtype, copy=True) for name, value in tensors.items()})
 
-    def select(self, order: Int64[Tensor, " n"]) -> Self:
-        """A decoder of its own for the drawings of these numbers, which may repeat."""
+    def select(self, order: slice | Tensor) -> Self:
+        """A decoder of the drawings at these places; those of a slice share their memory."""
         new = copy.copy(self)
-        new._carry(order)
+        new._hold({name: values[order] for name, values in self.tensors.items()})
         return new
 
-    def compact(self, into: Int64[np.ndarray, " n"], out_of: Int64[np.ndarray, " n"]) -> None:
-        """Copy the drawings `out_of` to the places `into`."""
-        for array in self.arrays.values():
-            array[into] = array[out_of]
-
-    def advance(
-        self, features: Float[Tensor, "T F"], pen: Float[Tensor, "2 2"]
-    ) -> Float[Tensor, "T B H"]:
-        """Hidden states that predict each of T rows, the same for all drawings; reads the rows.
-
-        Args:
-            features: Of the rows.
-            pen: After the last of them: position and start of the stroke.
-        """
-        hidden = self.tensors["hidden"].new_empty(len(features), *self.tensors["hidden"].shape)
-        for row, states in zip(features, hidden, strict=True):
-            states[:] = self._step(len(states))
-            self.tensors["read 0"][:, :NUM_FEATURES] = row
-        self.tensors["pen"][:] = pen
-        return hidden
-
+    @torch.no_grad()
     def next_rows(
-        self,
-        numbers: Float[Tensor, "N 6"],
-        which: Int64[np.ndarray, " b"],
-        temperature: float,
-        time_temperature: float,
-    ) -> Float[np.ndarray, "b 6"]:
-        """Sample the next row of the first b drawings; see `models.sampling.Decoder.next_rows`."""
-        hidden = self._step(len(which))
-        with torch.autocast("cpu", enabled=False):  # the mixture needs full precision
+        self, numbers: Float[Tensor, "B 6"], temperature: float, time_temperature: float
+    ) -> Float[np.ndarray, "B 6"]:
+        """Sample the next row of each drawing; see `models.sampling.Decoder.next_rows`."""
+        hidden = self.tensors["hidden"]
+        above = [f"read {number}" for number in range(1, len(self.weights))] + ["hidden"]
+        with torch.autocast("cpu", enabled=False):
+            for number, (weight, affine) in enumerate(zip(self.weights, self.affines, strict=True)):
+                product = torch.mm(self.tensors[f"read {number}"], weight).numpy()
+                names = f"known {number}", f"cell {number}", f"read {number}", above[number]
+                decode_step(affine, product, *(self.arrays[name] for name in names))
             output = torch.addmm(self.head_bias, hidden, self.head_weight).numpy()
-        rows = np.empty((len(which), 6), output.dtype)
-        temperatures = float(temperature), float(time_temperature)
-        state = self.arrays["pen"], self.arrays["read 0"]
-        _sample_rows(rows, output, numbers.numpy(), which, *state, *temperatures, self.limits)
+        rows = np.empty((len(output), 6), output.dtype)
+        state, temperatures = (
+            (self.arrays["pen"], self.arrays["read 0"]),
+            (temperature, time_temperature),
+        )
+        _sample_rows(rows, output, numbers.numpy(), *state, *map(float, temperatures), self.limits)
         return rows
 
-    def _carry(self, order: Int64[Tensor, " n"]) -> None:
-        """Copy the tensors of these drawings; arrays share their memory."""
-        self.tensors = {name: values[order] for name, values in self.tensors.items()}
+    def _hold(self, tensors: dict[str, Tensor]) -> None:
+        """Work on `tensors`, and on arrays of the same memory."""
+        self.tensors = {name: values.contiguous() for name, values in tensors.items()}
         self.arrays = {name: as_arrays(values) for name, values in self.tensors.items()}
-
-    def _step(self, count: int) -> Float[Tensor, "b H"]:
-        """The last layer's hidden states of the first `count` drawings, once they read their row.
-
-        The next step writes over them.
-        """
-        above = [f"read {number}" for number in range(1, len(self.weights))] + ["hidden"]
-        for number, (weight, affine) in enumerate(zip(self.weights, self.affines, strict=True)):
-            product = torch.mm(self.tensors[f"read {number}"][:count], weight)
-            names = f"known {number}", f"cell {number}", f"read {number}", above[number]
-            own = (self.arrays[name][:count] for name in names)
-            decode_step(affine, as_arrays(product), *own)
-        return self.tensors["hidden"][:count]
 
 
 def _weights(layer: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Affine]:
@@ -162,14 +129,13 @@ def _weights(layer: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Affine]:
 
 
 @kernel
-def _sample_rows(rows, output, numbers, which, pen, read, temperature, time_temperature, limits):
+def _sample_rows(rows, output, numbers, pen, read, temperature, time_temperature, limits):
     """Sample each drawing's next row, and write what the decoder reads next.
 
     Args:
-        rows: (B, 6) gets the rows. The other arrays may have more.
+        rows: (B, 6) gets the rows.
         output: (B, 3 + 2 M 9) of the head.
-        numbers: (N, 6) random, see `models.sampling.Decoder.next_rows`.
-        which: (B) of the numbers each drawing takes.
+        numbers: (B, 6) random, see `models.sampling.Decoder.next_rows`.
         pen: (B, 2, 2) position and start of the stroke; moved along.
         read: (B, at least F) gets the features, but for the flag behind the row, which stays.
         temperature: Of pen and position.
@@ -179,10 +145,8 @@ def _sample_rows(rows, output, numbers, which, pen, read, temperature, time_temp
     modes = (output.shape[1] - PEN_STATES) // (2 * PARAMETERS)
     logits, sums = np.empty(modes, output.dtype), np.empty(max(modes, PEN_STATES), output.dtype)
     noise_scale, time_noise_scale = math.sqrt(temperature), math.sqrt(time_temperature)
-    bits, offsets = np.empty(rows.shape[1], np.int32), np.empty(4, output.dtype)
-    floats = bits.view(np.float32)
     for b in range(len(rows)):
-        chance, noise = numbers[which[b], :3], numbers[which[b], 3:]
+        chance, noise = numbers[b, :3], numbers[b, 3:]
         event = _choose(output[b, :PEN_STATES], temperature, chance[0], sums)
         rows[b] = 0
         rows[b, PEN + event] = 1
@@ -214,10 +178,9 @@ def _sample_rows(rows, output, numbers, which, pen, read, temperature, time_temp
         pen[b, 0, 1] += rows[b, 1]
         if event == PEN_UP:
             pen[b, 1] = pen[b, 0]
-        offsets[:2] = pen[b, 0] * limits.half_boxes
-        offsets[2:] = (pen[b, 0] - pen[b, 1]) * limits.half_boxes
-        store(rows[b], bits, floats, read[b][: len(rows[b])])
-        store(offsets, bits, floats, read[b][NUM_FEATURES - len(offsets) : NUM_FEATURES])
+        read[b, :6] = rows[b]
+        read[b, NUM_FEATURES - 4 : NUM_FEATURES - 2] = pen[b, 0] * limits.half_boxes
+        read[b, NUM_FEATURES - 2 : NUM_FEATURES] = (pen[b, 0] - pen[b, 1]) * limits.half_boxes
 
 
 @kernel

@@ -65,7 +65,7 @@ class LayerFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # noqa: D417
+    def forward(
         ctx: Any,
         x: Float[Tensor, "T B I"],
         h: Float[Tensor, "B H"],
@@ -78,15 +78,10 @@ class LayerFunction(torch.autograd.Function):
         cell_bias: Float[Tensor, " H"] | None,
         keep_mask: Float[Tensor, "T B H"] | None,
     ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B H"]]:
-        """Run all steps.
+        """Run all steps; matrix products are of autocast's type, all else of the weights'.
 
-        Args:
-            x: Inputs. Matrix products are of autocast's type, everything else of the weights'.
-            h, c: The first state.
-            weight_ih, weight_hh: Of the inputs, and recurrent.
-            bias: Of the gates, after their norm.
-            gate_gain, cell_gain, cell_bias: Of the layer norms; None: there are none.
-            keep_mask: Factor of the candidate; None: 1.
+        `bias` is that of the gates, after their norm. The gains and `cell_bias` are None where
+        there is no layer norm; `keep_mask` is the candidate's factor, None for 1.
         """
         dtype, device = weight_hh.dtype, x.device.type
         if torch.is_autocast_enabled(device) and dtype == torch.float32:
@@ -113,16 +108,16 @@ class LayerFunction(torch.autograd.Function):
         x, weight_ih, weight, keep_mask, *rest = ctx.saved_tensors
         affine, saved = Affine(*rest[:4]), Saved(*rest[4:])
         d_affine = Affine(*map(torch.zeros_like, affine))
-        dc, dh = dc.contiguous().clone(), torch.zeros_like(saved.hidden[0])
+        d_state = torch.zeros_like(saved.hidden[0]), dc.contiguous().clone()
         run = _kernels(dc).backward
-        d_gates = run(dy.contiguous(), dh, dc, weight, affine, keep_mask, saved, d_affine)
+        d_gates = run(dy.contiguous(), d_state, weight, affine, keep_mask, saved, d_affine)
         ctx.is_used_up = d_gates is saved.gates
         dx = torch.matmul(d_gates, weight_ih) if ctx.needs_input_grad[0] else None
         rows = d_gates.flatten(0, 1).t()
         d_weights = (rows @ read.flatten(0, 1) for read in (x, saved.hidden[:-1]))
-        d_states = dh.to(ctx.state_dtype), dc.to(ctx.state_dtype)
+        d_first = (d.to(ctx.state_dtype) for d in d_state)
         d_given = (d if len(d) else None for d in d_affine)
-        return dx, *d_states, *(d.to(dc.dtype) for d in d_weights), *d_given, None
+        return dx, *d_first, *(d.to(dc.dtype) for d in d_weights), *d_given, None
 
 
 def new_saved(projected: Float[Tensor, "T B 4*H"], *, like: Tensor) -> Saved:
@@ -148,19 +143,11 @@ def _kernels(like: Tensor) -> Any:
 @lru_cache
 def _has_triton() -> bool:
     """Whether a step compiles and runs; Triton needs a C compiler, too."""
+    x, weight = torch.zeros(1, 1, 1, device="cuda"), torch.zeros(4, 1, device="cuda")
     try:
-        like = torch.zeros(4, device="cuda")
-        projected, empty = like.new_zeros(1, 1, 4), like.new_empty(0)
-        saved = new_saved(projected, like=like)
-        for tensor in saved:
-            tensor.zero_()
-        affine = Affine(like, empty, empty, empty)
-        weight, no_mask, y = like[:, None], like.new_empty(0, 1, 1), like.new_empty(1, 1, 1)
-        _kernels(like).forward(projected, weight, affine, no_mask, saved, y)
+        LayerFunction.apply(x, x[0], x[0], weight, weight, weight[:, 0], *4 * [None])
     except (ImportError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
-        warnings.warn(
-            f"Triton does not work here, so LSTM steps take longer: {str(error)[:200]}",
-            stacklevel=2,
-        )
+        problem = str(error)[:200]
+        warnings.warn(f"Triton does not work here, so LSTMs take longer: {problem}", stacklevel=2)
         return False
     return True

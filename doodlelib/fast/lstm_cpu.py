@@ -26,7 +26,7 @@ _FAST = ("reassoc", "contract", "arcp", "nsz")
 def forward(
     projected: Tensor, weight: Tensor, affine: Any, keep_mask: Tensor, saved: Any, y: Tensor
 ) -> None:
-    """All steps from the first state in `saved`; see `lstm.LayerFunction`.
+    """All steps from the first state in `saved` on; see `lstm.LayerFunction`.
 
     Args:
         projected: (T, B, 4 H) the inputs' share of the gates, in the type of matrix products.
@@ -35,7 +35,7 @@ def forward(
         affine: `lstm.Affine`.
         keep_mask: (T, B, H) factor of the candidate; empty: 1.
         saved: `lstm.Saved`, filled.
-        y: (T, B, H), filled with the outputs.
+        y: (T, B, H) outputs, filled.
     """
     weight, product = weight.t().contiguous(), torch.empty_like(projected[0])
     arrays = [as_arrays(value) for value in (product, projected, affine, keep_mask, saved, y)]
@@ -46,37 +46,32 @@ def forward(
 
 def backward(
     dy: Tensor,
-    dh: Tensor,
-    dc: Tensor,
+    d_state: tuple[Tensor, Tensor],
     weight: Tensor,
     affine: Any,
     keep_mask: Tensor,
     saved: Any,
     d_affine: Any,
 ) -> Tensor:
-    """Gradients of `forward`'s arguments.
+    """Gradient of `forward`'s `projected`; in the memory of `saved.gates` if of its type.
 
     Args:
         dy: (T, B, H) gradients of the outputs.
-        dh: (B, H) gradient of the last output by way of what follows; becomes that of the first
-            state. Of the type of matrix products.
-        dc: (B, H) the same of the cell.
-        weight: See `forward`.
-        affine: See `forward`.
-        keep_mask: See `forward`.
-        saved: As `forward` filled it.
+        d_state: (B, H) each; what flows back into the last h (in the type of matrix products) and
+            c. Become the gradients of the first ones.
+        weight: As for `forward`, likewise the next three, of which it filled `saved`.
+        affine: `lstm.Affine`.
+        keep_mask: Factor of the candidate.
+        saved: `lstm.Saved`.
         d_affine: `lstm.Affine` of gradients, which are added to.
-
-    Returns:
-        (T, B, 4 H) gradient of `projected`; in the memory of `saved.gates` if of their type.
     """
     same_type = saved.gates.dtype == weight.dtype
     d_gates = saved.gates if same_type else torch.empty_like(saved.gates, dtype=weight.dtype)
-    values = (dh, dy, dc, affine, keep_mask, saved, d_gates, d_affine)
+    values = (*d_state, dy, affine, keep_mask, saved, d_gates, d_affine)
     arrays = [as_arrays(value) for value in values]
     for t in reversed(range(len(dy))):
         _backward_step(t, *arrays)
-        torch.mm(d_gates[t], weight, out=dh)
+        torch.mm(d_gates[t], weight, out=d_state[0])
     return d_gates
 
 
@@ -96,20 +91,18 @@ def _fast(function):
 def _forward_step(t, product, projected, affine, keep_mask, saved, y):
     """Step `t`: from `product`, the recurrent share of the gates, to cells and outputs."""
     size = saved.cells.shape[2]
-    bits = np.empty(4 * size, np.int32)
-    floats = bits.view(np.float32)
     raw, active = np.empty(4 * size, y.dtype), np.empty(4 * size, y.dtype)
     no_mask = np.empty(0, y.dtype)
     for b in range(len(product)):
-        _load(product[b], bits, floats, raw)
-        _load(projected[t, b], bits, floats, active)
+        _load(product[b], raw)
+        _load(projected[t, b], active)
         for k in range(4 * size):
             raw[k] += active[k]
         mask = keep_mask[t, b] if len(keep_mask) else no_mask
         cell, shown = saved.cells[t + 1, b], y[t, b]
         _gates(raw, affine, saved.gates[t, b], saved.rstd[t, b], active)
         _cell_forward(active, affine, mask, saved.cells[t, b], cell, raw[:size], shown)
-        store(shown, bits, floats, saved.hidden[t + 1, b])
+        _store(shown, saved.hidden[t + 1, b])
 
 
 @_fast
@@ -118,40 +111,31 @@ def decode_step(affine, product, known, cell, read, above):
 
     Args:
         affine: `lstm.Affine`.
-        product: (n, 4 H) gates before the norm, but for what is `known`.
-        known: (n, 4 H) constant share of the gates; or empty.
-        cell: (n, H).
-        read: (n, I + H) what the layer reads: its inputs and its hidden state.
-        above: (n, at least H) what the next layer reads, or the head.
+        product: (B, 4 H) gates before the norm, but for what is `known`.
+        known: (B, 4 H) constant share of the gates; or empty.
+        cell: (B, H).
+        read: (B, I + H) what the layer reads: its inputs and its hidden state.
+        above: (B, at least H) what the next layer reads, or the head.
     """
     size, first, dtype = cell.shape[1], read.shape[1] - cell.shape[1], cell.dtype
-    bits = np.empty(4 * size, np.int32)
-    floats = bits.view(np.float32)
     raw, gates = np.empty(4 * size, dtype), np.empty(4 * size, dtype)
     active, rstd = np.empty(4 * size, dtype), np.empty(4, dtype)
     new, shown, no_mask = np.empty(size, dtype), np.empty(size, dtype), np.empty(0, dtype)
     for b in range(len(cell)):
-        _load(product[b], bits, floats, raw)
-        if known.shape[1]:
-            _load(known[b], bits, floats, active)
-            for k in range(4 * size):
-                raw[k] += active[k]
+        raw[:] = product[b]
+        for k in range(known.shape[1]):
+            raw[k] += known[b, k]
         _gates(raw, affine, gates, rstd, active)
         _cell_forward(active, affine, no_mask, cell[b], new, raw[:size], shown)
         cell[b] = new
-        store(shown, bits, floats, read[b][first:])
-        store(shown, bits, floats, above[b][:size])
+        read[b, first:] = shown
+        above[b, :size] = shown
 
 
 @_fast
-def _backward_step(t, dh, dy, dc, affine, keep_mask, saved, d_gates, d_affine):
-    """Step `t` backward: gradients of its cell before, in `dc`, and of its gates before the norm.
-
-    `dh` and `dc` come with what flows back from step t + 1.
-    """
+def _backward_step(t, dh, dc, dy, affine, keep_mask, saved, d_gates, d_affine):
+    """Step `t` backward: from what flows back into `dh` and `dc` to gates and the cell before."""
     size = dc.shape[1]
-    bits = np.empty(4 * size, np.int32)
-    floats = bits.view(np.float32)
     no_mask = np.empty(0, dc.dtype)
     dh_row, d_shown = np.empty(size, dc.dtype), np.empty(size, dc.dtype)
     shown, normed = np.empty(size, dc.dtype), np.empty(size, dc.dtype)
@@ -167,7 +151,7 @@ def _backward_step(t, dh, dy, dc, affine, keep_mask, saved, d_gates, d_affine):
         else:
             shown[:] = cell
         _tanh(shown, 1)
-        _load(dh[b], bits, floats, dh_row)
+        _load(dh[b], dh_row)
         d_o = d_active[3 * size :]
         _backward_output_gate(dh_row, dy[t, b], active[3 * size :], shown, d_shown, d_o)
         if len(affine.cell_gain):
@@ -185,7 +169,7 @@ def _backward_step(t, dh, dy, dc, affine, keep_mask, saved, d_gates, d_affine):
         else:
             for k in range(4 * size):
                 d_affine.bias[k] += d_active[k]
-        store(d_active, bits, floats, d_gates[t, b])
+        _store(d_active, d_gates[t, b])
 
 
 @_fast
@@ -200,9 +184,9 @@ def _backward_output_gate(dh, dy, o, shown, d_shown, d_o):
 
 @_fast
 def _backward_cell(d_cell, mask, before, active, dc, d_active):
-    """Gradients of the other gates and, in `dc`, of the cell before, from that of the cell.
+    """Gradients of the other gates and, in `dc`, of the cell before.
 
-    `d_cell` is its share by way of the output; that by way of the next step is in `dc`.
+    Those of the cell are `d_cell`, by way of the output, and `dc`, by way of the next step.
     """
     # one array for each gate: Numba vectorises only indices that cannot be negative
     size, one = len(dc), dc.dtype.type(1)
@@ -256,27 +240,24 @@ def _cell_forward(active, affine, mask, before, cell, normed, shown):
 
 
 @_fast
-def _load(source, bits, floats, out):
-    """Copy a row, from bfloat16 if of int16; `bits` and `floats` are one scratch memory."""
+def _load(source, out):
+    """Copy a row, from bfloat16 if of int16."""
     if source.itemsize == 2:
         for k in range(len(out)):
-            bits[k] = np.int32(source[k]) << 16
-        for k in range(len(out)):
-            out[k] = floats[k]
+            out[k] = np.int32(np.int32(source[k]) << 16).view(np.float32)
     else:
         for k in range(len(out)):
             out[k] = source[k]
 
 
 @_fast
-def store(source, bits, floats, out):
+def _store(source, out):
     """Copy a row, to bfloat16 if into int16: to the nearest, ties to even."""
     if out.itemsize == 2:
         for k in range(len(out)):
-            floats[k] = source[k]
-        for k in range(len(out)):
-            odd = (bits[k] >> 16) & np.int32(1)
-            out[k] = (bits[k] + np.int32(0x7FFF) + odd) >> 16
+            bits = np.float32(source[k]).view(np.int32)
+            odd = (bits >> 16) & np.int32(1)
+            out[k] = (bits + np.int32(0x7FFF) + odd) >> 16
     else:
         for k in range(len(out)):
             out[k] = source[k]

@@ -6,7 +6,6 @@ kernel: `cuda_graphs` captures whole training steps.
 B batch, T step, H hidden; gates are in the order input, forget, candidate, output.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -14,66 +13,46 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-EPSILON = 1e-5  # of the layer norms, as `torch.nn.LayerNorm`
-WARPS = 4
+EPSILON = tl.constexpr(1e-5)  # of the layer norms, as `torch.nn.LayerNorm`
 
 
 def forward(
     projected: Tensor, weight: Tensor, affine: Any, keep_mask: Tensor, saved: Any, y: Tensor
 ) -> None:
     """All steps; arguments as `lstm_cpu.forward`."""
-    total, constants = torch.empty_like(projected[0]), _constants(affine, keep_mask)
-    with _device_of(total):
+    gates, constants = torch.empty_like(projected[0]), _constants(affine, keep_mask)
+    with torch.cuda.device_of(gates):
         for t in range(len(projected)):
-            torch.addmm(projected[t], saved.hidden[t], weight.t(), out=total)
-            _forward_step[(len(total),)](
-                total,
-                *affine,
-                keep_mask[t] if len(keep_mask) else keep_mask,
-                saved.cells[t],
-                saved.cells[t + 1],
-                saved.hidden[t + 1],
-                saved.gates[t],
-                saved.rstd[t],
-                y[t],
-                **constants,
-            )
+            torch.addmm(projected[t], saved.hidden[t], weight.t(), out=gates)
+            mask = keep_mask[t] if len(keep_mask) else keep_mask
+            cells, left = saved.cells[t : t + 2], (saved.gates[t], saved.rstd[t])
+            outputs = saved.hidden[t + 1], y[t]
+            _forward_step[(len(gates),)](gates, *affine, mask, *cells, *left, *outputs, **constants)
 
 
 def backward(
     dy: Tensor,
-    dh: Tensor,
-    dc: Tensor,
+    d_state: tuple[Tensor, Tensor],
     weight: Tensor,
     affine: Any,
     keep_mask: Tensor,
     saved: Any,
     d_affine: Any,
 ) -> Tensor:
-    """Gradients of all steps; arguments as `lstm_cpu.backward`. Leaves `saved` as it is."""
+    """Gradient of `projected`; arguments as `lstm_cpu.backward`. Leaves `saved` as it is."""
     d_gates = torch.empty_like(saved.gates, dtype=weight.dtype)
     d_active = torch.empty_like(saved.gates)  # gradients behind the norms
     d_cell, normed_cell = torch.empty_like(dy), torch.empty_like(dy)
-    constants = _constants(affine, keep_mask)
-    with _device_of(dc):
+    constants, left = _constants(affine, keep_mask), (d_active, d_cell, normed_cell, d_gates)
+    with torch.cuda.device_of(dy):
         for t in reversed(range(len(dy))):
-            _backward_step[(len(dc),)](
-                dy[t],
-                dh,
-                dc,
-                *affine,
-                keep_mask[t] if len(keep_mask) else keep_mask,
-                saved.cells[t],
-                saved.cells[t + 1],
-                saved.gates[t],
-                saved.rstd[t],
-                d_active[t],
-                d_cell[t],
-                normed_cell[t],
-                d_gates[t],
-                **constants,
+            mask = keep_mask[t] if len(keep_mask) else keep_mask
+            read = *saved.cells[t : t + 2], saved.gates[t], saved.rstd[t]
+            written = (values[t] for values in left)
+            _backward_step[(dy.shape[1],)](
+                dy[t], *d_state, *affine, mask, *read, *written, **constants
             )
-            torch.mm(d_gates[t], weight, out=dh)
+            torch.mm(d_gates[t], weight, out=d_state[0])
     d_affine.bias.add_(d_active.sum((0, 1)))
     if len(affine.gain):
         d_affine.gain.add_((d_active * saved.gates).sum((0, 1)))
@@ -82,26 +61,15 @@ def backward(
     return d_gates
 
 
-def _device_of(like: Tensor) -> AbstractContextManager:
-    """Where kernels are launched; in Triton's interpreter nothing is."""
-    return torch.cuda.device_of(like) if like.is_cuda else nullcontext()
-
-
-def _constants(affine: Any, keep_mask: Tensor) -> dict[str, int | bool | float]:
+def _constants(affine: Any, keep_mask: Tensor) -> dict[str, int | bool]:
     size = len(affine.bias) // 4
-    return {
-        "SIZE": size,
-        "BLOCK": triton.next_power_of_2(size),
-        "NORM": len(affine.gain) > 0,
-        "KEEP": len(keep_mask) > 0,
-        "EPS": EPSILON,
-        "num_warps": WARPS,
-    }
+    block, is_normed = triton.next_power_of_2(size), len(affine.gain) > 0
+    return {"SIZE": size, "BLOCK": block, "NORM": is_normed, "KEEP": len(keep_mask) > 0}
 
 
 @triton.jit
 def _forward_step(
-    total,
+    products,
     bias,
     gain,
     cell_gain,
@@ -109,15 +77,14 @@ def _forward_step(
     keep,
     before,
     cell,
-    h,
     gates,
     rstd,
+    h,
     y,
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
     NORM: tl.constexpr,
     KEEP: tl.constexpr,
-    EPS: tl.constexpr,
 ):
     b = tl.program_id(0)
     column = tl.arange(0, BLOCK)
@@ -127,9 +94,9 @@ def _forward_step(
     active = ()
     for k in tl.static_range(4):
         own = (4 * b + k) * SIZE + column
-        x = tl.load(total + own, mask=inside, other=0.0).to(state)
+        x = tl.load(products + own, mask=inside, other=0.0).to(state)
         if NORM:
-            x, factor = _layer_norm(x, inside, SIZE, EPS)
+            x, factor = _layer_norm(x, inside, SIZE)
             tl.store(rstd + 4 * b + k, factor)
         tl.store(gates + own, x, mask=inside)
         active = active + (_affine(x, gain, bias, k * SIZE + column, inside, NORM),)  # noqa: RUF005
@@ -140,7 +107,7 @@ def _forward_step(
     c = tl.sigmoid(active[1]) * c + tl.sigmoid(active[0]) * candidate
     tl.store(cell + at, c, mask=inside)
     if NORM:
-        c, _ = _layer_norm(c, inside, SIZE, EPS)
+        c, _ = _layer_norm(c, inside, SIZE)
         c = _affine(c, cell_gain, cell_bias, column, inside, NORM)
     out = tl.sigmoid(active[3]) * _tanh(c)
     tl.store(y + at, out, mask=inside)
@@ -169,7 +136,6 @@ def _backward_step(
     BLOCK: tl.constexpr,
     NORM: tl.constexpr,
     KEEP: tl.constexpr,
-    EPS: tl.constexpr,
 ):
     b = tl.program_id(0)
     column = tl.arange(0, BLOCK)
@@ -188,7 +154,7 @@ def _backward_step(
     factor = 1.0
     shown = c
     if NORM:
-        c, factor = _layer_norm(c, inside, SIZE, EPS)
+        c, factor = _layer_norm(c, inside, SIZE)
         shown = _affine(c, cell_gain, cell_bias, column, inside, NORM)
     shown = _tanh(shown)
     d_out = tl.load(dh + at, mask=inside, other=0.0).to(state)
@@ -216,10 +182,10 @@ def _backward_step(
 
 
 @triton.jit
-def _layer_norm(x, inside, SIZE: tl.constexpr, EPS: tl.constexpr):
+def _layer_norm(x, inside, SIZE: tl.constexpr):
     """`x` normalised, and 1 / its standard deviation; `x` is 0 outside, and stays so."""
     centred = tl.where(inside, x - tl.sum(x, 0) / SIZE, 0.0)
-    factor = tl.rsqrt(tl.sum(centred * centred, 0) / SIZE + EPS)
+    factor = tl.rsqrt(tl.sum(centred * centred, 0) / SIZE + EPSILON)
     return centred * factor, factor
 
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from doodlelib.strokes import DT, PEN_COLUMNS, Scale
+from doodlelib.strokes import Scale
 
 PARAMETERS = 9  # numbers the network gives for each component
 MAX_LOG = 10.0  # of a standard deviation's log, either way
@@ -109,26 +109,6 @@ def log_prob(
     joint = torch.logsumexp(position + time_terms(mixture, xy, time), dim=-1)
     log_position = torch.logsumexp(position, dim=-1)
     return log_position, joint - log_position
-
-
-def row_log_likelihood(
-    logits: Float[Tensor, "*batch 3"],
-    mixture: Mixture,
-    rows: Float[Tensor, "*batch 6"],
-    *,
-    timed: bool = True,
-) -> Float[Tensor, "*batch"]:
-    """Log-likelihood of each row's pen state, move and, where `timed`, time; nats in model units.
-
-    Args:
-        logits: Of the pen states.
-        mixture: Of each row, given its pen state.
-        rows: stroke-6 in model units, without end rows.
-        timed: Whether the rows' times are known.
-    """
-    pen = (logits.log_softmax(dim=-1) * rows[..., PEN_COLUMNS]).sum(dim=-1)
-    position, time = log_prob(mixture, rows[..., :DT], rows[..., DT])
-    return pen + position + time * timed
 
 
 def log_density_in_ms(

@@ -84,7 +84,9 @@ def test_the_kernels_of_a_gpu_equal_those_of_a_cpu(
         engine.forward(projected_here, weight, affine_here, keep_here, saved, y)
         left = [part.clone() for part in saved]
         dh, d_affine = dh.to(product_type), Affine(*map(torch.ones_like, affine_here))  # added to
-        d_gates = engine.backward(dy_here, dh, dc, weight, affine_here, keep_here, saved, d_affine)
+        d_gates = engine.backward(
+            dy_here, (dh, dc), weight, affine_here, keep_here, saved, d_affine
+        )
         values = [y, *left[:3], dh, dc, d_gates, *d_affine, *left[3:][:norm]]
         found.append([value.cpu() for value in values])
     close = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 3e-2}[product_type]

@@ -96,7 +96,7 @@ def test_sampling_takes_rows_one_by_one() -> None:
     decoder = start_some(net, generator)
     numbers = random_numbers(decoder, generator)
     rows = [
-        decoder.next_rows(numbers[:, step], np.arange(N), *WARM.values()).copy()
+        decoder.next_rows(numbers[:, step], *WARM.values()).copy()
         for step in range(numbers.shape[1])
     ]
     generator.manual_seed(2)

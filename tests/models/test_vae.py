@@ -1,5 +1,6 @@
 """The model for people: drawings in, drawings out."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from doodlelib.config import RetimeConfig, VAEConfig, read_config
 from doodlelib.data.sample import make_drawings
+from doodlelib.fast.decoder import CompiledDecoder
 from doodlelib.models import vae as vae_module
 from doodlelib.models.batch import collate_drawings
 from doodlelib.models.retimer import Retimer
@@ -80,17 +82,19 @@ def test_few_small_drawings_wait_for_no_other_thread(
 ) -> None:
     """One of PyTorch's threads for what is few and small."""
     seen, before = set(), torch.get_num_threads()
-    step, choose = Decoder.next_rows, vae.exemplars.sample
-
-    def counted(*args: object) -> np.ndarray:
-        seen.add(("step", torch.get_num_threads()))
-        return step(*args)
+    choose = vae.exemplars.sample
 
     def chosen(*args: object, **kwargs: object) -> torch.Tensor:
         seen.add(("z", torch.get_num_threads()))
         return choose(*args, **kwargs)
 
-    monkeypatch.setattr(Decoder, "next_rows", counted)
+    for kind in (Decoder, CompiledDecoder):
+
+        def counted(*args: object, step: Callable = kind.next_rows) -> np.ndarray:
+            seen.add(("step", torch.get_num_threads()))
+            return step(*args)
+
+        monkeypatch.setattr(kind, "next_rows", counted)
     monkeypatch.setattr(vae.exemplars, "sample", chosen)
     torch.set_num_threads(3)
     threads = 1 if both_ways == "fast" else 3
@@ -134,12 +138,12 @@ def test_endings_are_of_latents_that_make_the_beginning_likely(
     likelihood += (nats.position + nats.segment_time + nats.pause_time).sum(1)
     chosen = torch.multinomial(likelihood.softmax(0), 20, replacement=True, generator=generator)
     assert len(chosen.unique()) > 1
-    slow = Decoder(vae, z[chosen], words[chosen], compiled=False)
+    slow = Decoder(vae, z[chosen], words[chosen])
     slow.score_prefix(batch.rows[0, 2:-1])
 
     score = Decoder.score_prefix
     monkeypatch.setattr(
-        Decoder, "score_prefix", lambda *args: scored.append(args[0].size) or score(*args)
+        Decoder, "score_prefix", lambda *args: scored.append(len(args[0].rows)) or score(*args)
     )
     monkeypatch.setattr(vae_module, "MAX_BEHIND", 15.0)
     fast = vae.condition_on_prefix(STAR, 20, "star", generator.manual_seed(1))
@@ -287,16 +291,15 @@ def test_the_retimer_times_untimed_doodles_as_they_are() -> None:
 
 
 def test_untimed_decoding_reads_no_times(vae: SketchVAE) -> None:
-    """Whatever `time_temperature` is, the geometry stays as it is; compiled or not."""
+    """Whatever `time_temperature` is, the geometry stays as it is."""
     z, words = torch.randn(5, 6), torch.zeros(5, dtype=torch.long)
     found = [
         sample(
-            Decoder(vae, z, words, timed=False, compiled=compiled),
+            Decoder(vae, z, words, timed=False),
             temperature=0.4,
             time_temperature=time_temperature,
             generator=torch.Generator().manual_seed(3),
         )
-        for compiled in (True, False)
         for time_temperature in (0.0, 2.0)
     ]
     for others in found[1:]:
@@ -312,9 +315,8 @@ def test_an_untimed_prefix_is_scored_without_times(vae: SketchVAE) -> None:
     nats = vae.step_log_likelihood(batch, z)
     wanted = nats.pen[:, :-1].sum() + nats.position.sum()
     wanted += 2 * np.log(vae.scale.xy) * (batch.lengths.item() - 1)  # in model units
-    for compiled in (True, False):
-        decoder = Decoder(vae, z, batch.words, timed=False, compiled=compiled)
-        torch.testing.assert_close(decoder.score_prefix(batch.rows[0, 2:-1])[0], wanted)
+    decoder = Decoder(vae, z, batch.words, timed=False)
+    torch.testing.assert_close(decoder.score_prefix(batch.rows[0, 2:-1])[0], wanted)
 
 
 def test_options_are_checked(vae: SketchVAE) -> None:
