@@ -119,17 +119,21 @@ def test_killed_while_a_file_is_written(
 
 
 def test_killed_again_and_again(unbroken: Unbroken, tmp_path: Path, tally: Counter[str]) -> None:
-    folder, chance, kills = tmp_path / "run", random.Random(2), 0
+    """Each process gets an epoch further than the one before, and is killed within the next."""
+    folder, chance, kills, reached = tmp_path / "run", random.Random(2), 0, 0
     given = (unbroken.kind, unbroken.data, folder)
     ended = shutil.copytree(unbroken.folder, tmp_path / "ended")
     reading = unbroken.count_lines(ended, victims.TRAINING)  # with no epoch left, it only reads
-    fault = functools.partial(victims.die_at_line, chance.randrange(unbroken.lines // 2))
-    while victims.run(victims.train_to_the_end, *given, fault=fault) == -signal.SIGKILL:
+    while True:
+        lines = int(unbroken.lines / victims.EPOCHS * chance.uniform(1.3, 1.7))
+        fault = functools.partial(victims.die_at_line, lines + reading * (reached > 0))
+        if victims.run(victims.train_to_the_end, *given, fault=fault) != -signal.SIGKILL:
+            break
+        before, reached = reached, len(read(unbroken.kind, folder)[1]["history"])
+        assert reached > before, "it went on from where the last one was"
         kills += 1
-        tally[KILLED] += 1
-        line = reading + chance.randrange(unbroken.lines // 4, unbroken.lines // 3)
-        fault = functools.partial(victims.die_at_line, line)
-    assert kills > 0
+    tally[KILLED] += kills
+    assert kills >= 2
     unbroken.assert_goes_on(folder, tally)
 
 

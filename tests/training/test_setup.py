@@ -18,6 +18,15 @@ from doodlelib.training import setup
 SMALL = {"enc_hidden_size": 8, "dec_hidden_size": 8, "latent_size": 4, "num_gmm_modes": 2}
 
 
+def assert_among(stored: torch.Tensor, z: torch.Tensor) -> None:
+    """Each stored posterior is that of one of the drawings: others lie several times as far away.
+
+    Not to the last bit: it is kept in half precision, and a drawing read back is rounded.
+    """
+    distances = torch.cdist(stored.float(), z).sort(dim=1).values
+    assert distances[:, 0].max() < distances[:, 1].median() / 5
+
+
 def test_the_prior_is_filled_with_drawings_as_they_are(tmp_path: Path) -> None:
     store = dataset.prepare(
         tmp_path / "s", words=["star", "cat"], samples_per_class=100, progress=False
@@ -29,11 +38,10 @@ def test_the_prior_is_filled_with_drawings_as_they_are(tmp_path: Path) -> None:
     vae, _ = checkpoint.read(path, SketchVAE)
     exemplars = vae.exemplars
     assert exemplars.count.tolist() == [KEPT, KEPT]
-    for word, name in enumerate(split.classes):
+    for word in range(len(split.classes)):
         own = [split.drawing(i) for i in np.flatnonzero(split.words == word)]
         z = vae.encode(own, see_time=False)
-        distance = torch.cdist(exemplars.mean[word].float(), z).amin(dim=1)
-        assert distance.max() < 1e-2 * z.std(), name
+        assert_among(exemplars.mean[word], z)
         assert len(exemplars.mean[word].unique(dim=0)) == KEPT
 
 
@@ -46,9 +54,8 @@ def test_the_prior_holds_timed_drawings_first(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path / "vae.pt", vae)
     setup.fill_prior(path, dataset.Split(**(vars(split) | {"timed": timed})), seed=0)
     vae, _ = checkpoint.read(path, SketchVAE)
-    first = vae.exemplars.mean[0, :20].float()
     z = vae.encode([split.drawing(i) for i in range(len(split) - 20, len(split))], see_time=False)
-    assert torch.cdist(z, first).amin(dim=1).max() < 1e-2 * z.std()
+    assert_among(vae.exemplars.mean[0, :20], z)
 
 
 def test_a_retimer_goes_on_with_its_reader(tmp_path: Path) -> None:
