@@ -3,12 +3,10 @@
 Base URLs are ``https://``, ``http://`` or ``file://``; without one given, the environment variable
 ``DOODLELIB_QUICKDRAW_URL`` decides, then the public bucket. Files of a ``file://`` mirror are read
 in place. Of the others the first bytes, as many as were needed, are kept under
-``data/raw/<server>/``, beside a ``.json`` that says where they come from, how long the whole file
-is and the server's mark of its version. To fetch a file anew, delete both.
+``data/raw/<server>/``, with ``.part`` at the end of their names until they are whole. What is there
+is not fetched again; to fetch it anew, delete it.
 """
 
-import io
-import json
 import os
 import re
 import sys
@@ -16,9 +14,10 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
@@ -36,7 +35,7 @@ KINDS = ("raw", "simplified")
 Kind = Literal["raw", "simplified"]
 MAX_LINE = 1 << 24  # bytes; real lines have up to some hundred thousand
 
-CHUNK = 1 << 20  # bytes that one request asks for
+CHUNK = 1 << 20  # bytes that one request asks for, or that are read at a time
 BLOCK = 1 << 16  # bytes taken from the connection at a time
 ATTEMPTS = 5
 BACKOFF = 0.5  # s, doubled with each attempt
@@ -92,7 +91,8 @@ def read_drawings(
         ValueError: No such word, kind or kind of URL, or a limit below 0; while reading: a line
             of over 16 MB.
         FileNotFoundError: The mirror has no such file; of a server, while reading.
-        ConnectionError: While reading: see `RemoteFile`.
+        ConnectionError: While reading: the server cannot be reached or used, after some attempts.
+            What was fetched is kept.
     """
     if limit is not None and limit < 0:
         raise ValueError(f"limit is how many are wanted, 0 or more, not {limit}")
@@ -140,142 +140,112 @@ def lines(
     if is_local and not path.is_file():
         raise FileNotFoundError(f"{url}: this mirror has no such file")
 
+    blocks = _read_blocks(path) if is_local else fetch_blocks(url, path, progress=progress)
+
     def rows() -> Iterator[bytes]:
-        raw = path.open("rb", buffering=0) if is_local else RemoteFile(url, path, progress=progress)
-        with io.BufferedReader(raw, 1 << 20) as file:
-            while line := file.readline(MAX_LINE):  # the last one need not have an end
-                if len(line) == MAX_LINE:
-                    raise ValueError(f"{url}: a line of over {MAX_LINE} bytes; this is no ndjson")
-                yield line
+        rest = b""
+        for block in blocks:
+            *whole, rest = (rest + block).split(b"\n")
+            yield from whole
+            if len(rest) > MAX_LINE:
+                raise ValueError(f"{url}: a line of over {MAX_LINE} bytes; this is no ndjson")
+        if rest:  # the last line need not have an end
+            yield rest
 
     return rows()
 
 
-class RemoteFile(io.RawIOBase):
-    """The file at `url`, read from its beginning; what was fetched stays in the cache at `path`.
+def _read_blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from iter(lambda: file.read(CHUNK), b"")
 
-    Processes that read the same file at once take turns, one request each, through a lock on
-    ``.<name>.lock``. A server that knows no ranges sends the whole file at the first request. Wrap
-    it in `io.BufferedReader`.
 
-    Raises:
-        FileNotFoundError: When reading: there is no such file.
-        ConnectionError: When reading: the server cannot be reached or used, after some attempts
-            (what was fetched is kept), or has another version of the file than the cache.
+def fetch_blocks(url: str, path: Path, *, progress: bool = True) -> Iterator[bytes]:
+    """The bytes of the file at `url`, as far as they are there from `path`; more are kept there.
+
+    Processes that fetch the same file at once take turns, one request each, through a lock on
+    ``.<name>.lock``. A server that knows no ranges sends the whole file at the first request.
     """
+    part, position = path.with_name(f"{path.name}.part"), 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):  # version 0.1 kept parts under this name, beside a .json
+        path.with_name(f"{path.name}.json").unlink()
+        path.rename(part)
+    is_watched = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    shown = {"desc": path.name, "unit": "B", "unit_scale": True, "delay": BAR_DELAY}
+    with requests.Session() as session, tqdm(disable=not is_watched, **shown) as bar:
+        while True:
+            with FileLock(path.with_name(f".{path.name}.lock")):
+                if not path.exists() and (not part.exists() or part.stat().st_size <= position):
+                    _fetch(session, url, path, part, bar)
+                with (path if path.exists() else part).open("rb") as file:
+                    file.seek(position)
+                    block = file.read(CHUNK)
+            if not block:
+                return
+            position += len(block)
+            yield block
 
-    def __init__(self, url: str, path: Path, *, progress: bool = True) -> None:
-        self.url, self.path = url, path
-        self._position = 0
-        self._session = requests.Session()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(path.with_name(f".{path.name}.lock"))
-        self._sidecar = path.with_name(f"{path.name}.json")
-        is_watched = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-        self._bar = tqdm(
-            desc=path.name, unit="B", unit_scale=True, delay=BAR_DELAY, disable=not is_watched
-        )
 
-    def readable(self) -> bool:
-        """True: what `io.BufferedReader` wants to know."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` with what is at hand, and fetch only if that is nothing; 0 at the end."""
-        with self._lock:
-            about, have = self._cached()
-            while not about or self._position >= have < about["total"]:
-                self._fetch()
-                about, have = self._cached()
-            with self.path.open("rb") as file:
-                file.seek(self._position)
-                count = file.readinto(buffer)
-        self._position += count
-        return count
-
-    def close(self) -> None:
-        """End the connection and the bar."""
-        if not self.closed:
-            self._session.close()
-            self._bar.close()
-        super().close()
-
-    def _cached(self) -> tuple[dict[str, Any], int]:
-        """What the cache holds: of which version of the file, if of any, and how many bytes."""
+def _fetch(session: requests.Session, url: str, path: Path, part: Path, bar: tqdm) -> None:
+    """Extend `part` by one request that succeeds; try again where that may help."""
+    reason: requests.RequestException | None = None
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(BACKOFF * 2 ** (attempt - 1))
         try:
-            about = json.loads(self._sidecar.read_bytes())
-            have = self.path.stat().st_size
-            if about["url"] == self.url and have <= about["total"] and "mark" in about:
-                return about, have
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
-            pass
-        return {}, 0
+            return _extend(session, url, path, part, bar)
+        except requests.exceptions.SSLError as error:
+            raise ConnectionError(
+                f"{url}: its certificate cannot be trusted; behind a proxy that inspects traffic, "
+                f"set REQUESTS_CA_BUNDLE to that proxy's certificate ({error})"
+            ) from error
+        except requests.RequestException as error:
+            status = error.response.status_code if error.response is not None else None
+            if status == 404:
+                raise FileNotFoundError(f"{url}: this server has no such file") from error
+            if status is not None and status not in BUSY:
+                raise ConnectionError(f"{url}: check the base URL ({error})") from error
+            reason = error
+    raise ConnectionError(
+        f"{url}: failed in each of {ATTEMPTS} attempts ({reason}); what was fetched is kept: "
+        "check the base URL and the connection, and run again"
+    ) from reason
 
-    def _fetch(self) -> None:
-        """Extend the cache by one request that succeeds; try again where that may help."""
-        reason: requests.RequestException | None = None
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                time.sleep(BACKOFF * 2 ** (attempt - 1))
-            try:
-                return self._extend()
-            except requests.exceptions.SSLError as error:
-                raise ConnectionError(
-                    f"{self.url}: its certificate cannot be trusted; behind a proxy that inspects "
-                    f"traffic, set REQUESTS_CA_BUNDLE to that proxy's certificate ({error})"
-                ) from error
-            except requests.RequestException as error:
-                status = error.response.status_code if error.response is not None else None
-                if status == 404:
-                    raise FileNotFoundError(f"{self.url}: this server has no such file") from error
-                if status is not None and status not in BUSY:
-                    raise ConnectionError(f"{self.url}: check the base URL ({error})") from error
-                reason = error
-        raise ConnectionError(
-            f"{self.url}: failed in each of {ATTEMPTS} attempts ({reason}); what was fetched is "
-            "kept: check the base URL and the connection, and run again"
-        ) from reason
 
-    def _extend(self) -> None:
-        about, have = self._cached()
-        headers = {"Accept-Encoding": "identity", "Range": f"bytes={have}-{have + CHUNK - 1}"}
-        headers |= {"If-Range": about["mark"]} if about.get("mark") else {}
-        with self._session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if response.status_code != 416:  # beyond the end of a file that became shorter
-                response.raise_for_status()
-            start, total = self._span(response)
-            mark = response.headers.get("ETag") or response.headers.get("Last-Modified")
-            version = {"url": self.url, "total": total, "mark": mark}
-            if about and about != version:
-                self._sidecar.unlink()
-                raise ConnectionError(f"{self.url} has changed on the server; read it again")
-            if not about:
-                self.path.unlink(missing_ok=True)  # first: a new mark never stands by old bytes
-                self.path.touch()
-                with paths.atomic_write(self._sidecar) as file:
-                    file.write(json.dumps(version).encode())
-            if start > have:
-                raise requests.RequestException(f"byte {start} came, {have} was asked for")
-            with self.path.open("ab") as file:
-                for block in response.iter_content(BLOCK):
-                    fresh = block[max(have - start, 0) :]
-                    file.write(fresh)
-                    self._bar.update(len(fresh))
-                    start += len(block)
-        if start < min(have + CHUNK, total):
-            raise requests.RequestException(f"the answer ended at byte {start} of {total}")
+def _extend(session: requests.Session, url: str, path: Path, part: Path, bar: tqdm) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity", "Range": f"bytes={have}-{have + CHUNK - 1}"}
+    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        is_beyond = response.status_code == 416  # nothing is missing, or the file became shorter
+        if not is_beyond:
+            response.raise_for_status()
+        start, total = _span(response)
+        if start > have or have > total:
+            raise ConnectionError(f"{url} has changed on the server; delete {part} and run again")
+        with part.open("ab") as file:
+            for block in response.iter_content(BLOCK) if not is_beyond else ():
+                fresh = block[max(have - start, 0) :]
+                file.write(fresh)
+                bar.update(len(fresh))
+                start += len(block)
+    if start < min(have + CHUNK, total):
+        raise requests.RequestException(f"the answer ended at byte {start} of {total}")
+    if part.stat().st_size == total:
+        part.rename(path)
 
-    def _span(self, response: requests.Response) -> tuple[int, int]:
-        """Where in the file the body of an answer begins, and how long the file is."""
-        headers = response.headers
-        if "html" in headers.get("Content-Type", ""):
-            raise ConnectionError(f"{self.url}: answered with a web page, not with data")
-        if headers.get("Content-Encoding", "identity") != "identity":
-            raise ConnectionError(f"{self.url}: came compressed, which was not asked for")
-        part = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+)", headers.get("Content-Range", ""))
-        if part:  # or, beyond the end of a file, its length alone
-            return int(part[1] or part[2]), int(part[2])
-        length = headers.get("Content-Length", "")
-        if response.status_code == 200 and length.isdigit() and int(length):
-            return 0, int(length)
-        raise ConnectionError(f"{self.url}: the server says no length, or 0")
+
+def _span(response: requests.Response) -> tuple[int, int]:
+    """Where in the file the body of an answer begins, and how long the file is."""
+    headers, url = response.headers, response.url
+    if "html" in headers.get("Content-Type", ""):
+        raise ConnectionError(f"{url}: answered with a web page, not with data")
+    if headers.get("Content-Encoding", "identity") != "identity":
+        raise ConnectionError(f"{url}: came compressed, which was not asked for")
+    part = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+)", headers.get("Content-Range", ""))
+    if part:  # or, beyond the end of a file, its length alone
+        return int(part[1] or part[2]), int(part[2])
+    length = headers.get("Content-Length", "")
+    if response.status_code == 200 and length.isdigit() and int(length):
+        return 0, int(length)
+    raise ConnectionError(f"{url}: the server says no length, or 0")

@@ -157,8 +157,8 @@ def draw(data: Path) -> None:
 def fetch(url: str, cache: Path) -> None:
     """A whole file, in small requests."""
     quickdraw.CHUNK = 5_000
-    with quickdraw.RemoteFile(url, cache, progress=False) as file:
-        file.readall()
+    for _ in quickdraw.fetch_blocks(url, cache, progress=False):
+        pass
 
 
 def at_line(number: int, signum: int, files: tuple[str, ...] = TRAINING) -> None:
