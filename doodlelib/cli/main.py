@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -12,7 +11,6 @@ from typing import Any
 from doodlelib.cli.notebooks import check_parameters, exit_status, parse_values, run_notebook
 from doodlelib.paths import CONFIG, NOTEBOOKS, PROCESSED, RUNS, checked_name
 
-MODES = ("train", "generate", "infer")
 MODELS = {"full": "rnn", "simplified": "cnn", "reduced": "cnn"}  # by data mode
 NOTEBOOK_OF = {"rnn": "03_train_vae.ipynb", "cnn": "04_train_cnn.ipynb"}
 SOURCES = {"full": "raw", "simplified": "simplified", "reduced": "simplified"}
@@ -39,8 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     _check(options, parser.error)
-    command = {"train": train, "generate": generate, "infer": infer}[options.mode]
-    return exit_status(parser, lambda: command(options))
+    return exit_status(parser, lambda: MODES[options.mode](options))
 
 
 def train(options: argparse.Namespace) -> None:
@@ -63,9 +60,7 @@ def train(options: argparse.Namespace) -> None:
     elif late := ", ".join(_given(preparing)):
         raise ValueError(f"{store} is prepared already; {late} came too late")
 
-    notebook = (
-        NOTEBOOKS / {"rnn": "03_train_vae.ipynb", "cnn": "04_train_cnn.ipynb"}[options.model_type]
-    )
+    notebook = NOTEBOOKS / NOTEBOOK_OF[options.model_type]
     training = {
         "data": store.name if store.parent == PROCESSED else str(store),
         "name": f"{options.model_type}_{_now()}",
@@ -134,6 +129,9 @@ def infer(options: argparse.Namespace) -> None:
         print(f"{name}: " + ", ".join(f"{word} {share:.3f}" for share, word in ranked))
 
 
+MODES = {"train": train, "generate": generate, "infer": infer}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m doodlelib",
@@ -145,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     text = "full: strokes with time; simplified: 255x255 images; reduced: 28x28 images"
-    add("-m", "--mode", required=True, choices=MODES)
+    add("-m", "--mode", required=True, choices=tuple(MODES))
     add("-dm", "--data_mode", choices=tuple(MODELS), help=text)
     text = "rnn draws and goes with full, cnn classifies and goes with simplified and reduced"
     add("-mt", "--model_type", choices=("rnn", "cnn"), help=text)
@@ -178,8 +176,8 @@ def _parser() -> argparse.ArgumentParser:
         "reports/runs/generated/)"
     )
     add("-o", "--output", type=Path, metavar="OUT", help=text)
-    add("--temperature", type=_temperature, metavar="T", help="of the shape (default: 0.4)")
-    add("--time_temperature", type=_temperature, metavar="T", help="of the time (default: 1.0)")
+    add("--temperature", type=float, metavar="T", help="of the shape (default: 0.4)")
+    add("--time_temperature", type=float, metavar="T", help="of the time (default: 1.0)")
 
     add = parser.add_argument_group("infer").add_argument
     add("-i", "--input", type=Path, help="an image (PNG, JPG) or a file of drawings (ndjson, …)")
@@ -216,16 +214,6 @@ def _source(text: str) -> str:
     if not Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is not raw, simplified, sample or a folder")
     return str(Path(text).resolve())
-
-
-def _temperature(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
-    return value
 
 
 def _default_words() -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from doodlelib.paths import NOTEBOOKS, ROOT, RUNS, atomic_write, similar_names
 
 DAY = 24 * 60 * 60  # s
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
-MATH = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$]+?)\$", re.DOTALL)
+MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$]+?)\$", re.DOTALL)  # block or inline
 MALFORMED = (  # what `ast` and papermill raise
     *(AttributeError, LookupError, MemoryError, RecursionError),
     *(SyntaxError, TypeError, ValueError),
@@ -36,13 +36,13 @@ class NotebookError(RuntimeError):
 
 
 def read_parameters(notebook: str | Path) -> dict[str, str]:
-    """Type of each parameter of a notebook, by name, as Python writes it.
+    """Type of each parameter of a notebook, by name, as Python writes it; `object` for any.
 
     Raises:
         FileNotFoundError: There is no such notebook.
         ValueError: It is no notebook.
     """
-    notebook = Path(notebook)
+    notebook, types = Path(notebook), {}
     if not notebook.is_file():
         reason = f"no notebook at {notebook}" if NOTEBOOKS.is_dir() else NO_CLONE.format(notebook)
         raise FileNotFoundError(reason)
@@ -50,13 +50,13 @@ def read_parameters(notebook: str | Path) -> dict[str, str]:
     from papermill import inspect_notebook
 
     try:
-        found = inspect_notebook(notebook).values()
-        return {
-            one["name"]: f"{one['inferred_type_name']}{' | None' * (one['default'] == 'None')}"
-            for one in found
-        }
+        for name, found in inspect_notebook(notebook).items():
+            declared = found["inferred_type_name"]
+            optional = " | None" if found["default"] == "None" else ""
+            types[name] = "object" if declared == "None" else declared + optional
     except (*MALFORMED, ValidationError) as error:
         raise ValueError(f"{notebook.name} is no notebook: {str(error)[:300]}") from None
+    return types
 
 
 def check_parameters(notebook: str | Path, parameters: Mapping[str, Any]) -> None:
@@ -78,12 +78,7 @@ def check_parameters(notebook: str | Path, parameters: Mapping[str, Any]) -> Non
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The parameters in a flat YAML file, ``name: value``.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not YAML, or no mapping of names.
-    """
+    """The parameters in a flat YAML file, ``name: value``; ValueError if it is none."""
     import yaml
 
     try:
@@ -99,9 +94,6 @@ def parse_values(notebook: str | Path, pairs: Iterable[Sequence[str]]) -> dict[s
     """Parameters given as text, ``(name, value)``, as Python literals where the type allows.
 
     A value that is no literal, or whose parameter is a text (``-p name 2026``), stays text.
-
-    Raises:
-        FileNotFoundError, ValueError: See `read_parameters`.
     """
     declared = read_parameters(notebook)
     values = {}
@@ -148,9 +140,7 @@ def run_notebook(
     """
     notebook, output = Path(notebook), Path(output)
     if output.resolve() == notebook.resolve():
-        raise ValueError(
-            f"{output} is the notebook itself, which an executed copy must not replace"
-        )
+        raise ValueError(f"{output} is the notebook itself, which no executed copy may replace")
     check_parameters(notebook, parameters)
     import asyncio
 
@@ -222,9 +212,6 @@ def run_series(series: str, *, source: str | None = None, html: bool = False) ->
         source: Where drawings come from, for each notebook with a parameter of that name; None:
             as the files say.
         html: Also write each executed notebook as one self-contained page into ``reports/html``.
-
-    Raises:
-        OSError, ValueError, NotebookError: See `run_notebook`.
     """
     files = sorted((ROOT / "config" / series).glob("*.yaml"))
     if not files:
@@ -254,12 +241,17 @@ def run_series(series: str, *, source: str | None = None, html: bool = False) ->
 def to_html(notebook: Path, page: Path) -> Path:
     """Write an executed notebook as one page that loads nothing, its equations as MathML."""
     import nbformat
+    from latex2mathml.converter import convert
     from nbconvert import HTMLExporter
+
+    def to_mathml(found: re.Match[str]) -> str:
+        block, inline = found.groups()
+        return convert(block, display="block") if block else convert(inline)
 
     contents = nbformat.read(notebook, as_version=4)
     for cell in contents.cells:
         if cell.cell_type == "markdown":
-            cell.source = MATH.sub(_to_mathml, cell.source)
+            cell.source = MATH.sub(to_mathml, cell.source)
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "image/gif" in data:  # which the exporter does not know
@@ -304,11 +296,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("output", nargs="?", type=Path, help="where the executed copy goes")
     add_parameters(add)
     add("--demo", action="store_true", help="instead, run all notebooks on the embedded sample")
-    add(
-        "--reports",
-        action="store_true",
-        help="instead, run all notebooks on published drawings, and write them as pages too",
-    )
+    text = "instead, run all notebooks on published drawings, and write them as pages too"
+    add("--reports", action="store_true", help=text)
     add("--source", help="with --demo: raw for published drawings in place of the sample")
     options = parser.parse_args(arguments)
     if [options.demo, options.reports, options.output is not None].count(True) != 1:
@@ -329,25 +318,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def add_parameters(add: Callable[..., Any]) -> None:
     """The options ``-p NAME VALUE`` and ``-f YAML``, for `all_parameters`."""
-    add(
-        *("-p", "--parameter"),
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="set a parameter; may be repeated, and wins over -f",
-    )
-    add(*("-f", "--file"), action="append", default=[], metavar="YAML", help="parameters in a file")
+    listed: dict[str, Any] = {"action": "append", "default": []}
+    text = "set a parameter; may be repeated, and wins over -f"
+    add("-p", "--parameter", nargs=2, metavar=("NAME", "VALUE"), help=text, **listed)
+    add("-f", "--file", metavar="YAML", help="parameters in a file", **listed)
 
 
 def all_parameters(
     notebook: str | Path, files: Iterable[str], pairs: Iterable[Sequence[str]]
 ) -> dict[str, Any]:
-    """Parameters from YAML files and from ``(name, text)``; the last one given wins.
-
-    Raises:
-        FileNotFoundError, ValueError: See `read_yaml` and `parse_values`.
-    """
+    """Parameters from YAML files and from ``(name, text)``; the last one given wins."""
     values = {name: value for path in files for name, value in read_yaml(path).items()}
     return values | parse_values(notebook, pairs)
 
@@ -361,11 +341,3 @@ def _fits(value: Any, type_: str) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def _to_mathml(match: re.Match[str]) -> str:
-    from latex2mathml.converter import convert
-
-    if block := match["block"]:
-        return convert(block, display="block")
-    return convert(match["inline"])

@@ -5,7 +5,6 @@ import os
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,12 +80,6 @@ def fit(
     """
     device = next(model.parameters()).device
     bfloat16 = chosen_precision(precision, device) == "bfloat16"
-    if bfloat16 and not has_bfloat16(device) and parallel.is_first_rank():
-        warnings.warn(
-            f"there are no instructions for bfloat16 on this {device.type}: with it training takes "
-            "longer than with precision 'float32', perhaps several times as long",
-            stacklevel=2,
-        )
     state = RunState(model, model.make_optimizer(), folder)
     state.make_folder()
     if resume:
@@ -134,7 +127,7 @@ def fit(
 def validate(model: Model, batches: Iterable[Batch], *, seed: int = 0) -> Sums:
     """Sums and counts of the model's figures over `batches`, under the final KL weight.
 
-    Whatever is random in the loss is drawn from `seed`, so that epochs can be compared.
+    Whatever is random in the loss follows from `seed`, so that epochs can be compared.
     """
     model.eval()
     loss, device = parallel.shared_loss(model), next(model.parameters()).device

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Generic
+from typing import Generic
 
 import torch
 from torch import Tensor
@@ -101,7 +101,16 @@ class RunState(Generic[Model]):
             FileNotFoundError, ValueError: See `checkpoint.read`; or it is of another training.
         """
         stored, training = checkpoint.read(path, type(self.model))
-        self._check_same_training(stored, training, path)
+        ours, theirs = (
+            dataclasses.asdict(model.config)
+            | {"words": model.words, "scale": getattr(model, "scale", None)}
+            for model in (self.model, stored)
+        )
+        if differing := sorted(k for k in ours.keys() - RESUMABLE_KEYS if ours[k] != theirs[k]):
+            named = (f"{key} {str(theirs[key])[:60]} -> {str(ours[key])[:60]}" for key in differing)
+            raise ValueError(f"{path} was trained otherwise: {', '.join(named)}")
+        if "optimizer" not in training:
+            raise ValueError(f"{path} holds a model without the state of its training")
         try:
             self.model.load_state_dict(stored.state_dict())
         except RuntimeError as error:  # a retimer with a reader and one without, say
@@ -122,24 +131,6 @@ class RunState(Generic[Model]):
                 theirs = path.with_name(best.name)
                 with atomic_write(best) as file:
                     file.write((theirs if theirs.exists() else path).read_bytes())
-
-    def _check_same_training(self, stored: Model, training: dict[str, Any], path: Path) -> None:
-        """ValueError unless words, scale and configuration agree (but for `RESUMABLE_KEYS`)."""
-        model = self.model
-        ours, theirs = dataclasses.asdict(model.config), dataclasses.asdict(stored.config)
-        differing = [
-            f"{key} {theirs[key]} -> {ours[key]}"
-            for key in ours.keys() - RESUMABLE_KEYS
-            if ours[key] != theirs[key]
-        ]
-        if differing or stored.words != model.words:
-            raise ValueError(
-                f"{path} was trained otherwise: {', '.join(sorted(differing)) or 'other words'}"
-            )
-        if getattr(stored, "scale", None) != getattr(model, "scale", None):
-            raise ValueError(f"{path} was trained on other drawings: their scale differs")
-        if "optimizer" not in training:
-            raise ValueError(f"{path} holds a model without the state of its training")
 
     def save(self, stem: str, *, epoch: Epoch | None = None) -> Path:
         """Write ``<name>_<stem>.pt``, a checkpoint to resume from, within `epoch` if one is given.

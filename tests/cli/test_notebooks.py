@@ -26,7 +26,7 @@ from doodlelib.cli.notebooks import (
 )
 
 PARAMETERS = """\
-epochs: int = None  # a number = fewer
+epochs: int = None  # a number: fewer
 rate: float = 0.1
 name: str = "demo"
 words: list[str] = [
@@ -57,7 +57,7 @@ def test_parameters_are_read_with_their_types(notebook: Path) -> None:
         "name": "str",
         "words": "list[str]",
         "source": "object",
-        "untyped": "int",
+        "untyped": "object",
     }
 
 
@@ -85,7 +85,6 @@ def test_values_that_fit_pass(notebook: Path, values: dict[str, Any]) -> None:
         ({"name": 7}, "name must be str, not 7"),
         ({"words": "cat"}, "words must be"),
         ({"words": ["cat", 1]}, "words must be"),
-        ({"untyped": "x"}, "untyped must be int"),
     ],
 )
 def test_what_does_not_fit_is_named(notebook: Path, values: dict[str, Any], message: str) -> None:

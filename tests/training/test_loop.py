@@ -5,7 +5,6 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -148,28 +147,32 @@ def test_resume_refuses_what_does_not_fit(splits: dict[str, Split], tmp_path: Pa
         next(run(make_vae(splits), splits, tmp_path, precision="float16"))
 
 
-@pytest.mark.parametrize("able", [True, False])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "auto"])
-def test_bfloat16_where_it_is_faster_or_with_a_warning(
+@pytest.mark.parametrize(
+    ("precision", "able", "half"),
+    [
+        ("float32", True, False),
+        ("bfloat16", False, True),
+        ("auto", True, True),
+        ("auto", False, False),
+    ],
+)
+def test_bfloat16_where_it_is_asked_for_or_faster(
     splits: dict[str, Split],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    able: bool,
     precision: str,
+    able: bool,
+    half: bool,
 ) -> None:
-    halves = []
+    def gradients(*arguments: Any, half: bool) -> Gradients:
+        halves.append(half)
+        return Gradients(*arguments, half=half)
 
-    class Told(Gradients):
-        def __init__(self, *arguments: object, half: bool) -> None:
-            halves.append(half)
-            super().__init__(*arguments, half=half)
-
+    halves: list[bool] = []
     monkeypatch.setattr(loop, "has_bfloat16", lambda device: able)
-    monkeypatch.setattr(loop, "Gradients", Told)
-    slow = precision == "bfloat16" and not able
-    with pytest.warns(UserWarning, match="precision 'float32'") if slow else nullcontext():
-        next(run(make_vae(splits), splits, tmp_path, precision=precision))
-    assert halves == [precision == "bfloat16" or (precision == "auto" and able)]
+    monkeypatch.setattr(loop, "Gradients", gradients)
+    next(run(make_vae(splits), splits, tmp_path, precision=precision))
+    assert halves == [half]
 
 
 def test_epochs_without_gain() -> None:
