@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, Page, ViewportSize
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [
@@ -133,7 +133,9 @@ class Lab:
 
 
 @contextmanager
-def opened(folder: Path, notebook: str) -> Generator[Lab]:
+def opened(
+    folder: Path, notebook: str, *, viewport: "ViewportSize | None" = None
+) -> Generator[Lab]:
     """A notebook of `folder` in the browser, all its cells run.
 
     Fails at the end if the page had errors, or asked for anything beyond this machine.
@@ -150,7 +152,7 @@ def opened(folder: Path, notebook: str) -> Generator[Lab]:
             headless=True,
             args=FLAGS,
             has_touch=True,
-            viewport={"width": 1300, "height": 1000},
+            viewport=viewport or {"width": 1300, "height": 1000},
         )
         page = context.new_page()
         page.set_default_timeout(WAIT)
