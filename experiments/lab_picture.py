@@ -20,9 +20,9 @@ from PIL import Image
 from doodlelib.paths import ROOT
 
 sys.path.append(str(ROOT / "tests"))
-from browser import Lab, opened  # noqa: E402
+from browser import Lab, opened
 
-SIZE = {"width": 1480, "height": 860}  # px
+SIZE = {"width": 1480, "height": 950}  # px
 COLORS = 128  # of the PNG, which says what photographs need in a tenth of the bytes
 CELLS = ("temperature_explorer(model", "DrawingPad(model")
 ARRANGE = """(cells) => {
@@ -35,7 +35,9 @@ STYLE = """
     .jp-Notebook .jp-WindowedPanel-viewport {
         display: grid; grid-template-columns: 1fr 1fr; align-items: start; gap: 12px;
     }
-    .jp-Notebook-footer, .jp-Cell .jp-InputPrompt, .jp-Cell .jp-OutputPrompt { display: none; }
+    .jp-Notebook-footer, .jp-InputPrompt, .jp-OutputPrompt, .jp-Collapser, .jp-cell-toolbar {
+        display: none;
+    }
 """
 
 
@@ -46,7 +48,7 @@ def cat() -> list[np.ndarray]:
     ears = [[0.22, 0.10], [0.42, 0.30], [0.58, 0.30], [0.78, 0.10], head[0]]
     around = np.linspace(0, 2 * np.pi, 12)
     eye = 0.03 * np.column_stack([np.cos(around), np.sin(around)])
-    return [np.vstack([head, ears]), eye + [0.38, 0.52], eye + [0.62, 0.52]]
+    return [np.vstack([head, ears]), np.add(eye, (0.38, 0.52)), np.add(eye, (0.62, 0.52))]
 
 
 def draw(lab: Lab, strokes: list[np.ndarray]) -> None:
@@ -55,12 +57,48 @@ def draw(lab: Lab, strokes: list[np.ndarray]) -> None:
     for stroke in strokes:
         for number, (x, y) in enumerate(stroke):
             at = paper["x"] + x * paper["width"], paper["y"] + y * paper["height"]
-            lab.page.mouse.move(*at, steps=1 if number == 0 else 3)
+            lab.page.mouse.move(*at)
             if number == 0:
                 lab.page.mouse.down()
             lab.page.wait_for_timeout(10)
         lab.page.mouse.up()
         lab.page.wait_for_timeout(200)
+
+
+def arrange(lab: Lab) -> None:
+    """Put the two cells side by side, without what stands around them."""
+    for command in ("application:toggle-left-area", "application:toggle-presentation-mode"):
+        lab.page.evaluate(f"window.jupyterapp.commands.execute('{command}')")
+    lab.page.evaluate(ARRANGE, CELLS)
+    lab.page.add_style_tag(content=STYLE)
+    lab.page.wait_for_timeout(1000)
+
+
+def set_sliders(lab: Lab) -> None:
+    """24 cats, in the middle of their playing."""
+    output = lab.output(CELLS[0])
+    output.get_by_role("combobox", name="Word").select_option("cat")
+    lab.wait_until_idle()
+    output.get_by_role("slider", name="Shape temperature").fill("0.25")
+    lab.wait_until_idle()
+    output.get_by_role("slider", name="Doodles").fill("24")
+    lab.wait_for(lambda: output.locator("figure").count() == 24)
+    output.get_by_role("slider", name="Time", exact=True).fill("5000")
+
+
+def use_pad(lab: Lab) -> None:
+    """The cat, with what it looks like and its endings, while their last strokes are drawn."""
+    output = lab.output(CELLS[1])
+    draw(lab, cat())
+    output.get_by_role("combobox", name="Word").fill("cat")
+    lab.page.keyboard.press("Tab")
+    output.get_by_role("button", name="Complete").click()
+    output.get_by_role("group", name="Player").wait_for()
+    lab.wait_until_idle()
+    time = output.get_by_role("slider", name="Time", exact=True)
+    time.fill(str(0.75 * float(time.get_attribute("max") or 0)))
+    lab.page.mouse.move(0, 0)
+    time.evaluate("slider => slider.blur()")
 
 
 def main() -> None:
@@ -73,18 +111,9 @@ def main() -> None:
         shutil.copytree(ROOT / "notebooks", folder / "notebooks")  # JupyterLab saves by itself
         (folder / "doodlelib").symlink_to(ROOT / "doodlelib")
         with opened(folder, "05_latent_space.ipynb", viewport=SIZE) as lab:
-            for command in ("application:toggle-left-area", "application:toggle-presentation-mode"):
-                lab.page.evaluate(f"window.jupyterapp.commands.execute('{command}')")
-            lab.page.evaluate(ARRANGE, CELLS)
-            lab.page.add_style_tag(content=STYLE)
-            draw(lab, cat())
-            pad = lab.output(CELLS[1])
-            pad.get_by_role("combobox", name="Word").fill("cat")
-            lab.page.keyboard.press("Tab")
-            pad.get_by_role("button", name="Complete").click()
-            pad.get_by_role("group", name="Player").wait_for()
-            lab.wait_until_idle()
-            lab.page.wait_for_timeout(2000)  # so that the pens are under way
+            arrange(lab)
+            set_sliders(lab)
+            use_pad(lab)
             shot = lab.page.screenshot()
     with Image.open(io.BytesIO(shot)) as image:
         image.convert("RGB").quantize(COLORS).save(out, optimize=True)

@@ -1,6 +1,6 @@
 """Numbers about drawings and models: movement statistics, distances, baselines, latent space.
 
-`measure` sums up timed drawings; `distances` and `time_panel` compare generated with real ones,
+`measure` sums up timed drawings; `time_panel` compares generated with real ones, and so does
 `generation_report` during training; `time_baselines` are what a model of time must beat;
 `classification` and `calibration` judge a classifier. `analysis.latent` holds interpolation and
 projection of latents, `analysis.forecast` the prediction of a single move.
@@ -11,7 +11,6 @@ from doodlelib.analysis.metrics import (
     calibration,
     calibration_error,
     classification,
-    distances,
     generate_like,
     generation_report,
     measure,
@@ -24,7 +23,6 @@ __all__ = [
     "calibration",
     "calibration_error",
     "classification",
-    "distances",
     "generate_like",
     "generation_report",
     "measure",

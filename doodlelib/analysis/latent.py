@@ -26,17 +26,17 @@ def slerp(
     """Spherical interpolation: the point at share `t` of the arc from `a` to `b`, broadcast.
 
     A Gaussian's samples lie near a sphere. The arc stays near it; the line passes through latents
-    that the decoder rarely saw. Where there is no arc (parallel, opposite or zero vectors) the
-    point lies on the line.
+    that the decoder rarely saw. Where there is no arc (parallel or opposite vectors) the point lies
+    on the line.
 
     Source: Shoemake 1985; for latents White 2016 (arXiv 1609.04468).
     """
     unit_a, unit_b = (x / x.norm(dim=-1, keepdim=True).clamp(min=1e-12) for x in (a, b))
     # exact at every angle, where arccos of the product loses the small ones
-    angle = 2 * torch.atan2((unit_a - unit_b).norm(dim=-1), (unit_a + unit_b).norm(dim=-1))
-    angle = angle[..., None]
+    gap, joint = ((unit_a + sign * unit_b).norm(dim=-1, keepdim=True) for sign in (-1, 1))
+    angle = 2 * torch.atan2(gap, joint)
     sine = angle.sin()
-    is_arc = (sine > MIN_SINE) & (unit_a != 0).any(-1, True) & (unit_b != 0).any(-1, True)
+    is_arc = sine > MIN_SINE
     safe = torch.where(is_arc, sine, 1)
     arc = a * (((1 - t) * angle).sin() / safe) + b * ((t * angle).sin() / safe)
     return torch.where(is_arc, arc, a * (1 - t) + b * t)

@@ -141,14 +141,10 @@ def render_frames(
     trail_ms: float = 0.0,
     pen: bool = True,
 ) -> Iterator[UInt8[np.ndarray, "S S"]]:
-    """One palette image for each time of `ends`: what was drawn by then.
+    """One palette image of `size` px for each of the increasing times `ends` (ms).
 
-    Args:
-        drawing: As from `paced`.
-        ends: Increasing times, ms. From the drawing's last time on, the pen is gone.
-        size: Side, px, 16 to `MAX_SIZE`.
-        trail_ms: For how long ink is blue, and black thereafter.
-        pen: Show the pen: a dot where it draws, a ring where it hovers.
+    It shows what was drawn by then of a drawing as from `paced`. From the drawing's last time on,
+    the pen is gone. The other arguments are those of `export.to_gif`.
 
     Raises:
         ValueError: `size` is out of range.
@@ -191,7 +187,6 @@ def _render_pen(
 
 
 def _to_shades(coverage: UInt8[np.ndarray, "S S"]) -> UInt8[np.ndarray, "S S"]:
-    """Coverage, 0 to 255, rounded to 0 to `_SHADES`."""
     return np.rint(coverage * (_SHADES / 255)).astype(np.uint8)
 
 

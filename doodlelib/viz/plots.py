@@ -95,19 +95,13 @@ def draw_drawing(
 ) -> Axes:
     """One drawing as lines: y runs down, no frame, one scale for x and y.
 
-    Args:
-        drawing: Strokes, px and ms.
-        ax: Where to draw.
-        color_by: "time" since the first touch, unless the drawing is untimed; None: one colour.
-        seconds: Where the colour scale ends; None: at the drawing's end.
-        pauses: Show pen-up moves, dotted.
-        line_width: In points.
+    Colours are the time since the first touch, up to `seconds` or else the drawing's end; an
+    untimed drawing, and one with `color_by` None, has one. `pauses` shows pen-up moves, dotted.
+    `line_width` is in points.
 
     Raises:
-        ValueError: The drawing is malformed (see `strokes.as_drawing`), or `color_by` unknown.
+        ValueError: The drawing is malformed (see `strokes.as_drawing`).
     """
-    if color_by not in ("time", None):
-        raise ValueError(f"color_by must be 'time' or None, not {color_by!r}")
     drawing = as_drawing(drawing)
     strokes = [np.stack(stroke, axis=1) for stroke in drawing]
     counts = [max(len(stroke) - 1, 1) for stroke in strokes]  # of lines; a dot is one
@@ -124,11 +118,9 @@ def draw_drawing(
     ax.add_collection(LineCollection(lines, colors=colors, linewidths=line_width, capstyle="round"))
     size = (1.5 * line_width) ** 2
     ax.scatter(*starts[is_dot, :2].T, c=colors[is_dot], s=size, linewidths=0)
-    if pauses:
-        gaps = [np.stack([a[-1, :2], b[0, :2]]) for a, b in pairwise(strokes)]
-        ax.add_collection(
-            LineCollection(gaps, colors="0.6", linewidths=line_width / 2, linestyles=":", zorder=1)
-        )
+    for before, after in pairwise(strokes) if pauses else ():
+        gap = np.stack([before[-1], after[0]], axis=1)[:2]
+        ax.plot(*gap, ":", color="0.6", linewidth=line_width / 2, zorder=1)
     ax.set_aspect("equal", adjustable="datalim")
     ax.yaxis.set_inverted(True)
     ax.autoscale_view()
@@ -203,11 +195,7 @@ def plot_speed(drawing: Sequence, *, ax: Axes | None = None) -> Axes:
 def plot_losses(history: pd.DataFrame | Sequence[Mapping[str, float | int]]) -> Figure:
     """Training and validation curves, a panel for each metric; dots mark the best epoch.
 
-    `history` holds the rows of `training.fit`, or its ``metrics.csv``: epoch, ``train_*``,
-    ``valid_*``.
-
-    Raises:
-        ValueError: `history` has no rows.
+    `history` holds the rows of `training.fit` or of its CSV, one at least (else ValueError).
     """
     table = pd.DataFrame(history)
     if table.empty:
@@ -229,10 +217,7 @@ def plot_losses(history: pd.DataFrame | Sequence[Mapping[str, float | int]]) -> 
 
 
 def plot_distributions(measures: Any) -> Figure:
-    """Histograms of segment times, pauses, speeds and durations, on log axes.
-
-    `measures` are what `analysis.measure` returns.
-    """
+    """Histograms of segment times, pauses, speeds and durations of `analysis.measure`, log axes."""
     panels = {
         "time per segment (ms)": ("log_segment_time", 1.0),
         "pause (ms)": ("log_pause", 1.0),
@@ -257,10 +242,7 @@ def plot_distributions(measures: Any) -> Figure:
 
 
 def plot_pit(values: Mapping[str, Float[np.ndarray, " n"]], *, ax: Axes | None = None) -> Axes:
-    """Histograms of probability integral transforms, by name; a calibrated model's are flat.
-
-    See `SketchVAE.time_pit`.
-    """
+    """Histograms of `SketchVAE.time_pit`, by name; those of a calibrated model are flat."""
     ax = ax or new_axes(figsize=(5.0, 3.0))
     for name, some in values.items():
         ax.stairs(*np.histogram(some, bins=20, range=(0, 1), density=True), label=name, lw=1.5)
