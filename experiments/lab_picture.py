@@ -4,18 +4,16 @@
 
 Needs Chromium (Debian: ``apt-get install chromium``). The notebook runs as it is, with the shipped
 models. The cells of the sliders and of the pad are then put side by side, a cat's head is drawn on
-the pad with the mouse, and the model is asked for endings. OUT is reports/figures/lab.png.
+the pad, and the model is asked for endings. OUT is reports/figures/lab.png unless given.
 """
 
 import argparse
-import io
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from doodlelib.paths import ROOT
 
@@ -23,12 +21,26 @@ sys.path.append(str(ROOT / "tests"))
 from browser import Lab, opened
 
 SIZE = {"width": 1480, "height": 950}  # px
-COLORS = 128  # of the PNG, which says what photographs need in a tenth of the bytes
+SECONDS = 1.0  # for a line as long as the pad is wide
+PAUSE = 350.0  # ms between strokes
 CELLS = ("temperature_explorer(model", "DrawingPad(model")
 ARRANGE = """(cells) => {
     for (const cell of document.querySelectorAll(".jp-Notebook .jp-Cell")) {
         cell.hidden = !cells.some((source) => cell.innerText.includes(source));
         cell.style.display = cell.hidden ? "none" : "";
+    }
+}"""
+DRAW = """(paper, strokes) => {  // with its own times, however busy the machine is
+    const box = paper.getBoundingClientRect();
+    const send = (kind, [x, y, t]) => {
+        const [clientX, clientY] = [box.left + x * box.width, box.top + y * box.height];
+        const event = new PointerEvent(kind, { pointerId: 1, isPrimary: true, clientX, clientY });
+        paper.dispatchEvent(Object.defineProperty(event, "timeStamp", { value: t }));
+    };
+    for (const points of strokes) {
+        send("pointerdown", points[0]);
+        for (const point of points.slice(1)) send("pointermove", point);
+        send("pointerup", points.at(-1));
     }
 }"""
 STYLE = """
@@ -41,28 +53,19 @@ STYLE = """
 """
 
 
-def cat() -> list[np.ndarray]:
-    """Strokes (n, 2) of a cat's head, from 0 to 1: an outline with ears, eyes and a nose."""
+def cat() -> list[list[list[float]]]:
+    """Strokes of points x, y (0 to 1) and t (ms): an outline with ears, and two eyes."""
     turn = np.linspace(-0.30, 1.30, 60) * np.pi  # from one ear around the chin to the other
     head = np.column_stack([0.5 + 0.33 * np.cos(turn), 0.58 + 0.30 * np.sin(turn)])
     ears = [[0.22, 0.10], [0.42, 0.30], [0.58, 0.30], [0.78, 0.10], head[0]]
     around = np.linspace(0, 2 * np.pi, 12)
     eye = 0.03 * np.column_stack([np.cos(around), np.sin(around)])
-    return [np.vstack([head, ears]), np.add(eye, (0.38, 0.52)), np.add(eye, (0.62, 0.52))]
-
-
-def draw(lab: Lab, strokes: list[np.ndarray]) -> None:
-    """Draw on the pad, some 10 ms a point."""
-    paper = lab.page.get_by_role("application", name="Drawing pad").bounding_box()
-    for stroke in strokes:
-        for number, (x, y) in enumerate(stroke):
-            at = paper["x"] + x * paper["width"], paper["y"] + y * paper["height"]
-            lab.page.mouse.move(*at)
-            if number == 0:
-                lab.page.mouse.down()
-            lab.page.wait_for_timeout(10)
-        lab.page.mouse.up()
-        lab.page.wait_for_timeout(200)
+    strokes, start = [], 0.0
+    for xy in (np.vstack([head, ears]), np.add(eye, (0.38, 0.52)), np.add(eye, (0.62, 0.52))):
+        t = start + np.cumsum(np.hypot(*np.diff(xy, axis=0, prepend=xy[:1]).T)) * SECONDS * 1000
+        strokes.append(np.column_stack([xy, t]).tolist())
+        start = t[-1] + PAUSE
+    return strokes
 
 
 def arrange(lab: Lab) -> None:
@@ -89,7 +92,7 @@ def set_sliders(lab: Lab) -> None:
 def use_pad(lab: Lab) -> None:
     """The cat, with what it looks like and its endings, while their last strokes are drawn."""
     output = lab.output(CELLS[1])
-    draw(lab, cat())
+    output.get_by_role("application", name="Drawing pad").evaluate(DRAW, cat())
     output.get_by_role("combobox", name="Word").fill("cat")
     lab.page.keyboard.press("Tab")
     output.get_by_role("button", name="Complete").click()
@@ -97,8 +100,8 @@ def use_pad(lab: Lab) -> None:
     lab.wait_until_idle()
     time = output.get_by_role("slider", name="Time", exact=True)
     time.fill(str(0.75 * float(time.get_attribute("max") or 0)))
-    lab.page.mouse.move(0, 0)
     time.evaluate("slider => slider.blur()")
+    lab.page.locator(".jp-NotebookPanel .jp-WindowedPanel-outer").evaluate("e => e.scrollTo(0, 0)")
 
 
 def main() -> None:
@@ -114,9 +117,7 @@ def main() -> None:
             arrange(lab)
             set_sliders(lab)
             use_pad(lab)
-            shot = lab.page.screenshot()
-    with Image.open(io.BytesIO(shot)) as image:
-        image.convert("RGB").quantize(COLORS).save(out, optimize=True)
+            lab.page.screenshot(path=out)
     print(f"{out}: {out.stat().st_size / 1e3:.0f} kB")
 
 
