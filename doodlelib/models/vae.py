@@ -34,8 +34,6 @@ from doodlelib.strokes import (
 
 Latent = Literal["exemplars", "none"]
 Timing = Literal["joint", "retimer", "none"]
-LATENT: Latent = "exemplars"  # defaults; a model that cannot do so takes "exemplars" and "joint"
-TIMING: Timing = "joint"
 NO_RETIMER = "no retimer is attached: vae.attach(checkpoint.load_retimer())"
 CANDIDATES = 64  # latents tried for one beginning; four times as many are hardly better
 MAX_BEHIND = 60.0  # nats behind the best: such a latent is dropped; in 2 of 586 beginnings wrongly
@@ -53,10 +51,9 @@ class SketchVAE(SketchNet):
     - `time_temperature`: Of the times.
     - `timing`: Where times come from: "joint", move by move with the geometry; "retimer", from the
       attached retimer, once the geometry is there (which the decoder makes in its untimed mode);
-      "none", the drawings are untimed; None: `TIMING`, or "joint" without a retimer.
+      "none", the drawings are untimed.
     - `latent`: Where z comes from: "exemplars", the word's training posteriors; "none", z = 0, so
-      that the word alone conditions the decoder; None: `LATENT`, or "exemplars" for a model that
-      was trained with z always given.
+      that the word alone conditions the decoder (for a model trained with `hide_z_prob`).
     - `seed`: Equal seeds give equal drawings (on a CPU).
 
     They raise ValueError where a temperature is negative, a word is unknown, an option is none of
@@ -113,14 +110,15 @@ class SketchVAE(SketchNet):
         z: Float[Tensor, "N Z"],
         *,
         word: str | Sequence[str] | None = None,
-        timing: Timing | None = None,
+        timing: Timing = "joint",
         temperature: float = 0.4,
         time_temperature: float = 1.0,
         seed: int | None = None,
     ) -> list[Drawing]:
         """One drawing from each z. Options and errors: see the class."""
-        timing, words = self._timing(timing), self.word_indices(word, len(z))
-        decoder = Decoder(self, z.to(self.device), words, timed=timing == "joint")
+        self._check_timing(timing)
+        words, timed = self.word_indices(word, len(z)), timing == "joint"
+        decoder = Decoder(self, z.to(self.device), words, timed=timed)
         return self._sample(decoder, timing, temperature, time_temperature, seed)
 
     @in_one_thread
@@ -129,8 +127,8 @@ class SketchVAE(SketchNet):
         n: int,
         *,
         word: str | Sequence[str] | None = None,
-        latent: Latent | None = None,
-        timing: Timing | None = None,
+        latent: Latent = "exemplars",
+        timing: Timing = "joint",
         temperature: float = 0.4,
         time_temperature: float = 1.0,
         seed: int | None = None,
@@ -143,11 +141,11 @@ class SketchVAE(SketchNet):
             raise ValueError(f"n must be at least 1, not {n}")
         if not temperature >= 0:
             raise ValueError(f"temperatures must be >= 0, not {temperature}")
-        generator, timing = _generator(seed), self._timing(timing)
-        words = self.word_indices(word, n)
-        z = self._latents(words, self._latent(latent), generator, temperature)
-        decoder = Decoder(self, z, words, timed=timing == "joint")
-        return self._sample(decoder, timing, temperature, time_temperature, _next_seed(generator))
+        generator = _generator(seed)
+        z = self._latents(self.word_indices(word, n), latent, generator, temperature)
+        options: dict[str, Any] = {"word": word, "timing": timing, "temperature": temperature}
+        options |= {"time_temperature": time_temperature, "seed": _next_seed(generator)}
+        return self.decode(z, **options)
 
     def reconstruct(
         self, drawings: Sequence, *, see_time: bool = True, **options: Any
@@ -162,8 +160,8 @@ class SketchVAE(SketchNet):
         *,
         n: int = 10,
         word: str | None = None,
-        latent: Latent | None = None,
-        timing: Timing | None = None,
+        latent: Latent = "exemplars",
+        timing: Timing = "joint",
         temperature: float = 0.4,
         time_temperature: float = 1.0,
         seed: int | None = None,
@@ -173,27 +171,22 @@ class SketchVAE(SketchNet):
         Its last stroke may be continued or not. Its times are kept (but with timing "none"); where
         it has none, and timing is "joint", the retimer gives it some first. Latents are resampled
         from the exemplars in proportion to the likelihood of the beginning (sampling-importance
-        resampling), which is p(z | beginning); with z = 0 there is nothing to search.
+        resampling), which is p(z | beginning).
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
-        timing, generator = self._timing(timing), _generator(seed)
+        self._check_timing(timing)
         if timing == "joint" and not is_timed(drawing):
             drawing = self.retime(drawing, seed=seed)
-        decoder = self.condition_on_prefix(
-            drawing, n, word, generator, latent=latent, timed=timing == "joint"
-        )
+        generator, timed = _generator(seed), timing == "joint"
+        decoder = self.condition_on_prefix(drawing, n, word, generator, latent=latent, timed=timed)
         known, seed = len(decoder.prefix) if is_timed(drawing) else 1, _next_seed(generator)
         return self._sample(decoder, timing, temperature, time_temperature, seed, known=known)
 
     def retime(
         self, drawing: Sequence, *, temperature: float = 1.0, seed: int | None = None
     ) -> Drawing:
-        """The drawing with times that a person might have taken; see `Retimer.retime`.
-
-        Raises:
-            ValueError: No retimer is attached, and see there.
-        """
+        """The drawing with times that a person might have taken, from the attached retimer."""
         if self.retimer is None:
             raise ValueError(NO_RETIMER)
         return self.retimer.retime(drawing, temperature=temperature, seed=seed)
@@ -212,13 +205,13 @@ class SketchVAE(SketchNet):
         Args:
             drawings: Timed or untimed.
             given: Where z comes from: "z", the mean of q(z | drawing); "shape", the same with the
-                time masked, so that z cannot carry the times judged; "prior", a random z as
-                `generate` takes it, from the word's training posteriors; "none", z = 0.
-            word: See the class.
+                time masked, so that z cannot carry the times judged; "prior", a random one of the
+                word's training posteriors; "none", z = 0.
+            word: One for all drawings or one for each; None: not conditioned on a word.
             seed: Of the prior's z.
 
         Raises:
-            ValueError: `given` is none of the four, or see the class.
+            ValueError: `given` is none of the four, or a word is unknown.
         """
         if given not in ("z", "shape", "prior", "none"):
             raise ValueError(f"given must be 'z', 'shape', 'prior' or 'none', not {given!r}")
@@ -254,7 +247,7 @@ class SketchVAE(SketchNet):
 
         Args:
             drawings: Untimed ones take no part.
-            word: See the class.
+            word: As for `log_likelihood`.
 
         Returns:
             Of all segments, and of all pauses.
@@ -272,54 +265,43 @@ class SketchVAE(SketchNet):
         word: str | None,
         generator: torch.Generator | None,
         *,
-        latent: Latent | None = None,
+        latent: Latent = "exemplars",
         timed: bool = True,
     ) -> Decoder:
         """A decoder of `n` drawings at the end of `drawing`, with latents that make it likely.
 
-        A latent that falls far behind the best on the way is dropped there, so that the many
-        that never fitted cost little.
+        A latent that falls far behind the best on the way is dropped there, to save time.
         """
-        latent = self._latent(latent)
-        searched = latent == "exemplars"
-        words = self.word_indices(word, CANDIDATES if searched else n)
+        words = self.word_indices(word, CANDIDATES if latent == "exemplars" else 1)
         decoder = Decoder(self, self._latents(words, latent, generator), words, timed=timed)
         rows = self.to_batch([drawing], words=words[:1]).rows[0, 2:-1]
         likelihood = rows.new_zeros(len(words))
-        groups = rows.tensor_split([at for at in COMPARED if at < len(rows)] if searched else 1)
+        groups = rows.tensor_split([at for at in COMPARED if at < len(rows)])
         for some in groups[: len(rows)]:  # of no rows it makes one group
             likelihood = likelihood + decoder.score_prefix(some)
-            if searched:
-                near = (likelihood >= likelihood.max() - MAX_BEHIND).nonzero()[:, 0]
-                decoder = decoder.select(near)
-                likelihood = likelihood[near]
-        if searched:
-            chances = likelihood.cpu().softmax(0)
-            chosen = torch.multinomial(chances, n, replacement=True, generator=generator)
-            decoder = decoder.select(chosen.to(self.device))
-        return decoder
+            near = (likelihood >= likelihood.max() - MAX_BEHIND).nonzero()[:, 0]
+            decoder, likelihood = decoder.select(near), likelihood[near]
+        chances = likelihood.cpu().softmax(0)
+        chosen = torch.multinomial(chances, n, replacement=True, generator=generator)
+        return decoder.select(chosen.to(self.device))
 
     def to_batch(self, drawings: Sequence, *, words: Int64[Tensor, " N"] | None) -> StrokeBatch:
-        """The drawings, simplified and scaled as the training drawings were; None: no words."""
+        """A batch, simplified and scaled as the training drawings were; `words` of `word_indices`.
+
+        Raises:
+            ValueError: There is no drawing, or one is malformed.
+        """
         if len(drawings) == 0:
             raise ValueError("no drawings given")
         rows = [to_stroke4(simplify(drawing, **self.simplification)) for drawing in drawings]
         indices = np.zeros(len(rows), dtype=int) if words is None else words.numpy(force=True)
         return collate_drawings(rows, words=indices, scale=self.scale).to(self.device)
 
-    def _latent(self, latent: Latent | None) -> Latent:
-        """The option checked, or the default."""
-        if latent not in (None, "exemplars", "none"):
-            raise ValueError(f"latent must be 'exemplars' or 'none', not {latent!r}")
-        return latent or (LATENT if self.config.hide_z_prob else "exemplars")
-
-    def _timing(self, timing: Timing | None) -> Timing:
-        """The option checked, or the default."""
-        if timing not in (None, "joint", "retimer", "none"):
+    def _check_timing(self, timing: Timing) -> None:
+        if timing not in ("joint", "retimer", "none"):
             raise ValueError(f"timing must be 'joint', 'retimer' or 'none', not {timing!r}")
         if timing == "retimer" and self.retimer is None:
             raise ValueError(NO_RETIMER)
-        return timing or (TIMING if self.retimer else "joint")
 
     def _latents(
         self,
@@ -328,6 +310,8 @@ class SketchVAE(SketchNet):
         generator: torch.Generator | None,
         temperature: float = 1.0,
     ) -> Float[Tensor, "N Z"]:
+        if latent not in ("exemplars", "none"):
+            raise ValueError(f"latent must be 'exemplars' or 'none', not {latent!r}")
         if latent == "exemplars":
             return self.exemplars.sample(words, temperature=temperature, generator=generator)
         return torch.zeros(len(words), self.config.latent_size, device=self.device)
@@ -343,12 +327,8 @@ class SketchVAE(SketchNet):
         known: int = 1,
     ) -> list[Drawing]:
         """Drawings from `decoder`; the retimer leaves the first `known` points their times."""
-        rows6 = sample(
-            decoder,
-            temperature=temperature,
-            time_temperature=time_temperature,
-            generator=_generator(seed, self.device),
-        )
+        temperatures = {"temperature": temperature, "time_temperature": time_temperature}
+        rows6 = sample(decoder, **temperatures, generator=_generator(seed, self.device))
         rows = [from_stroke6(one, scale=self.scale) for one in rows6]
         if timing == "retimer" and self.retimer:
             options = {"known": known, "temperature": time_temperature, "seed": seed}
