@@ -44,11 +44,7 @@ class ImageBatch:
 
 
 def to_images(drawings: Sequence, config: CNNConfig) -> UInt8[np.ndarray, "N C S S"]:
-    """Images of `drawings`, of the configured size and channels.
-
-    Raises:
-        ValueError: A drawing is malformed, or has no times where the channels show them.
-    """
+    """Images of the configured size and channels; ValueError where one lacks times they show."""
     if config.channels == "timed":
         return rasterize_timed(drawings, config.image_size)
     return rasterize_many(drawings, config.image_size)[:, None]
@@ -84,17 +80,12 @@ class ResidualBlock(nn.Module):
 
 
 class DoodleCNN(nn.Module):
-    """Classifier of drawings: which of its words each one shows.
+    """Classifier of drawings: which of its words, each once, each one shows.
 
     A stem (at 255 px it shrinks the image eightfold, to 32), two pairs of residual blocks at half
     and quarter resolution, global average pooling, one linear layer. No block works at full
-    resolution, where moving the many pixels would take longer than multiplying.
-
-    Attributes:
-        temperature: Divides the logits before the softmax; see `calibrate`.
-
-    Raises:
-        ValueError: No words, or the same twice.
+    resolution, where moving the many pixels would take longer than multiplying. `temperature`
+    divides the logits before the softmax; see `calibrate`.
     """
 
     def __init__(self, config: CNNConfig, words: Sequence[str]) -> None:
@@ -103,12 +94,11 @@ class DoodleCNN(nn.Module):
             raise ValueError(f"a classifier needs words, each once, not {list(words)}")
         self.config, self.words = config, list(words)
         width, channels = config.width, CHANNELS[config.channels]
-        first = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        first, pool = nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.Identity()
         if config.image_size > 28:
             first = nn.Conv2d(channels, width, 7, stride=4, padding=3, bias=False)
-        self.stem = nn.Sequential(first, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
-        if config.image_size > 28:
-            self.stem.append(nn.MaxPool2d(3, stride=2, padding=1))
+            pool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.stem = nn.Sequential(first, nn.BatchNorm2d(width), nn.ReLU(inplace=True), pool)
         self.stages = nn.Sequential(
             ResidualBlock(width, 2 * width, stride=2),
             ResidualBlock(2 * width, 2 * width, stride=1),
@@ -122,15 +112,11 @@ class DoodleCNN(nn.Module):
         nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
 
     def forward(self, images: Shaped[Tensor, "B C S S"]) -> Float[Tensor, "B W"]:
-        """Logits of the words for images, uint8 or floats of that range.
-
-        Raises:
-            ValueError: The images are not of the configured size.
-        """
+        """Logits of the words for images, uint8 or floats of that range; errors as `embed`."""
         return self.head(self.dropout(self.embed(images)))
 
     def embed(self, images: Shaped[Tensor, "B C S S"]) -> Float[Tensor, "B F"]:
-        """Pooled features, the input of the last layer. Arguments and errors as `forward`."""
+        """Pooled features, the last layer's input; ValueError for images of another size."""
         needed = (CHANNELS[self.config.channels], *2 * [self.config.image_size])
         if tuple(images.shape[1:]) != needed:
             raise ValueError(f"images are {tuple(images.shape[1:])}, the model takes {needed}")
@@ -140,10 +126,7 @@ class DoodleCNN(nn.Module):
     def loss(self, batch: ImageBatch, *, step: int | Tensor | None) -> tuple[Tensor, Sums]:
         """Cross-entropy, nats an image, and the accuracy; labels are smoothed in training only.
 
-        `step`, the optimiser's, has no effect here.
-
-        Returns:
-            The loss, and for each figure of interest its sum over the batch and the count.
+        The figures are sums over the batch and counts. `step`, the optimiser's, has no effect.
         """
         logits = self(batch.images)
         smoothing = self.config.label_smoothing if self.training else 0.0
@@ -156,12 +139,7 @@ class DoodleCNN(nn.Module):
     def calibrate(self, drawings: Sequence | np.ndarray, labels: Shaped[np.ndarray, " N"]) -> float:
         """Set and return the temperature under which the true words of `drawings` are likeliest.
 
-        Args:
-            drawings: Held out from training; as for `predict`.
-            labels: Index of each one's word.
-
-        Raises:
-            ValueError: See `predict`.
+        These are held out from training; `labels` are the indices of their words.
 
         Source: Guo et al. 2017 (arXiv 1706.04599), sec. 4.2.
         """
@@ -191,7 +169,7 @@ class DoodleCNN(nn.Module):
 
     @torch.no_grad()
     def features(self, drawings: Sequence | np.ndarray) -> Float32[np.ndarray, "N F"]:
-        """`embed` for each of `drawings`; arguments and errors as `predict`."""
+        """`embed` for each of `drawings`, which are as for `predict`."""
         return self._in_batches(drawings, self.embed)
 
     def _in_batches(
@@ -217,9 +195,6 @@ class DoodleCNN(nn.Module):
     def learning_rate(self, step: int, *, progress: float) -> float:
         """At a share `progress` of training: a line up from lr_min, then a cosine down to it."""
         config = self.config
-        if progress < config.warmup:
-            height = progress / config.warmup
-        else:
-            past = (progress - config.warmup) / (1 - config.warmup)
-            height = (1 + math.cos(math.pi * past)) / 2
+        past = (progress - config.warmup) / (1 - config.warmup)
+        height = (1 + math.cos(math.pi * past)) / 2 if past >= 0 else progress / config.warmup
         return config.lr_min + (config.learning_rate - config.lr_min) * height

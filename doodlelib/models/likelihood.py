@@ -4,9 +4,7 @@ B drawing, T step.
 """
 
 from dataclasses import dataclass
-from typing import Self
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -51,26 +49,6 @@ class StepLogLikelihood:
     segment_time: Float[Tensor, "B T"]
     pause_time: Float[Tensor, "B T"]
     counted: dict[str, Bool[Tensor, "B T"]]
-
-    @classmethod
-    def masked(
-        cls,
-        *,
-        pen: Float[Tensor, "B T"],
-        position: Float[Tensor, "B T"],
-        time: Float[Tensor, "B T"],
-        is_step: Bool[Tensor, "B T"],
-        is_end: Bool[Tensor, "B T"],
-        is_pen_up: Bool[Tensor, "B T"],
-        timed: Bool[Tensor, " B"],
-    ) -> Self:
-        """From log-likelihoods that are computed at every step, padding and ends included."""
-        is_move = is_step & ~is_end
-        is_timed = is_move & timed[:, None]
-        masks = is_step, is_move, is_timed & ~is_pen_up, is_timed & is_pen_up
-        values = (pen, position, time, time)
-        kept = [torch.where(mask, value, 0) for mask, value in zip(masks, values, strict=True)]
-        return cls(*kept, counted=dict(zip(EVENTS, masks, strict=True)))
 
     def events(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Log-likelihood and count of each kind of event, by name, each summed over steps, (B,)."""

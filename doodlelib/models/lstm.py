@@ -18,7 +18,6 @@ from doodlelib.fast import lstm as fast_lstm
 from doodlelib.fast.parallel import generator
 
 State = tuple[Float[Tensor, "B H"], Float[Tensor, "B H"]]  # h and c of one layer
-NO_NORM = (None, None, None)
 
 
 class PlainLayer(nn.Module):
@@ -86,9 +85,12 @@ class NormLayer(nn.Module):
         self, x: Float[Tensor, "T B I"], state: State
     ) -> tuple[Float[Tensor, "T B H"], State]:
         """Hidden states of all steps, and the last state."""
-        keep_masks = self._keep_masks(x)
+        keep_masks = None
+        if self.training and self.recurrent_dropout:
+            shape = *x.shape[:2], self.hidden_size
+            keep_masks = keep_mask(shape, self.recurrent_dropout, like=self.bias)
         if fast_lstm.is_available(x):
-            norm = (self.gate_gain, *self.cell_norm.parameters()) if self.layer_norm else NO_NORM
+            norm = (self.gate_gain, *self.cell_norm.parameters()) if self.layer_norm else 3 * [None]
             weights = self.weight_ih, self.weight_hh, self.bias, *norm
             y, c = fast_lstm.LayerFunction.apply(x, *state, *weights, keep_masks)
             return y, (y[-1], c)
@@ -98,12 +100,6 @@ class NormLayer(nn.Module):
             h, c = self.cell(gates, c, None if keep_masks is None else keep_masks[t])
             outputs.append(h)
         return torch.stack(outputs), (h, c)
-
-    def _keep_masks(self, x: Float[Tensor, "T B I"]) -> Float[Tensor, "T B H"] | None:
-        """Recurrent dropout of all steps; None where nothing is dropped."""
-        if not self.training or self.recurrent_dropout == 0:
-            return None
-        return keep_mask((*x.shape[:2], self.hidden_size), self.recurrent_dropout, like=self.bias)
 
 
 class Dropout(nn.Module):

@@ -100,11 +100,7 @@ def time_terms(
 def log_prob(
     mixture: Mixture, xy: Float[Tensor, "*batch 2"], time: Float[Tensor, "*batch"]
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-    """Log density of the position, and of the time given that position; their sum is the joint.
-
-    Returns:
-        log p(dx, dy) and log p(time | dx, dy), nats in model units.
-    """
+    """Log p(dx, dy) and log p(time | dx, dy), nats in model units; their sum is the joint."""
     position = position_terms(mixture, xy)
     joint = torch.logsumexp(position + time_terms(mixture, xy, time), dim=-1)
     log_position = torch.logsumexp(position, dim=-1)
@@ -133,11 +129,8 @@ def sample_position(
 ) -> Float[Tensor, "*batch 2"]:
     """Sample dx, dy; at temperature 0 the mean of the weightiest component.
 
-    Args:
-        mixture: Of each step.
-        temperature: Log weights are divided by it, variances multiplied.
-        chance: Uniform random numbers, which choose the component.
-        noise: Standard normal random numbers.
+    Log weights are divided by `temperature`, variances multiplied. `chance` are uniform random
+    numbers, which choose the component, `noise` standard normal ones.
 
     Source: Ha & Eck 2017, eq. 8.
     """
@@ -174,10 +167,7 @@ def choose(
 ) -> Int64[Tensor, "*batch"]:
     """An index with probability softmax(logits / temperature), at 0 the largest.
 
-    Args:
-        logits: Of each index.
-        temperature: At least 0.
-        chance: Uniform numbers in [0, 1): index m where the sum of the weights passes them.
+    `chance` are uniform numbers in [0, 1): index m where the sum of the weights passes them.
     """
     if temperature == 0:
         return logits.argmax(dim=-1)

@@ -81,6 +81,7 @@ class SketchNet(nn.Module):
     def __init__(self, config: VAEConfig, *, words: Sequence[str], scale: Scale) -> None:
         super().__init__()
         self.config, self.words, self.scale = config, list(words), scale
+        self.unknown_word = len(self.words)  # the index that stands for "no word given"
         stack: dict[str, Any] = {"layers": config.num_lstm_layers, "dropout": config.dropout}
         self.encoder = BiLSTM(NUM_FEATURES, config.enc_hidden_size, **stack)
         self.to_mean = nn.Linear(2 * config.enc_hidden_size, config.latent_size)
@@ -108,17 +109,11 @@ class SketchNet(nn.Module):
         """Where the weights are."""
         return self.head.weight.device
 
-    @property
-    def unknown_word(self) -> int:
-        """The word index that stands for "no word given"."""
-        return len(self.words)
-
     def word_indices(self, word: str | Sequence[str] | None, n: int) -> Int64[Tensor, " N"]:
         """Indices of one word for all of `n` drawings, of one for each, or of none for any.
 
         Raises:
-            ValueError: A word is not known (the message names similar ones), there are not `n`, or
-                the model was trained without words.
+            ValueError: A word is unknown, there are not `n`, or the model was trained without any.
         """
         if word is None:
             return torch.full((n,), self.unknown_word, device=self.device)
@@ -206,16 +201,16 @@ class SketchNet(nn.Module):
         """Log-likelihood of each row of `batch` but the first, given z and the rows before it."""
         targets, pen_state, logits, mixture = self.predict(batch, z)
         is_pen_up = pen_state == PEN_UP
+        pen = -F.cross_entropy(logits.transpose(1, 2), pen_state, reduction="none")
         position, time = mdn.log_prob(mixture, targets[..., :DT], targets[..., DT])
-        return StepLogLikelihood.masked(
-            pen=-F.cross_entropy(logits.transpose(1, 2), pen_state, reduction="none"),
-            position=position - 2 * math.log(self.scale.xy),
-            time=mdn.log_density_in_ms(time, targets[..., DT], is_pen_up, scale=self.scale),
-            is_step=batch.is_step,
-            is_end=pen_state == END,
-            is_pen_up=is_pen_up,
-            timed=batch.timed,
-        )
+        position = position - 2 * math.log(self.scale.xy)
+        time = mdn.log_density_in_ms(time, targets[..., DT], is_pen_up, scale=self.scale)
+        is_move = batch.is_step & (pen_state != END)
+        is_timed = is_move & batch.timed[:, None]
+        masks = batch.is_step, is_move, is_timed & ~is_pen_up, is_timed & is_pen_up
+        pairs = zip(masks, (pen, position, time, time), strict=True)
+        values = [torch.where(mask, value, 0) for mask, value in pairs]
+        return StepLogLikelihood(*values, counted=dict(zip(EVENTS, masks, strict=True)))
 
     def loss(self, batch: StrokeBatch, *, step: int | Tensor | None) -> tuple[Tensor, Sums]:
         """The training loss, a weighted negative ELBO, and its parts.
@@ -227,12 +222,7 @@ class SketchNet(nn.Module):
         beta-VAE). Time, word and z are masked in random shares of the drawings, so that the model
         also learns q(z | shape), p(drawing | z) and p(drawing | word).
 
-        Args:
-            batch: Drawings.
-            step: Of the optimiser, which decides the KL term's weight; None: its final weight.
-
-        Returns:
-            The loss, and for each figure of interest its sum over the batch and the count.
+        `step` decides the KL term's weight; None: its final one. Parts are sums and counts.
 
         Source: Ha & Eck 2017, eq. 9-11, the mean over dimensions as in magenta's code.
         """
@@ -285,6 +275,5 @@ class SketchNet(nn.Module):
         Source: Ha & Eck 2017, appendix on training (eta_step), times kl_weight.
         """
         config = self.config
-        if step is None:
-            return config.kl_weight
-        return config.kl_weight * (1 - (1 - config.kl_weight_start) * config.kl_decay_rate**step)
+        left = 0.0 if step is None else config.kl_decay_rate**step
+        return config.kl_weight * (1 - (1 - config.kl_weight_start) * left)

@@ -19,17 +19,13 @@ KEPT = 64  # exemplars of a word
 class ExemplarPrior(nn.Module):
     """A ring buffer of posteriors for each word; not trained by gradient.
 
-    Attributes:
-        count: (W,) posteriors seen so far.
-        mean, std: (W, K, Z).
-
     Source: the aggregated posterior as prior, Norouzi et al. 2020 (arXiv 2004.04795), sec. 3; found
     after training rather than by it, Ghosh et al. 2020 (arXiv 1903.12436), sec. 4.
     """
 
-    count: Tensor
-    mean: Tensor
-    std: Tensor
+    count: Tensor  # (W,) posteriors seen so far
+    mean: Tensor  # (W, K, Z)
+    std: Tensor  # (W, K, Z)
 
     def __init__(self, words: int, latent_size: int) -> None:
         super().__init__()
@@ -112,9 +108,8 @@ class ExemplarPrior(nn.Module):
 
 def _resize(prior: ExemplarPrior, state: dict[str, Tensor], prefix: str, *_: object) -> None:
     """Before weights are loaded: room for as many exemplars as they have."""
-    words, size = len(prior.mean), prior.mean.shape[-1]
     mean, std = (state.get(f"{prefix}{name}") for name in ("mean", "std"))
     if mean is None or std is None or mean.ndim != 3 or mean.shape != std.shape:
         return  # `load_state_dict` will complain
-    if mean.shape[::2] == (words, size):
+    if mean.shape[::2] == prior.mean.shape[::2]:
         prior.mean, prior.std = (x.new_empty(mean.shape) for x in (prior.mean, prior.std))

@@ -55,14 +55,7 @@ class ShapeFeatures(nn.Module):
     """Frozen feature extractor: what a trained sketch VAE computes of a drawing's geometry.
 
     The VAE has learned what is being drawn, what may come next, and what nobody would expect, where
-    people hesitate. It is conditioned neither on a word nor on time.
-
-    Args:
-        config: Of the VAE.
-        scale: Of the rows to be read.
-
-    Attributes:
-        size: Features of a row.
+    people hesitate. It is conditioned neither on a word nor on time. A row has `size` features.
     """
 
     def __init__(self, config: VAEConfig, *, scale: Scale) -> None:
@@ -90,7 +83,7 @@ class ShapeFeatures(nn.Module):
     def forward(
         self, rows: Float[Tensor, "B T 6"], lengths: Int64[Tensor, " B"]
     ) -> Float[Tensor, "B T R"]:
-        """Features of each row; arguments as `Retimer.sample`, times are not read.
+        """Features of each row of stroke-6 without the start row; times are not read.
 
         Those are the encoder's states (of the whole drawing), the decoder's state before the row,
         the log-likelihoods of the row's pen state and position under it, and z.
@@ -110,17 +103,14 @@ class ShapeFeatures(nn.Module):
         mixture = net.mixture(parameters, pen_state[..., PEN_UP] > 0.5)
         position = mdn.position_terms(mixture, xy).logsumexp(dim=-1) - 2 * math.log(net.scale.xy)
         surprise = torch.stack([pen, position], dim=-1).clamp(*SURPRISE)
-        before = torch.cat([hidden, surprise / 5], dim=-1)
-        before = F.pad(before, (0, 0, 1, 0))  # nothing comes before the first
+        before = F.pad(torch.cat([hidden, surprise / 5], dim=-1), (0, 0, 1, 0))
         return torch.cat([encoded, before, z[:, None].expand(-1, rows.shape[1], -1)], dim=-1)
 
 
 class TimeNet(nn.Module):
     """One member of the ensemble: encodes a geometry, and predicts the time of each move.
 
-    Args:
-        config: Of the retimer.
-        features: Numbers a row from `ShapeFeatures`; 0: there are none.
+    `features` is the number of `ShapeFeatures` of a row, 0 where there are none.
     """
 
     def __init__(self, config: RetimeConfig, *, features: int = 0) -> None:
@@ -131,12 +121,11 @@ class TimeNet(nn.Module):
             self.note = nn.Sequential(
                 Dropout(config.dropout), nn.Linear(features, config.read_size), nn.Tanh()
             )
-        size = MOVE_FEATURES + config.read_size * (features > 0)
-        hidden, dropout = config.hidden_size, config.dropout
-        self.shape = BiLSTM(size, hidden, layers=1, dropout=dropout)
+        size, hidden = MOVE_FEATURES + config.read_size * (features > 0), config.hidden_size
+        self.shape = BiLSTM(size, hidden, layers=1, dropout=config.dropout)
         inputs = 2 * hidden + size + HISTORY_FEATURES
-        self.course = LSTM(inputs, hidden, layers=1, dropout=dropout)
-        self.head = nn.Linear(config.hidden_size, 2 * config.num_modes * 4)
+        self.course = LSTM(inputs, hidden, layers=1, dropout=config.dropout)
+        self.head = nn.Linear(hidden, 2 * config.num_modes * 4)
 
     def encode(
         self,
@@ -149,30 +138,34 @@ class TimeNet(nn.Module):
             moves = torch.cat([moves, self.note(features)], dim=-1)
         return torch.cat([self.shape(moves, lengths)[0], moves], dim=-1)
 
-    def first_states(self, like: Tensor) -> list[State]:
-        """Before the first move of each drawing."""
-        zero = like.new_zeros(len(like), self.course.hidden_size)
-        return [(zero, zero)]
-
     def forward(
         self,
         encoded: Float[Tensor, "B T C"],
         history: Float[Tensor, "B T 5"],
         rows: Float[Tensor, "B T 6"],
-        states: list[State],
+        states: list[State] | None,
+        pause_spread: Tensor | float,
     ) -> tuple[Mixture, list[State]]:
         """Log weights, means and standard deviations of each row's log time; last states.
 
-        `encoded` is of the same moves, `history` of those before; the rows' times are not read.
+        Args:
+            encoded: Of the same moves.
+            history: `history_features` of those before.
+            rows: The moves; their times are not read.
+            states: Of the LSTM before them; None before the first move.
+            pause_spread: See `Retimer`.
         """
+        if states is None:
+            zero = rows.new_zeros(len(rows), self.course.hidden_size)
+            states = [(zero, zero)]
         output, states = self.course(torch.cat([encoded, history], dim=-1), states)
         with torch.autocast(rows.device.type, enabled=False):
             values = self.head(output.float()).unflatten(-1, (2, self.num_modes, 4))
-            is_pen_up = (rows[..., PEN_COLUMNS.start + PEN_UP] > 0.5)[..., None, None]
-            values = torch.where(is_pen_up, values[..., 1, :, :], values[..., 0, :, :])
+            is_pen_up = rows[..., PEN_COLUMNS.start + PEN_UP, None] > 0.5
+            values = torch.where(is_pen_up[..., None], values[..., 1, :, :], values[..., 0, :, :])
             logits, mean, slope, raw_std = values.unbind(-1)
             mean = mean + slope * mdn.log_distance(rows[..., :DT])[..., None]
-            std = F.softplus(raw_std) + MIN_STD
+            std = torch.where(is_pen_up, pause_spread, 1.0) * (F.softplus(raw_std) + MIN_STD)
         return (logits.log_softmax(-1), mean, std), states
 
 
@@ -215,9 +208,10 @@ class Retimer(nn.Module):
         self.simplification = dict(simplification)
         self.reader = reader
         self.register_buffer("pause_spread", torch.ones(()))
-        size = reader.size if reader else 0
-        members = (TimeNet(config, features=size) for _ in range(config.members))
-        self.members: Any = nn.ModuleList(members)
+        features = reader.size if reader else 0
+        self.members: Any = nn.ModuleList(
+            TimeNet(config, features=features) for _ in range(config.members)
+        )
 
     @property
     def device(self) -> torch.device:
@@ -256,13 +250,13 @@ class Retimer(nn.Module):
         temperature: float = 1.0,
         seed: int | None = None,
     ) -> list[Drawing]:
-        """`retime_all` for stroke-4 as it is, of which the first `known` rows keep their times."""
+        """`retime_all` for stroke-4 as it is; its first `known` rows keep their times."""
         if not temperature >= 0:
             raise ValueError(f"temperature must be >= 0, not {temperature}")
         if len(rows) == 0:
             raise ValueError("no drawings given")
-        words = np.zeros(len(rows), dtype=int)
-        batch = collate_drawings(rows, words=words, scale=self.scale).to(self.device)
+        batch = collate_drawings(rows, words=np.zeros(len(rows), dtype=int), scale=self.scale)
+        batch = batch.to(self.device)
         generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
         if batch.rows.shape[1] > 3:  # a single point takes no time
             options = {"known": known, "temperature": temperature, "generator": generator}
@@ -273,15 +267,12 @@ class Retimer(nn.Module):
     def loss(self, batch: StrokeBatch, *, step: int | Tensor | None) -> tuple[Tensor, Sums]:
         """Mean negative log-likelihood of the times of timed drawings, and its parts in nats.
 
-        A pause counts `pause_weight` times: pauses are few, and hard to predict. `step`, the
-        optimiser's, plays no part here.
-
-        Returns:
-            The loss, and for each figure of interest its sum over the batch and the count.
+        A pause counts `pause_weight` times: pauses are few, and hard to predict. Each part is a sum
+        over the batch and a count. `step`, the optimiser's, plays no part here.
         """
 
         def log_likelihood(drawings: slice) -> tuple[Tensor, Tensor]:
-            """Log-likelihood of the `TIME_EVENTS` of each drawing, and how many; both (b, 2)."""
+            """Log-likelihood of the `TIME_EVENTS` of each drawing, and their number, (b, 2)."""
             values, *masks = self.step_log_likelihood(batch.part(drawings))
             total = torch.stack([values.where(mask, 0).sum(1) for mask in masks], dim=1)
             return total, torch.stack([mask.sum(1) for mask in masks], dim=1)
@@ -296,10 +287,9 @@ class Retimer(nn.Module):
     def step_log_likelihood(
         self, batch: StrokeBatch
     ) -> tuple[Float[Tensor, "B T"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
-        """Log density, in ms, of the time of each point but the first.
+        """Log density, in ms, of the time of each point but the first, in nats.
 
-        Returns:
-            Nats, and which of them are of segments and of pauses of timed drawings.
+        And which of these are of segments, and which of pauses, of timed drawings.
         """
         rows = batch.rows[:, 1:-1]
         is_pen_up = rows[:, 1:, PEN_COLUMNS.start + PEN_UP] > 0.5
@@ -321,12 +311,9 @@ class Retimer(nn.Module):
             lengths: Points of each drawing; what is returned of rows behind them is void.
         """
         views, encoded = self._encode(rows, lengths)
-        history, each = history_features(views[:, :-1]), []
+        history, spread, each = history_features(views[:, :-1]), self._spread, []
         for member, own in zip(self.members, encoded, strict=True):
-            states = member.first_states(views)
-            (logits, mean, std), _ = self._predict(
-                member, own[:, 1:], history, views[:, 1:], states
-            )
+            (logits, mean, std), _ = member(own[:, 1:], history, views[:, 1:], None, spread)
             z = (views[:, 1:, DT, None] - mean) / std
             terms = logits - 0.5 * z**2 - std.log() - 0.5 * math.log(2 * math.pi)
             each.append(terms.logsumexp(-1).unflatten(0, (-1, len(rows))))
@@ -348,8 +335,8 @@ class Retimer(nn.Module):
         """Standardised log time of each row; 0 for the first, void behind `lengths`.
 
         Args:
-            rows: As `log_prob`.
-            lengths: As `log_prob`.
+            rows: As for `log_prob`, likewise `lengths`.
+            lengths: Points of each drawing.
             known: Rows whose times are given; the others' are not read.
             temperature: Logits are divided by it, variances multiplied; 0 takes the mean of the
                 weightiest component.
@@ -357,14 +344,14 @@ class Retimer(nn.Module):
         """
         self.eval()
         views, encoded = self._encode(rows, lengths)
-        states = [member.first_states(views) for member in self.members]
+        states: list[Any] = [None] * len(self.members)
         views[:, known:, DT] = views[:, 0, DT] = 0
         for step in range(1, rows.shape[1]):
             now, history = slice(step, step + 1), history_features(views[:, :step])[:, -1:]
             mixtures = []
             for number, (member, own) in enumerate(zip(self.members, encoded, strict=True)):
-                mixture, states[number] = self._predict(
-                    member, own[:, now], history, views[:, now], states[number]
+                mixture, states[number] = member(
+                    own[:, now], history, views[:, now], states[number], self._spread
                 )
                 mixtures += zip(*(part[:, 0].split(len(rows)) for part in mixture), strict=True)
             logits, mean, std = (torch.cat(parts, dim=-1) for parts in zip(*mixtures, strict=True))
@@ -415,15 +402,10 @@ class Retimer(nn.Module):
         features = self.reader(views, lengths) if self.reader else None
         return views, [member.encode(moves, features, lengths) for member in self.members]
 
-    def _predict(
-        self, member: TimeNet, encoded: Tensor, history: Tensor, rows: Tensor, states: list[State]
-    ) -> tuple[Mixture, list[State]]:
-        """`TimeNet.forward`, in evaluation with the calibrated spread of pauses."""
-        (logits, mean, std), states = member(encoded, history, rows, states)
-        if not self.training:
-            is_pen_up = rows[..., PEN_COLUMNS.start + PEN_UP, None] > 0.5
-            std = torch.where(is_pen_up, self.pause_spread, 1.0) * std
-        return (logits, mean, std), states
+    @property
+    def _spread(self) -> Tensor | float:
+        """The `pause_spread`, which is calibrated for predictions and plays no part in training."""
+        return 1.0 if self.training else self.pause_spread
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Adam."""

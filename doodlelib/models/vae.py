@@ -90,14 +90,9 @@ class SketchVAE(SketchNet):
 
     @torch.no_grad()
     def encode(self, drawings: Sequence, *, see_time: bool = True) -> Float[Tensor, "N Z"]:
-        """Mean of q(z | drawing) of each drawing.
+        """Mean of q(z | drawing) of each drawing; errors as `to_batch`.
 
-        Args:
-            drawings: Timed or untimed.
-            see_time: False masks the time of timed drawings, so that z knows the geometry alone.
-
-        Raises:
-            ValueError: There is no drawing, or one is malformed.
+        `see_time=False` masks the time of timed drawings, so that z knows the geometry alone.
         """
         batch = self.to_batch(drawings, words=None)
         self.eval()
@@ -240,17 +235,11 @@ class SketchVAE(SketchNet):
     def time_pit(
         self, drawings: Sequence, *, word: str | Sequence[str] | None = None
     ) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " p"]]:
-        """Quantiles of real times in their predicted distributions: 0 faster than all of it.
+        """Quantiles of real times in their predicted distributions, of segments and of pauses.
 
-        Given the geometry alone, as ``given="shape"``. Flat histograms mean that the predicted
-        spread is the true one (the probability integral transform; Dawid 1984).
-
-        Args:
-            drawings: Untimed ones take no part.
-            word: As for `log_likelihood`.
-
-        Returns:
-            Of all segments, and of all pauses.
+        Given the geometry alone, as ``given="shape"``; 0 is faster than all that was predicted.
+        Flat histograms mean that the predicted spread is the true one (the probability integral
+        transform; Dawid 1984). Untimed drawings take no part.
         """
         batch = self.to_batch(drawings, words=self.word_indices(word, len(drawings)))
         cdf, is_pause = self.time_cdf(batch, self.encode(drawings, see_time=False))

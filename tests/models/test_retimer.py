@@ -50,17 +50,9 @@ def batch_of(drawings: list) -> StrokeBatch:
     return collate_drawings(rows, words=np.zeros(len(rows), dtype=int), scale=SCALE)
 
 
-def test_one_drawing_waits_for_no_other_thread(
-    retimer: Retimer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_drawing_waits_for_no_other_thread(retimer: Retimer) -> None:
     seen, before = set(), torch.get_num_threads()
-    predict = retimer._predict
-
-    def counted(*args: object) -> object:
-        seen.add(torch.get_num_threads())
-        return predict(*args)
-
-    monkeypatch.setattr(retimer, "_predict", counted)
+    retimer.members[0].register_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
     torch.set_num_threads(3)
     retimer.retime(DRAWINGS[0])
     torch.set_num_threads(before)
