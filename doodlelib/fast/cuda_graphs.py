@@ -43,11 +43,8 @@ class Captured(NamedTuple):
 class Gradients:
     """Computes the gradients of a batch and leaves them in the weights' `grad`.
 
-    Args:
-        loss_of: See `parallel.parallel_loss`; of a model on `device`.
-        optimizer: Of that model.
-        device: Where it is.
-        half: Matrix products in bfloat16 (autocast); weights and likelihood stay in float32.
+    Of a model on `device`, by its `parallel.parallel_loss`. With `half` matrix products are in
+    bfloat16 (autocast); weights and likelihood stay in float32.
     """
 
     def __init__(
@@ -58,12 +55,7 @@ class Gradients:
         self.captured: dict[tuple, Captured | None] = {}  # by shape, which are few; None: met once
 
     def of(self, batch: Batch, *, step: int) -> tuple[Tensor, Sums]:
-        """The detached loss and its figures; both are valid until the next call.
-
-        Args:
-            batch: On any device.
-            step: Of the optimiser; on a GPU the loss gets it as a tensor.
-        """
+        """The detached loss and its figures at optimiser step `step`; valid until the next call."""
         if self.capturing:
             with torch.cuda.device(self.device):
                 return self._of_shape(batch.padded(), step)

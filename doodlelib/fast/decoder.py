@@ -56,7 +56,7 @@ class CompiledDecoder:
         head: Weight and bias from hidden states to pen logits and mixture parameters.
         features: (B, F) of the last row of each drawing, which is read next.
         pen: (B, 2, 2) position and start of the stroke after that row.
-        limits: See `Limits`.
+        limits: Constants.
     """
 
     def __init__(
@@ -130,17 +130,10 @@ def _weights(layer: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Affine]:
 
 @kernel
 def _sample_rows(rows, output, numbers, pen, read, temperature, time_temperature, limits):
-    """Sample each drawing's next row, and write what the decoder reads next.
+    """Fill each drawing's next row, `pen` after it, and the features of it that are `read` next.
 
-    Args:
-        rows: (B, 6) gets the rows.
-        output: (B, 3 + 2 M 9) of the head.
-        numbers: (B, 6) random, see `models.sampling.Decoder.next_rows`.
-        pen: (B, 2, 2) position and start of the stroke; moved along.
-        read: (B, at least F) gets the features, but for the flag behind the row, which stays.
-        temperature: Of pen and position.
-        time_temperature: Of the time.
-        limits: `Limits`.
+    From the head's `output`, (B, 3 + 2 M 9), as `models.sampling.Decoder.next_rows`. The flag
+    behind the row stays as it is.
     """
     modes = (output.shape[1] - PEN_STATES) // (2 * PARAMETERS)
     logits, sums = np.empty(modes, output.dtype), np.empty(max(modes, PEN_STATES), output.dtype)

@@ -22,34 +22,21 @@ from doodlelib.jit import is_fast
 
 
 class Affine(NamedTuple):
-    """Gains and biases of a layer, or their gradients; arrays of the same memory for Numba.
+    """Gains and biases of a layer, or their gradients; arrays of the same memory for Numba."""
 
-    Attributes:
-        bias: (4 H) of the gates, after their norm.
-        gain: (4 H) of the gates' norm; empty where there is no layer norm.
-        cell_gain, cell_bias: (H) of the cell's norm; likewise.
-    """
-
-    bias: Tensor
-    gain: Tensor
-    cell_gain: Tensor
+    bias: Tensor  # (4 H) of the gates, after their norm
+    gain: Tensor  # (4 H) of the gates' norm; this and the next two are empty without layer norm
+    cell_gain: Tensor  # (H) of the cell's norm
     cell_bias: Tensor
 
 
 class Saved(NamedTuple):
-    """Tensors saved for the backward pass, which computes the rest anew from them.
+    """Tensors saved for the backward pass, which computes the rest anew from them."""
 
-    Attributes:
-        cells: (T + 1, B, H).
-        hidden: (T + 1, B, H) outputs, in the type of the matrix products.
-        gates: (T, B, 4 H) before gain and bias; normalised where there is layer norm.
-        rstd: (T, B, 4) 1 / standard deviation that normalised them.
-    """
-
-    cells: Tensor
-    hidden: Tensor
-    gates: Tensor
-    rstd: Tensor
+    cells: Tensor  # (T + 1, B, H)
+    hidden: Tensor  # (T + 1, B, H) outputs, in the type of the matrix products
+    gates: Tensor  # (T, B, 4 H) before gain and bias; normalised where there is layer norm
+    rstd: Tensor  # (T, B, 4) 1 / standard deviation that normalised them
 
 
 def is_available(like: Tensor) -> bool:

@@ -26,16 +26,10 @@ _FAST = ("reassoc", "contract", "arcp", "nsz")
 def forward(
     projected: Tensor, weight: Tensor, affine: Any, keep_mask: Tensor, saved: Any, y: Tensor
 ) -> None:
-    """All steps from the first state in `saved` on; see `lstm.LayerFunction`.
+    """All steps from the first state in `saved` on, which is filled, as are the outputs `y`.
 
-    Args:
-        projected: (T, B, 4 H) the inputs' share of the gates, in the type of matrix products.
-            Overwritten where `saved.gates` is the same memory.
-        weight: (4 H, H) recurrent, likewise.
-        affine: `lstm.Affine`.
-        keep_mask: (T, B, H) factor of the candidate; empty: 1.
-        saved: `lstm.Saved`, filled.
-        y: (T, B, H) outputs, filled.
+    `projected` is the inputs' share of the gates, (T, B, 4 H), in the type of matrix products, as
+    is the recurrent `weight`; the rest as for `lstm.LayerFunction`, an empty `keep_mask` for None.
     """
     weight, product = weight.t().contiguous(), torch.empty_like(projected[0])
     arrays = [as_arrays(value) for value in (product, projected, affine, keep_mask, saved, y)]
@@ -55,15 +49,8 @@ def backward(
 ) -> Tensor:
     """Gradient of `forward`'s `projected`; in the memory of `saved.gates` if of its type.
 
-    Args:
-        dy: (T, B, H) gradients of the outputs.
-        d_state: (B, H) each; what flows back into the last h (in the type of matrix products) and
-            c. Become the gradients of the first ones.
-        weight: As for `forward`, likewise the next three, of which it filled `saved`.
-        affine: `lstm.Affine`.
-        keep_mask: Factor of the candidate.
-        saved: `lstm.Saved`.
-        d_affine: `lstm.Affine` of gradients, which are added to.
+    `dy` are gradients of the outputs; `d_state` come as what flows back into the last h (in the
+    type of matrix products) and c, and become the gradients of the first; `d_affine` is added to.
     """
     same_type = saved.gates.dtype == weight.dtype
     d_gates = saved.gates if same_type else torch.empty_like(saved.gates, dtype=weight.dtype)
@@ -109,13 +96,8 @@ def _forward_step(t, product, projected, affine, keep_mask, saved, y):
 def decode_step(affine, product, known, cell, read, above):
     """A step without saved tensors: `cell` advances; outputs end `read` and begin `above`.
 
-    Args:
-        affine: `lstm.Affine`.
-        product: (B, 4 H) gates before the norm, but for what is `known`.
-        known: (B, 4 H) constant share of the gates; or empty.
-        cell: (B, H).
-        read: (B, I + H) what the layer reads: its inputs and its hidden state.
-        above: (B, at least H) what the next layer reads, or the head.
+    These are what this layer (inputs, hidden state) and the next one, or the head, read. The gates
+    before the norm are `product` plus `known`, which may be empty.
     """
     size, first, dtype = cell.shape[1], read.shape[1] - cell.shape[1], cell.dtype
     raw, gates = np.empty(4 * size, dtype), np.empty(4 * size, dtype)
@@ -162,10 +144,8 @@ def _backward_step(t, dh, dc, dy, affine, keep_mask, saved, d_gates, d_affine):
         if len(affine.gain):
             _accumulate_norm_grads(d_active, gates, d_affine.gain, d_affine.bias)
             for k in range(4):
-                own = slice(k * size, (k + 1) * size)
-                _layer_norm_backward(
-                    d_active[own], affine.gain[own], gates[own], saved.rstd[t, b, k]
-                )
+                own, rstd = slice(k * size, (k + 1) * size), saved.rstd[t, b, k]
+                _layer_norm_backward(d_active[own], affine.gain[own], gates[own], rstd)
         else:
             for k in range(4 * size):
                 d_affine.bias[k] += d_active[k]

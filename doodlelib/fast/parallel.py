@@ -77,15 +77,10 @@ def in_one_thread(method: Callable[Given, Result]) -> Callable[Given, Result]:
 def with_gradients(
     work: Callable[[slice], tuple[Tensor, ...]], rows: int, *, weights: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """What `work` gives for all rows, computed in parts with gradients, each part in a thread.
+    """What `work` gives for all rows, in parts with gradients, each in a thread; one on a GPU.
 
-    On a GPU there is one part.
-
-    Args:
-        work: Called with the rows of one part, which come first in the shape of all it gives. Takes
-            its random numbers from `generator`.
-        rows: How many.
-        weights: What gradients are to reach; all else is taken for constant.
+    `work` is called with the rows of a part, which come first in the shape of all it gives, and
+    takes its random numbers from `generator`. Gradients reach the `weights` alone.
     """
     if weights[0].device.type != "cpu":
         return work(slice(0, rows))

@@ -18,19 +18,12 @@ PADDED = 8  # steps
 
 @dataclass(frozen=True)
 class StrokeBatch:
-    """Padded stroke-6 of some drawings.
+    """Padded stroke-6 of some drawings: start row, the points, then end rows up to the longest."""
 
-    Attributes:
-        rows: Start row, the points, then end rows up to the longest. dt is 0 where it is unknown.
-        lengths: Points of each drawing.
-        words: Index of each drawing's word.
-        timed: Whether dt is known.
-    """
-
-    rows: Float32[Tensor, "B T 6"]
-    lengths: Int64[Tensor, " B"]
-    words: Int64[Tensor, " B"]
-    timed: Bool[Tensor, " B"]
+    rows: Float32[Tensor, "B T 6"]  # dt is 0 where it is unknown
+    lengths: Int64[Tensor, " B"]  # points of each drawing
+    words: Int64[Tensor, " B"]  # index of each one's word
+    timed: Bool[Tensor, " B"]  # whether dt is known
 
     @property
     def size(self) -> int:
@@ -64,13 +57,9 @@ class StrokeBatch:
 def collate(
     rows: np.ndarray, lengths: np.ndarray, *, words: np.ndarray, scale: Scale
 ) -> StrokeBatch:
-    """Pad drawings that lie one behind the other.
+    """Pad drawings that lie one behind the other, as stroke-4 with NaN in dt where untimed.
 
-    Args:
-        rows: stroke-4 of all drawings, (sum of lengths, 4); NaN in dt where a drawing is untimed.
-        lengths: Points of each drawing, (B,).
-        words: Index of each drawing's word, (B,).
-        scale: The training split's.
+    `rows` are (sum of `lengths`, 4); `lengths` and the indices of `words` (B,).
     """
     starts = np.cumsum(lengths) - lengths
     drawing = np.repeat(np.arange(len(lengths)), lengths)

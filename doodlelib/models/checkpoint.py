@@ -47,11 +47,8 @@ def save(
 ) -> Path:
     """Write `model` to one file, whole or not at all.
 
-    Args:
-        path: The file.
-        model: Any of the three.
-        training: Step, epoch, optimiser state and the like; only plain values and tensors.
-        half_precision: Store float32 weights as float16, for shipping; `read` gives float32.
+    `training` is step, epoch, optimiser state and the like: plain values and tensors. With
+    `half_precision` float32 weights are stored as float16, for shipping; `read` gives float32.
 
     Raises:
         FloatingPointError: A weight is not finite.
@@ -147,19 +144,11 @@ def load_cnn(path: str | Path = "trained", *, device: str = "cpu") -> DoodleCNN:
 
 @torch.no_grad()
 def average(paths: Sequence[str | Path], kind: type[Model]) -> Model:
-    """The model whose weights are the mean of those of several checkpoints of one training.
-
-    Buffers (running statistics, exemplars) and frozen weights are those of the last. ValueError
-    where there are none, or of different sizes.
+    """The last checkpoint's model with the mean of the trained weights of all, of one training.
 
     Source: Izmailov et al. 2018 (arXiv 1803.05407).
     """
-    if not paths:
-        raise ValueError("no checkpoints to average")
     models = [read(path, kind)[0] for path in paths]
-    shapes = {tuple(weight.shape for weight in model.parameters()) for model in models}
-    if len(shapes) > 1:
-        raise ValueError(f"checkpoints of different sizes: {', '.join(map(str, paths))}")
     for same in zip(*(model.parameters() for model in models), strict=True):
         if same[-1].requires_grad:
             same[-1].copy_(torch.stack(list(same)).mean(0))

@@ -158,12 +158,9 @@ class DoodleCNN(nn.Module):
     def predict(self, drawings: Sequence | UInt8[np.ndarray, "*"]) -> Float32[np.ndarray, "N W"]:
         """Probabilities of `words` for each of `drawings`.
 
-        Args:
-            drawings: Strokes, timed if the channels are; or one array of images, (N, S, S) or
-                (N, C, S, S) as from `to_images`.
-
-        Raises:
-            ValueError: A drawing is malformed or lacks times, or images are of another shape.
+        These are strokes, timed if the channels are; or one array of images, (N, S, S) or
+        (N, C, S, S) as from `to_images`. ValueError where one is malformed, lacks times or has
+        another shape.
         """
         return self._in_batches(drawings, lambda x: (self(x) / self.temperature).softmax(dim=1))
 

@@ -15,11 +15,8 @@ EVENTS = ("pen", "position", "segment_time", "pause_time")
 class LogLikelihood:
     """Log-likelihood of one drawing's events in nats, and the number of events.
 
-    Attributes:
-        pen, position, segment_time, pause_time: Sums over the drawing. Positions as a density in
-            px of the 255 box, times as one in ms, given the position of the same step.
-        pen_count, position_count, segment_time_count, pause_time_count: Numbers of the events. An
-            untimed drawing has no time events.
+    Sums over the drawing; positions as a density in px of the 255 box, times as one in ms, given
+    the position of the same step. An untimed drawing has no time events.
     """
 
     pen: float
@@ -34,21 +31,13 @@ class LogLikelihood:
 
 @dataclass(frozen=True)
 class StepLogLikelihood:
-    """Log-likelihood of each step of a batch in nats; 0 where the step has no such event.
+    """Log-likelihood of each step of a batch in nats; 0 where the step has no such event."""
 
-    Attributes:
-        pen: log p(pen state).
-        position: log p(dx, dy | pen state) of moves, density in px.
-        segment_time, pause_time: log p(dt | pen state, dx, dy) of moves with the pen down and with
-            the pen up, of timed drawings; density in ms.
-        counted: Which steps have the event, of each of the four.
-    """
-
-    pen: Float[Tensor, "B T"]
-    position: Float[Tensor, "B T"]
-    segment_time: Float[Tensor, "B T"]
-    pause_time: Float[Tensor, "B T"]
-    counted: dict[str, Bool[Tensor, "B T"]]
+    pen: Float[Tensor, "B T"]  # log p(pen state)
+    position: Float[Tensor, "B T"]  # log p(dx, dy | pen state) of moves, density in px
+    segment_time: Float[Tensor, "B T"]  # log p(dt | pen down, dx, dy) of timed moves, in ms
+    pause_time: Float[Tensor, "B T"]  # log p(dt | pen up, dx, dy) of timed moves, in ms
+    counted: dict[str, Bool[Tensor, "B T"]]  # which steps have the event, of each of the four
 
     def events(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Log-likelihood and count of each kind of event, by name, each summed over steps, (B,)."""

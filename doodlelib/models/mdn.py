@@ -31,19 +31,13 @@ _LOG_2PI = math.log(2 * math.pi)
 class Mixture:
     """Parameters in their ranges; see `from_output`.
 
-    Attributes:
-        log_pi: Log weights, normalised over M.
-        mean, std: Of dx and dy.
-        rho: Correlation of dx and dy, within (-1, 1).
-        time_mean, time_slope: The standardised log time has mean time_mean + time_slope * log r, r
-            being the distance moved.
-        time_std: Its standard deviation.
+    The standardised log time has mean time_mean + time_slope * log r, r being the distance moved.
     """
 
-    log_pi: Float[Tensor, "*batch M"]
-    mean: Float[Tensor, "*batch M 2"]
+    log_pi: Float[Tensor, "*batch M"]  # log weights, normalised over M
+    mean: Float[Tensor, "*batch M 2"]  # of dx and dy
     std: Float[Tensor, "*batch M 2"]
-    rho: Float[Tensor, "*batch M"]
+    rho: Float[Tensor, "*batch M"]  # correlation of dx and dy, within (-1, 1)
     time_mean: Float[Tensor, "*batch M"]
     time_slope: Float[Tensor, "*batch M"]
     time_std: Float[Tensor, "*batch M"]

@@ -112,8 +112,7 @@ class SketchNet(nn.Module):
     def word_indices(self, word: str | Sequence[str] | None, n: int) -> Int64[Tensor, " N"]:
         """Indices of one word for all of `n` drawings, of one for each, or of none for any.
 
-        Raises:
-            ValueError: A word is unknown, there are not `n`, or the model was trained without any.
+        ValueError where one is unknown, there are not `n`, or the model was trained without words.
         """
         if word is None:
             return torch.full((n,), self.unknown_word, device=self.device)
@@ -124,9 +123,8 @@ class SketchNet(nn.Module):
             raise ValueError(f"{len(wanted)} words for {n} drawings")
         for name in set(wanted) - set(self.words):
             near = ", ".join(similar_names(name, self.words))
-            raise ValueError(
-                f"the model does not know {name!r}; of its {len(self.words)} words try {near}"
-            )
+            known = f"its {len(self.words)} words"
+            raise ValueError(f"the model does not know {name!r}; of {known} try {near}")
         return torch.tensor([self.words.index(name) for name in wanted], device=self.device)
 
     def posterior(
@@ -155,10 +153,11 @@ class SketchNet(nn.Module):
         *,
         timed: Bool[Tensor, " B"],
         condition: Float[Tensor, "B C"],
-        states: list[State],
+        states: list[State] | None = None,
         pen: Float[Tensor, "B 2 2"] | None = None,
     ) -> tuple[Float[Tensor, "B T H"], Float[Tensor, "B 2 2"], list[State]]:
         """The decoder's hidden state after each of `rows`; the last pen position and states."""
+        states = self.first_states(condition) if states is None else states
         x, pen = input_features(rows, see_time=timed, xy=self.scale.xy, pen=pen)
         condition = condition[:, None].expand(-1, rows.shape[1], -1)
         hidden, states = self.decoder(torch.cat([x, condition], dim=-1), states)
@@ -191,8 +190,7 @@ class SketchNet(nn.Module):
         """
         rows, targets = batch.rows[:, 1:-1], batch.rows[:, 2:]
         condition = self.condition(z, batch.words)
-        states = self.first_states(condition)
-        hidden, *_ = self.hidden_states(rows, timed=batch.timed, condition=condition, states=states)
+        hidden, *_ = self.hidden_states(rows, timed=batch.timed, condition=condition)
         logits, parameters = self.output(hidden)
         pen_state = targets[..., PEN_COLUMNS].argmax(dim=-1)
         return targets, pen_state, logits, self.mixture(parameters, pen_state == PEN_UP)

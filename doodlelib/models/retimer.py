@@ -93,10 +93,7 @@ class ShapeFeatures(nn.Module):
         encoded, ends = net.encoder(x, lengths)
         z = net.to_mean(ends)
         condition = net.condition(z, net.word_indices(None, len(rows)))
-        states = net.first_states(condition)
-        hidden, *_ = net.hidden_states(
-            rows[:, :-1], timed=untimed, condition=condition, states=states
-        )
+        hidden, *_ = net.hidden_states(rows[:, :-1], timed=untimed, condition=condition)
         logits, parameters = net.output(hidden)
         pen_state, xy = rows[:, 1:, PEN_COLUMNS], rows[:, 1:, :DT]
         pen = (logits.log_softmax(dim=-1) * pen_state).sum(dim=-1)
@@ -148,12 +145,8 @@ class TimeNet(nn.Module):
     ) -> tuple[Mixture, list[State]]:
         """Log weights, means and standard deviations of each row's log time; last states.
 
-        Args:
-            encoded: Of the same moves.
-            history: `history_features` of those before.
-            rows: The moves; their times are not read.
-            states: Of the LSTM before them; None before the first move.
-            pause_spread: See `Retimer`.
+        `encoded` is of the same moves, `history` of those before; the rows' times are not read.
+        `states` are None before the first move.
         """
         if states is None:
             zero = rows.new_zeros(len(rows), self.course.hidden_size)
@@ -187,12 +180,9 @@ class Retimer(nn.Module):
         scale: The training split's.
         simplification: Keyword arguments of `simplify.simplify` in its training data.
         reader: Features from a VAE of the same scale; its weights become a part of these.
-
-    Attributes:
-        pause_spread: Factor of the standard deviations of pauses' log times; see `calibrate`.
     """
 
-    pause_spread: Tensor
+    pause_spread: Tensor  # factor of the standard deviations of pauses' log times; see `calibrate`
 
     def __init__(
         self,
@@ -209,9 +199,8 @@ class Retimer(nn.Module):
         self.reader = reader
         self.register_buffer("pause_spread", torch.ones(()))
         features = reader.size if reader else 0
-        self.members: Any = nn.ModuleList(
-            TimeNet(config, features=features) for _ in range(config.members)
-        )
+        members = [TimeNet(config, features=features) for _ in range(config.members)]
+        self.members: Any = nn.ModuleList(members)
 
     @property
     def device(self) -> torch.device:
@@ -229,13 +218,9 @@ class Retimer(nn.Module):
     ) -> list[Drawing]:
         """The drawings, simplified by geometry alone, with times that a person might have taken.
 
-        Args:
-            drawings: Timed or untimed; their own times are not read.
-            temperature: 0 takes the likeliest times, 1 the model's own spread.
-            seed: Equal seeds give equal times (on a CPU).
-
-        Raises:
-            ValueError: The temperature is negative, a drawing is malformed, or there is none.
+        Their own times are not read. Temperature 0 takes the likeliest times, 1 the model's own
+        spread; equal seeds give equal times (on a CPU). ValueError where the temperature is
+        negative, a drawing is malformed, or there is none.
         """
         plain = [simplify(without_time(drawing), **self.simplification) for drawing in drawings]
         rows = [to_stroke4(drawing) for drawing in plain]
@@ -305,10 +290,7 @@ class Retimer(nn.Module):
         """Log density of the standardised log time of each row but the first, in nats.
 
         That of the ensemble; in training the mean of its members', so that each learns as if alone.
-
-        Args:
-            rows: stroke-6 in model units, without the start row.
-            lengths: Points of each drawing; what is returned of rows behind them is void.
+        `rows` are stroke-6 in model units, without the start row; void behind `lengths`.
         """
         views, encoded = self._encode(rows, lengths)
         history, spread, each = history_features(views[:, :-1]), self._spread, []
@@ -334,13 +316,8 @@ class Retimer(nn.Module):
     ) -> Float[Tensor, "B T"]:
         """Standardised log time of each row; 0 for the first, void behind `lengths`.
 
-        Args:
-            rows: As for `log_prob`, likewise `lengths`.
-            lengths: Points of each drawing.
-            known: Rows whose times are given; the others' are not read.
-            temperature: Logits are divided by it, variances multiplied; 0 takes the mean of the
-                weightiest component.
-            generator: Source of randomness, on the rows' device.
+        The times of the first `known` rows are given, the others' are not read. Logits are divided
+        by the temperature, variances multiplied; 0 takes the mean of the weightiest component.
         """
         self.eval()
         views, encoded = self._encode(rows, lengths)

@@ -24,17 +24,8 @@ START = torch.eye(6)[PEN_COLUMNS.start + PEN_DOWN]  # the first row of every dra
 class Decoder:
     """A `SketchNet`'s decoder at work on many drawings at once, at the first point of each.
 
-    Args:
-        net: Its decoder is used; put into evaluation mode.
-        z: Latent of each drawing.
-        words: Index of each drawing's word.
-        timed: Whether rows carry times; the network learned from drawings of both kinds.
-
-    Attributes:
-        prefix: (T, 6) rows that all drawings begin with; the first is `START`.
-
-    Raises:
-        ValueError: z has the wrong size.
+    Puts the network into evaluation mode. Without `timed` rows carry no times; the network learned
+    from drawings of both kinds. `prefix`, (T, 6), are the rows that all drawings begin with.
     """
 
     @torch.no_grad()
@@ -56,11 +47,7 @@ class Decoder:
 
     @torch.no_grad()
     def score_prefix(self, rows: Float[Tensor, "T 6"]) -> Float[Tensor, " B"]:
-        """Append moves to the prefix, before anything is sampled.
-
-        Returns:
-            Their log-likelihood in each drawing, nats in model units.
-        """
+        """Append moves to the prefix; their log-likelihood in each drawing, nats in model units."""
         given = rows.expand(len(self.rows), -1, -1)
         hidden = self._hidden_states(torch.cat([self.rows[:, None], given[:, :-1]], dim=1))
         self.prefix, self.rows = torch.cat([self.prefix, rows]), given[:, -1]
@@ -76,11 +63,8 @@ class Decoder:
     ) -> Float[np.ndarray, "B 6"]:
         """Sample the next row of each drawing; an end row where it ends.
 
-        Args:
-            numbers: Random: three uniform ones, which choose the pen state, the component of the
-                move and that of its time, and three standard normal ones for dx, dy and the time.
-            temperature: See `sample`.
-            time_temperature: See `sample`.
+        Of its random `numbers` three are uniform and choose the pen state, the component of the
+        move and that of its time; three are standard normal, for dx, dy and the time.
         """
         logits, parameters = self.net.output(self._hidden_states(self.rows[:, None]))
         chance, noise = numbers.chunk(2, dim=1)
@@ -143,16 +127,12 @@ def sample(
     Args:
         decoder: Perhaps after a prefix. Used up.
         temperature: Of pen and position: logits are divided by it, variances multiplied; 0 takes
-            the likeliest of everything.
+            the likeliest of everything. ValueError where it is negative.
         time_temperature: The same for the time.
         generator: Source of randomness, on the network's device.
 
     Returns:
-        stroke-6 of each drawing, model units, with start and end row. One that did not end has
-        `max_seq_len` points.
-
-    Raises:
-        ValueError: A temperature is negative.
+        stroke-6 of each drawing, model units, with start and end row.
     """
     if not (temperature >= 0 and time_temperature >= 0):
         raise ValueError(f"temperatures must be >= 0, not {temperature} and {time_temperature}")

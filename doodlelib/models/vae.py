@@ -197,16 +197,9 @@ class SketchVAE(SketchNet):
     ) -> list[LogLikelihood]:
         """Log-likelihood of each drawing's events, each given all events before it.
 
-        Args:
-            drawings: Timed or untimed.
-            given: Where z comes from: "z", the mean of q(z | drawing); "shape", the same with the
-                time masked, so that z cannot carry the times judged; "prior", a random one of the
-                word's training posteriors; "none", z = 0.
-            word: One for all drawings or one for each; None: not conditioned on a word.
-            seed: Of the prior's z.
-
-        Raises:
-            ValueError: `given` is none of the four, or a word is unknown.
+        `given` says where z comes from: "z", the mean of q(z | drawing); "shape", the same with the
+        time masked, so that z cannot carry the times judged; "prior", a random one of the word's
+        training posteriors; "none", z = 0. ValueError for another, or an unknown word.
         """
         if given not in ("z", "shape", "prior", "none"):
             raise ValueError(f"given must be 'z', 'shape', 'prior' or 'none', not {given!r}")
@@ -275,10 +268,9 @@ class SketchVAE(SketchNet):
         return decoder.select(chosen.to(self.device))
 
     def to_batch(self, drawings: Sequence, *, words: Int64[Tensor, " N"] | None) -> StrokeBatch:
-        """A batch, simplified and scaled as the training drawings were; `words` of `word_indices`.
+        """A batch, simplified and scaled as the training drawings were, of these word indices.
 
-        Raises:
-            ValueError: There is no drawing, or one is malformed.
+        ValueError where there is no drawing, or one is malformed.
         """
         if len(drawings) == 0:
             raise ValueError("no drawings given")
