@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from doodlelib.models.lstm import LSTM, BiLSTM, Dropout, NormLayer, PlainLayer
+from doodlelib.models.lstm import LSTM, BiLSTM, Dropout, NormLayer, PlainLayer, keep_mask
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -62,7 +62,8 @@ def test_values_and_gradients_follow_the_equations(norm: bool, drop: float) -> N
     torch.manual_seed(5)
     y, (last, cell) = layer(x, (h, c))
     torch.manual_seed(5)  # the same masks
-    expected = reference(layer, x, h, c, layer._keep_masks(x))
+    masks = keep_mask((7, 3, 6), drop, like=layer.bias) if drop else None
+    expected = reference(layer, x, h, c, masks)
     weights = [torch.randn_like(value) for value in expected]
     gradients = []
     for values in ((y, last, cell), expected):
@@ -91,9 +92,7 @@ def test_what_is_no_number_stays_none(precision: torch.dtype) -> None:
 
 
 def test_dropped_share_and_mean_of_the_candidate() -> None:
-    layer = NormLayer(3, 200, layer_norm=False, recurrent_dropout=0.25)
-    keep = layer._keep_masks(torch.zeros(9, 50, 3))
-    assert keep is not None
+    keep = keep_mask((9, 50, 200), 0.25, like=torch.zeros(1))
     assert (keep == 0).double().mean().item() == pytest.approx(0.25, abs=0.01)
     assert keep.mean().item() == pytest.approx(1, abs=0.01)
 
