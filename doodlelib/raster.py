@@ -62,10 +62,11 @@ def rasterize_timed(
     for number, drawing in enumerate(drawings):
         if not is_timed(drawing):
             raise ValueError(f"drawing {number} is untimed, which leaves no time to show")
-        for index, stroke in enumerate(drawing):
-            pause = stroke[2][0] - drawing[max(index - 1, 0)][2][-1 if index else 0]
-            since = np.subtract(stroke[2], drawing[0][2][0])
-            times.append(np.stack([since, np.full(len(since), pause)]))
+        begin = end = drawing[0][2][0]
+        for stroke in drawing:
+            pause = np.full(len(stroke[2]), stroke[2][0] - end)
+            times.append(np.stack([np.subtract(stroke[2], begin), pause]))
+            end = stroke[2][-1]
     shares = np.concatenate(times, axis=1) / np.reshape(LONGEST, (2, 1))
     return _painted(drawings, np.sqrt(np.clip(shares, 0, 1)), size, line_width)
 
@@ -159,13 +160,11 @@ def _paint(images, points, levels, sizes, counts, radius):
             top, bottom = max(0, int(part_y.min() - reach)), int(part_y.max() + reach) + 1
             for row in range(top, min(side, bottom)):
                 for column in range(left, min(side, right)):
-                    below, above = int(images[drawing, 0, row, column]), int(layer[0, row, column])
-                    images[drawing, 0, row, column] = below + above - (below * above + 127) // 255
-                    layer[0, row, column] = 0
-                    for channel in range(1, channels):
-                        value = max(
-                            images[drawing, channel, row, column], layer[channel, row, column]
-                        )
+                    for channel in range(channels):
+                        below = int(images[drawing, channel, row, column])
+                        above = int(layer[channel, row, column])
+                        wash = below + above - (below * above + 127) // 255
+                        value = max(below, above) if channel > 0 else wash
                         images[drawing, channel, row, column] = value
                         layer[channel, row, column] = 0
             begin += size

@@ -181,6 +181,7 @@ def run_notebook(
                 progress_bar=False,
                 stdout_file=sys.stdout if live else None,
                 stderr_file=sys.stderr if live else None,
+                start_timeout=300,  # a busy machine may need more than the usual minute
                 execution_timeout=timeout,
                 extra_arguments=["--log-level=ERROR"],  # it warns of unencrypted loopback each time
                 kernel_manager_class=Kernel,
