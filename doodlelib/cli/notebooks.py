@@ -25,10 +25,6 @@ NO_CLONE = (
     "there is no {}: notebooks are not a part of the installed package; "
     "run this in a clone of the repository"
 )
-EXAMPLE = """\
-example:
-  python -m doodlelib.run notebooks/03_train_vae.ipynb out.ipynb -p epochs 50 -f params.yaml
-"""
 
 
 class NotebookError(RuntimeError):
@@ -286,12 +282,7 @@ def exit_status(parser: argparse.ArgumentParser, command: Callable[[], object]) 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m doodlelib.run``; its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m doodlelib.run",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(prog="python -m doodlelib.run", description=__doc__)
     add = parser.add_argument
     add("notebook", nargs="?", type=Path, help="the notebook to execute")
     add("output", nargs="?", type=Path, help="where the executed copy goes")

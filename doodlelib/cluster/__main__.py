@@ -11,14 +11,6 @@ from doodlelib.cluster.prepare import prepare
 from doodlelib.cluster.train import sweep, train
 from doodlelib.data import quickdraw
 
-EXAMPLES = """\
-examples:
-  python -m doodlelib.cluster prepare data/processed/all --source raw --samples_per_class all
-  python -m doodlelib.cluster train data/processed/all reports/runs/big --workers 8 --gpu
-  python -m doodlelib.cluster sweep notebooks/03_train_vae.ipynb -g latent_size=32,64,128 \\
-      -g kl_weight=0.25,0.5,1 --draws 5
-"""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m doodlelib.cluster``; its exit status."""
@@ -29,12 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m doodlelib.cluster",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(prog="python -m doodlelib.cluster", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="{prepare,train,sweep}")
 
     def new(name: str, command: Any) -> Any:
@@ -49,7 +36,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--words", nargs="+", metavar="WORD", help="default: all 345")
     add("--source", default="raw", help="raw, simplified, sample or a folder (%(default)s)")
     add("--samples_per_class", type=_count, default=1000, metavar="N", help="or all (%(default)s)")
-    add("--base_url", metavar="URL", help="of the published files or a mirror")
 
     add = new("train", _train)
     add("store", type=Path, help="prepared drawings")

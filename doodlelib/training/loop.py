@@ -52,8 +52,7 @@ def fit(
     machine ends with the same weights as one that was never interrupted: everything random is a
     function of (seed, epoch), and within an epoch the checkpoint has the generators' states.
 
-    In distributed training each process calls this alike, with the whole batches: each works on
-    its share of them, all get the same rows, and the first writes the files.
+    Processes that train together each call this alike, with the whole batches (`fast.parallel`).
 
     Args:
         model: On the device to train on; holds its configuration.
