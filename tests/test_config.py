@@ -9,7 +9,7 @@ import pytest
 
 from doodlelib.config import PARTS, CNNConfig, VAEConfig, make_config, read_config
 from doodlelib.paths import CONFIG, NOTEBOOKS, ROOT
-from doodlelib.training.batches import CHANGES
+from doodlelib.training.batches import AUGMENTATION
 
 DEFAULTS = json.loads((CONFIG / "model_params.json").read_text())
 
@@ -26,7 +26,7 @@ def test_every_key_is_read_by_something(kind: type) -> None:
         p.read_text() for p in (*(ROOT / "doodlelib").rglob("*.py"), *NOTEBOOKS.glob("*.ipynb"))
     ]
     read = {name for text in texts for name in re.findall(r"config(?:\.|, \")(\w+)", text)}
-    read |= CHANGES  # of one that is read by name
+    read |= AUGMENTATION  # of one that is read by name
     read.add("in_size")  # has one value; a file that was made for stroke-5 is refused by it
     assert {field.name for field in dataclasses.fields(kind)} <= read
 

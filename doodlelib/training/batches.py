@@ -20,7 +20,7 @@ from doodlelib.simplify import keep_mask
 from doodlelib.strokes import DT, PEN
 
 RDP_EPSILON = 2.0  # px, as that of the published simplified drawings
-CHANGES = {  # hyper-parameters that `augment` takes
+AUGMENTATION = {  # hyper-parameters that `augment` takes
     *("random_scale_factor", "flip_prob", "shear", "rotate", "augment_stroke_prob", "rdp_prob")
 }
 BATCHES_PER_BUCKET = 100  # the drawings of so many batches, shuffled, are sorted by length
@@ -73,7 +73,9 @@ class StrokeBatches(_Epoch):
         self.num_workers = config.num_workers if epoch is not None else 0
         self.augmentation = {}
         if epoch is not None:
-            self.augmentation = {name: vars(config)[name] for name in CHANGES & vars(config).keys()}
+            self.augmentation = {
+                name: vars(config)[name] for name in AUGMENTATION & vars(config).keys()
+            }
         balance = getattr(config, "balance", 1.0) if epoch is not None else 1.0
         batch_size, most = config.batch_size, config.max_seq_len
         timed_only = isinstance(config, RetimeConfig)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
+from doodlelib.models.checkpoint import load_vae
 from doodlelib.paths import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -36,7 +37,7 @@ SMALL = {  # what is added to a command that begins so
     "python -m doodlelib -m train": "--words cat sun -p model_params brief.json -p epochs 1",
     "python -m doodlelib.cluster prepare": "--words cat sun",
     "python -m doodlelib.cluster train": "--workers 2 -p num_epochs 1 -p dec_hidden_size 32",
-    "python -m doodlelib.cluster sweep": f"--draws 2 {BRIEF}",
+    "python -m doodlelib.cluster sweep": f"--draws 1 {BRIEF}",
 }
 
 
@@ -69,6 +70,9 @@ def test_the_commands_work(lines: list[str], repository: Path) -> None:
             command, cwd=repository, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        if "-m train" in line:
+            (folder,) = (repository / "reports" / "runs").glob("rnn_*")
+            assert load_vae(folder / "DoodleGenRNN_best.pt").words == ["cat", "sun"]
 
 
 def test_the_python_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,19 +116,6 @@ def test_plain_papermill_goes_on_from_given_weights_from_the_folder_of_the_noteb
     assert not (repository / "notebooks" / "reports").exists()
 
 
-def test_the_whole_way_on_published_drawings(repository: Path, mirror: str) -> None:
-    """Raw drawings of a mirror through the command line, and doodles of the model that came out."""
-    small = "-p latent_size 8 -p enc_hidden_size 16 -p dec_hidden_size 32 -p epochs 1"
-    command = f"doodlelib -m train -dm full -mt rnn -nspc 10 --words cat car sun eye {small}"
-    execute(repository, *shlex.split(command))
-    (folder,) = (repository / "reports" / "runs").glob("rnn_*")
-    model = folder / "DoodleGenRNN_best.pt"
-    assert load_vae(model).words == ["cat", "car", "sun", "eye"]
-    command = f"doodlelib -m generate -ng 1 --word sun -mp '{model}'"
-    printed = execute(repository, *shlex.split(command))
-    assert Path(printed.splitlines()[1]).name == "sun_01.gif"
-
-
 def test_the_whole_way_on_one_s_own_drawings(repository: Path) -> None:
     """A folder of ndjson, with time, and SVG, without, named by word."""
     mine = repository / "data" / "raw" / "mine"
