@@ -265,16 +265,17 @@ def batches_of(
         drawings = parse(batch)
         return drawings.simplified(**how) if how else drawings
 
-    is_read = True
-    while missing != 0 and is_read:
-        wanted = islice(items, missing)
-        batches = iter(lambda wanted=wanted: list(islice(wanted, BATCH)), [])
-        pool = Parallel(threads, backend="threading", return_as="generator")
-        is_read, found = False, 0
-        for drawings in pool(delayed(work)(batch) for batch in batches):
-            is_read, found = True, found + len(drawings)
-            yield drawings
-        missing = missing and missing - found
+    with Parallel(threads, backend="threading", return_as="generator") as pool:
+        while missing != 0:
+            wanted = islice(items, missing)
+            batches = iter(lambda wanted=wanted: list(islice(wanted, BATCH)), [])
+            is_read, found = False, 0
+            for drawings in pool(delayed(work)(batch) for batch in batches):
+                is_read, found = True, found + len(drawings)
+                yield drawings
+            if missing is None or not is_read:
+                break
+            missing -= found
     yield replace(RaggedDrawings.from_records([]), dropped=unread)
 
 

@@ -183,8 +183,9 @@ class SplitWriter:
             with self._paths[name].open(mode) as file:
                 shape = (self._counts[name], *inner)
                 np.lib.format.write_array_header_1_0(file, header | {"shape": shape})
-                file.flush()
-                os.fsync(file.fileno())
+                if mode == "r+b":
+                    file.flush()
+                    os.fsync(file.fileno())
 
 
 def _stored_id(key_id: str) -> bytes:
