@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from doodlelib.config import CNNConfig, read_config
-from doodlelib.data.formats import read_images
 from doodlelib.data.quickdraw import read_drawings
 from doodlelib.models import checkpoint
 from doodlelib.models.cnn import DoodleCNN
@@ -34,7 +33,7 @@ def pairs(mirror: Path, word: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Our pictures of drawings, the bitmaps of the same ones, and all other bitmaps (n, 28, 28)."""
     records = read_drawings(word, kind="simplified", base_url=mirror.resolve().as_uri())
     ours = rasterize_many([record.drawing for record in records])
-    theirs = read_images(mirror / f"full/numpy_bitmap/{word}.npy")
+    theirs = np.load(mirror / f"full/numpy_bitmap/{word}.npy").reshape(-1, 28, 28)
     a, b = (images.reshape(-1, 784).astype(np.float32) for images in (ours, theirs))
     squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
     nearest = squared.argmin(axis=1)

@@ -24,7 +24,6 @@ from tqdm import tqdm
 
 from doodlelib import paths
 from doodlelib.data import formats, ndjson, quickdraw, sample
-from doodlelib.data.formats import open_npy
 from doodlelib.data.ragged import RaggedDrawings
 from doodlelib.data.store import (
     FORMAT_VERSION,
@@ -32,6 +31,7 @@ from doodlelib.data.store import (
     Split,
     SplitWriter,
     load_split,
+    open_npy,
     read_store,
     replace_store,
 )

@@ -1,4 +1,4 @@
-"""Records of any file of drawings: Google's ndjson, sketch-rnn's npz, stroke-4, SVG, own folders.
+"""Records of any file of drawings: Google's ndjson, sketch-rnn's npz, SVG, folders of one's own.
 
 The suffix says what a file holds, and the content must agree. Nothing that a stranger wrote is
 executed, and sizes are checked before memory is taken.
@@ -20,11 +20,11 @@ from tokenize import TokenError
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Shaped
 
 from doodlelib.data import ndjson
 from doodlelib.data.ragged import RaggedDrawings
-from doodlelib.strokes import Drawing, Record, from_stroke4
+from doodlelib.strokes import Drawing, Record
 
 MAX_LINE = 2**24  # bytes; a drawing of MAX_POINTS takes a tenth of a MiB
 UNREADABLE = "unreadable file, or link out of the folder"
@@ -32,7 +32,7 @@ UNREADABLE = "unreadable file, or link out of the folder"
 MAX_UNPACKED = 2**30  # bytes of all members; the largest official file has a quarter of it
 MAX_RATIO = 100  # unpacked to packed; strokes come to 2 or 3, a bomb to 1000
 
-NPY_ERRORS = (ValueError, TypeError, OverflowError, SyntaxError, TokenError)  # of a bad header
+_NPY_ERRORS = (ValueError, TypeError, OverflowError, SyntaxError, TokenError)  # of a bad header
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError)
 _PICKLE_ERRORS = (  # what the documentation of pickle says a bad stream may raise
     *(pickle.UnpicklingError, EOFError, AttributeError, ImportError, LookupError),
@@ -61,8 +61,7 @@ def read(
     """The drawings of a file, whichever of the known formats it is in, or of a folder of files.
 
     `.ndjson`: Google's drawings, raw (timed) or simplified. `.npz`: sketch-rnn's stroke-3, untimed.
-    `.npy`: one drawing as stroke-4 (28x28 images have `read_images`). `.svg`: one drawing of paths
-    and basic shapes, untimed.
+    `.svg`: one drawing of paths and basic shapes, untimed.
 
     A folder holds one's own drawings: files (``cat.ndjson``) or folders of files (``cat/*.svg``)
     named by word. There the name decides the word, whatever the file says. Hidden files, other
@@ -133,31 +132,6 @@ def _good(
         yield from drawings.records()
 
 
-def read_images(path: str | Path) -> UInt8[np.ndarray, "N 28 28"]:
-    """Google's 28x28 bitmaps, ink high; memory-mapped, so that only what is used is read.
-
-    Raises:
-        ValueError: The file is no `.npy`, is truncated, or holds anything but (N, 784) uint8.
-    """
-    array = open_npy(path)
-    if array.dtype != np.uint8 or array.shape[1:] not in ((784,), (28, 28)):
-        raise ValueError(f"{path} holds {array.dtype} {array.shape}, not uint8 (N, 784)")
-    return array.reshape(len(array), 28, 28)
-
-
-def open_npy(path: str | Path) -> np.ndarray:
-    """The array of a ``.npy`` file, memory-mapped; never one of pickled objects.
-
-    Raises:
-        ValueError: The file is no whole ``.npy``.
-        OSError: There is no such file.
-    """
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except NPY_ERRORS as error:
-        raise ValueError(f"{path} is no readable .npy: {error}") from error
-
-
 def from_stroke3(rows: Shaped[np.ndarray, "..."]) -> Drawing:
     """The untimed drawing that stroke-3 rows describe: dx, dy, and 1 where the pen lifts *after*.
 
@@ -187,16 +161,6 @@ def _lines(path: Path) -> Iterator[bytes]:
         yield from iter(partial(file.readline, MAX_LINE), b"")
 
 
-def _read_npy(path: Path, word: str) -> Iterator[Record | str]:
-    rows = open_npy(path)
-    if rows.dtype == np.uint8:
-        raise ValueError(f"{path} holds uint8 {rows.shape}: images; see read_images")
-    if rows.dtype.kind != "f" or rows.ndim != 2 or rows.shape[1] != 4 or len(rows) == 0:
-        raise ValueError(f"{path} holds {rows.dtype} {rows.shape}, not stroke-4: float (n, 4)")
-    is_long = len(rows) > ndjson.MAX_POINTS
-    yield ndjson.TOO_LONG if is_long else _record(word, from_stroke4, rows)
-
-
 def _read_npz(path: Path, word: str) -> Iterator[Record | str]:
     """sketch-rnn's splits, one after the other: object arrays of stroke-3, that is, pickles.
 
@@ -217,7 +181,7 @@ def _read_npz(path: Path, word: str) -> Iterator[Record | str]:
                     yield _record(word, lambda one: from_stroke3(one.to_array()), array)
     except FileNotFoundError:
         raise
-    except (*_ZIP_ERRORS, *NPY_ERRORS) as error:
+    except (*_ZIP_ERRORS, *_NPY_ERRORS) as error:
         raise ValueError(f"{path} is no readable npz: {error}") from error
 
 
@@ -295,4 +259,4 @@ def _record(word: str, decode: Callable[[Any], Drawing], rows: Any) -> Record | 
         return ndjson.MALFORMED
 
 
-_READERS = {".npz": _read_npz, ".npy": _read_npy, ".svg": _read_svg}
+_READERS = {".npz": _read_npz, ".svg": _read_svg}

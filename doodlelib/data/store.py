@@ -12,13 +12,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
 from jaxtyping import Bool, Float32, Int16, Int64, Integer, Shaped
 
-from doodlelib.data.formats import open_npy
 from doodlelib.data.ragged import RaggedDrawings, ranges
 from doodlelib.paths import sync_folder
 from doodlelib.strokes import Drawing, Scale, from_stroke4
@@ -35,6 +35,7 @@ _ARRAYS = {  # type, and shape of an entry
     "timed": (np.dtype("?"), ()),
     "ids": (np.dtype(f"S{ID_WIDTH}"), ()),
 }
+_NPY_ERRORS = (ValueError, TypeError, OverflowError, SyntaxError, TokenError)  # of a bad header
 _OWN_FILE = re.compile(rf"({'|'.join(SPLITS)})(\.[a-z]+)+|store\.json")  # also of older versions
 
 
@@ -112,7 +113,7 @@ def load_split(folder: str | Path, name: str = "train") -> Split:
     store, arrays = read_store(folder), {}
     try:
         for key, (dtype, inner) in _ARRAYS.items():
-            arrays[key] = np.asarray(open_npy(Path(folder) / f"{name}.{key}.npy"))
+            arrays[key] = open_npy(Path(folder) / f"{name}.{key}.npy")
             if arrays[key].dtype != dtype or arrays[key].shape[1:] != inner:
                 raise ValueError(f"{key} is {arrays[key].dtype} {arrays[key].shape}")
         split = Split(**arrays, classes=tuple(store["words"]), scale=Scale(**store["scale"]))
@@ -120,11 +121,16 @@ def load_split(folder: str | Path, name: str = "train") -> Split:
             raise ValueError("its arrays are of different lengths")
         if split.offsets[-1] != len(split.points):
             raise ValueError("its offsets do not end where its points do")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, KeyError, *_NPY_ERRORS) as error:
         raise ValueError(
             f"{folder}: the split {name} is damaged ({error}); prepare the store again"
         ) from error
     return split
+
+
+def open_npy(path: Path) -> np.ndarray:
+    """The array of a ``.npy`` file, memory-mapped; never one of pickled objects."""
+    return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
 def read_store(folder: str | Path) -> dict[str, Any]:

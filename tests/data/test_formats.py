@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from files import LINE, MOVES, points, read_one, write_svg
+from files import LINE, points, read_one, write_svg
 
 from doodlelib.data import formats, ndjson
-from doodlelib.strokes import geometry_id, to_stroke4
+from doodlelib.strokes import geometry_id
 
 
 def test_ndjson(tmp_path):
@@ -58,39 +58,6 @@ def test_mirror_raw_and_simplified(mirror_folder):
     (raw, *_) = formats.read(mirror_folder / "full/raw/cat.ndjson")
     (plain, *_) = formats.read(mirror_folder / "full/simplified/cat.ndjson")
     assert (len(raw.drawing[0]), len(plain.drawing[0])) == (3, 2)
-    images = formats.read_images(mirror_folder / "full/numpy_bitmap/cat.npy")
-    assert images.shape == (3000, 28, 28)
-    assert 20 < images[:100].mean() < 90
-
-
-def test_npy_stroke4(tmp_path):
-    rows = to_stroke4(LINE["drawing"])
-    np.save(tmp_path / "cat.npy", rows)
-    record = read_one(tmp_path / "cat.npy")
-    assert np.array_equal(to_stroke4(record.drawing), rows)
-    rows[:, 2] = np.nan
-    np.save(tmp_path / "cat.npy", rows)
-    assert len(read_one(tmp_path / "cat.npy").drawing[0]) == 2
-
-
-@pytest.mark.parametrize(
-    "array",
-    [np.zeros((3, 784), np.uint8), np.zeros((3, 4), int), np.zeros((0, 4)), MOVES],
-)
-def test_npy_of_something_else(tmp_path, array):
-    np.save(tmp_path / "cat.npy", array, allow_pickle=True)
-    with pytest.raises(ValueError, match=r"cat\.npy"):
-        list(formats.read(tmp_path / "cat.npy"))
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
-def test_npy_numbers_out_of_range(tmp_path, value):
-    rows = to_stroke4(LINE["drawing"])
-    rows[1, 0] = value
-    np.save(tmp_path / "cat.npy", rows)
-    dropped = Counter()
-    assert list(formats.read(tmp_path / "cat.npy", dropped=dropped)) == []
-    assert dropped == {ndjson.TOO_LARGE: 1}
 
 
 def as_npz(path, rows):
@@ -108,7 +75,6 @@ LONG = np.tile([[1.0, 1.0, 0.0, 1.0], [-1.0, 1.0, 0.0, 1.0]], (50_000, 1))  # st
 @pytest.mark.parametrize(
     ("suffix", "write", "reason"),
     [
-        (".npy", lambda path: np.save(path, LONG), ndjson.TOO_LONG),
         (".npz", lambda path: as_npz(path, LONG[:, [0, 1, 2]]), ndjson.MALFORMED),
         (
             ".ndjson",
@@ -128,16 +94,6 @@ def test_a_drawing_of_too_many_points_is_dropped_from_any_file(tmp_path, suffix,
     dropped = Counter()
     assert list(formats.read(path, dropped=dropped)) == []
     assert dropped == {reason: 1}
-
-
-def test_images(tmp_path):
-    images = np.arange(2 * 784, dtype=np.uint8).reshape(2, 784)
-    np.save(tmp_path / "cat.npy", images)
-    assert np.array_equal(formats.read_images(tmp_path / "cat.npy"), images.reshape(2, 28, 28))
-    for wrong in (images[:, 1:], images.astype(float), images[0]):
-        np.save(tmp_path / "cat.npy", wrong)
-        with pytest.raises(ValueError, match=r"cat\.npy"):
-            formats.read_images(tmp_path / "cat.npy")
 
 
 def test_unknown_suffix(tmp_path):

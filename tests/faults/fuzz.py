@@ -138,8 +138,6 @@ def make_readers(folder: Path) -> dict[str, Reader]:
             [ndjson, ndjson * 3, json.dumps(LINE).encode()], "cat.ndjson", read_drawings
         ),
         "svg": Reader([svg, *(vector % path for path in paths)], "cat.svg", read_drawings),
-        "npy": Reader(npys, "cat.npy", read_drawings),
-        "npy of pictures": Reader(npys, "cat.npy", formats.read_images),
         "npz": Reader([_zipped({"train.npy": npy}) for npy in npys], "cat.npz", read_drawings),
         "npz, inside": Reader(
             npys, "cat.npz", read_drawings, wrap=lambda data: _zipped({"train.npy": data})

@@ -16,10 +16,10 @@ import pytest
 from doodlelib.data import formats
 
 INPUTS = int(os.environ.get("DOODLELIB_FUZZ", "100"))
-DRAWINGS = ("ndjson", "npy", "svg", "npz")  # formats of files of drawings
+DRAWINGS = ("ndjson", "svg", "npz")  # formats of files of drawings
 READERS = (
     *DRAWINGS,
-    *("npy of pictures", "npz, inside", "picture", "checkpoint", "checkpoint, inside"),
+    *("npz, inside", "picture", "checkpoint", "checkpoint, inside"),
     *("parameters", "notebook", "hyper-parameters", "store", "store, arrays"),
 )
 
