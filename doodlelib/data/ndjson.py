@@ -1,9 +1,8 @@
 """Lines of ndjson to ragged arrays of the good drawings: the parser behind every reader.
 
-Python objects cost more than the numbers in them, so some hundred lines at a time become one
-`RaggedDrawings`, and all that follows (filters, simplification, storing) works on these. Lines in
-the usual form are read by a compiled loop, which makes all of preparing twice as fast; orjson
-reads the others.
+Some hundred lines at a time become one `RaggedDrawings`, on which all that follows (filters,
+simplification, storing) works. Lines in the usual form are read by a compiled loop, which makes
+all of preparing twice as fast; orjson reads the others.
 """
 
 from collections import Counter
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import orjson
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64
 
 from doodlelib.data.ragged import RaggedDrawings, to_offsets
 from doodlelib.jit import kernel
@@ -33,7 +32,6 @@ TOO_LARGE = f"a number not finite or over {MAX_MAGNITUDE:g}"
 CLOCK = "time runs back"
 UNRECOGNIZED = "not recognised"
 
-_FAULTS = ("", EMPTY, TOO_LONG, TOO_LARGE, CLOCK, UNRECOGNIZED)  # by the codes of `_faults`
 _DRAWING = b'"drawing":'
 _METADATA = {  # the keys that are read beside it, and what they may hold
     "word": {str},
@@ -48,8 +46,8 @@ _METADATA_TYPES = set(product(*_METADATA.values()))
 _EXACT = 2**53  # whole numbers up to it are floats, and one division rounds right
 _POWERS_OF_TEN = 10.0 ** np.arange(20)
 _MAX_DIGITS = 18  # of a number that an int64 holds
-_ZERO, _MINUS, _POINT, _COMMA, _OPEN, _CLOSE = (ord(character) for character in "0-.,[]")
-_BRACE, _NEWLINE, _RETURN = (ord(character) for character in "}\n\r")
+_ZERO, _MINUS, _POINT, _COMMA, _OPEN, _CLOSE = map(ord, "0-.,[]")
+_BRACE, _NEWLINE, _RETURN = map(ord, "}\n\r")
 
 
 def parse_records(
@@ -90,7 +88,19 @@ def parse_lines(
             (null) the drawing stays.
     """
     dropped: Counter[str] = Counter()
-    drawings = select_good(_parse_lines(lines, word, dropped), recognized=recognized)
+    drawings, numbers = _scan_lines(lines, word)
+    parsed = {}
+    for number in sorted(set(range(len(lines))).difference(numbers)):
+        if lines[number].strip():
+            try:
+                parsed[number] = _parse(lines[number], word)
+            except _Fault as fault:
+                dropped[str(fault)] += 1
+    if parsed:
+        points, sizes, metadata = zip(*parsed.values(), strict=True)
+        drawings += RaggedDrawings.from_arrays(points, sizes, list(metadata))
+        drawings = drawings.select(np.argsort([*numbers, *parsed]))
+    drawings = select_good(drawings, recognized=recognized)
     return replace(drawings, dropped=drawings.dropped + dropped)
 
 
@@ -99,38 +109,33 @@ def select_good(drawings: RaggedDrawings, *, recognized: bool) -> RaggedDrawings
 
     No stroke may be empty.
     """
-    dropped: Counter[str] = Counter()
-    codes = _faults(drawings)
-    if recognized:
-        unknown = np.array([one["recognized"] is False for one in drawings.metadata], dtype=bool)
-        codes[unknown & (codes == 0)] = _FAULTS.index(UNRECOGNIZED)
-    dropped.update(_FAULTS[code] for code in codes[codes > 0].tolist())
-    drawings = drawings if not codes.any() else drawings.select(np.flatnonzero(codes == 0))
+    starts, lengths = drawings.offsets[:-1], np.diff(drawings.offsets)
+    xy, t = np.abs(drawings.points[:2]), np.abs(drawings.points[2])  # untimed: t is NaN throughout
+    large = ~(xy <= MAX_MAGNITUDE).all(axis=0) | (t > MAX_MAGNITUDE)
+    backwards = np.diff(drawings.points[2], prepend=0) < 0
+    backwards[starts] = False
+    faults = {
+        EMPTY: lengths < 2,
+        TOO_LONG: lengths > MAX_POINTS,
+        TOO_LARGE: np.logical_or.reduceat(large, starts),
+        CLOCK: np.logical_or.reduceat(backwards, starts),
+        UNRECOGNIZED: np.array(
+            [recognized and one["recognized"] is False for one in drawings.metadata], dtype=bool
+        ),
+    }
+    is_good, dropped = np.ones(len(drawings), dtype=bool), Counter[str]()
+    for reason, is_bad in faults.items():
+        dropped[reason] = int((is_good & is_bad).sum())
+        is_good &= ~is_bad
+    drawings = drawings if is_good.all() else drawings.select(np.flatnonzero(is_good))
     if not all(one["key_id"] for one in drawings.metadata):
         for one, record in zip(drawings.metadata, drawings.records(), strict=True):
             one["key_id"] = one["key_id"] or geometry_id(record.drawing)
-    return replace(drawings, dropped=dropped)
+    return replace(drawings, dropped=+dropped)
 
 
 class _Fault(Exception):
     """Why a line holds no drawing."""
-
-
-def _parse_lines(lines: Sequence[bytes], word: str | None, dropped: Counter[str]) -> RaggedDrawings:
-    """The drawings of some lines; `dropped` counts the lines that hold none."""
-    scanned, numbers = _scan_lines(lines, word)
-    parsed = {}
-    for number in sorted(set(range(len(lines))).difference(numbers)):
-        if lines[number].strip():
-            try:
-                parsed[number] = _parse(lines[number], word)
-            except _Fault as fault:
-                dropped[str(fault)] += 1
-    if not parsed:
-        return scanned
-    points, sizes, metadata = zip(*parsed.values(), strict=True)
-    drawings = scanned + RaggedDrawings.from_arrays(points, sizes, list(metadata))
-    return drawings.select(np.argsort([*numbers, *parsed]))
 
 
 def _scan_lines(lines: Sequence[bytes], word: str | None) -> tuple[RaggedDrawings, list[int]]:
@@ -211,22 +216,6 @@ def _read_metadata(record: object, word: str | None) -> dict[str, Any]:
 
 def _all_lists(values: Iterable) -> bool:
     return set(map(type, values)) <= {list}
-
-
-def _faults(drawings: RaggedDrawings) -> UInt8[np.ndarray, " drawings"]:
-    """What is wrong with the numbers of each drawing, as an index of `_FAULTS`."""
-    starts, lengths = drawings.offsets[:-1], np.diff(drawings.offsets)
-    xy, t = np.abs(drawings.points[:2]), np.abs(drawings.points[2])  # untimed: t is NaN throughout
-    large = ~(xy <= MAX_MAGNITUDE).all(axis=0) | (t > MAX_MAGNITUDE)
-    backwards = np.diff(drawings.points[2], prepend=0) < 0
-    backwards[starts] = False
-    reasons = [
-        lengths < 2,
-        lengths > MAX_POINTS,
-        np.logical_or.reduceat(large, starts),
-        np.logical_or.reduceat(backwards, starts),
-    ]
-    return np.select(reasons, range(1, 1 + len(reasons))).astype(np.uint8)
 
 
 @kernel
