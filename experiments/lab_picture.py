@@ -21,8 +21,8 @@ sys.path.append(str(ROOT / "tests"))
 from browser import Lab, opened
 
 SIZE = {"width": 1480, "height": 950}  # px
-SECONDS = 1.0  # for a line as long as the pad is wide
-PAUSE = 350.0  # ms between strokes
+WIDTH_MS = 700.0  # for a line as long as the pad is wide
+PAUSE_MS = 450.0  # between strokes
 CELLS = ("temperature_explorer(model", "DrawingPad(model")
 ARRANGE = """(cells) => {
     for (const cell of document.querySelectorAll(".jp-Notebook .jp-Cell")) {
@@ -54,17 +54,18 @@ STYLE = """
 
 
 def cat() -> list[list[list[float]]]:
-    """Strokes of points x, y (0 to 1) and t (ms): an outline with ears, and two eyes."""
-    turn = np.linspace(-0.30, 1.30, 60) * np.pi  # from one ear around the chin to the other
-    head = np.column_stack([0.5 + 0.33 * np.cos(turn), 0.58 + 0.30 * np.sin(turn)])
-    ears = [[0.22, 0.10], [0.42, 0.30], [0.58, 0.30], [0.78, 0.10], head[0]]
-    around = np.linspace(0, 2 * np.pi, 12)
-    eye = 0.03 * np.column_stack([np.cos(around), np.sin(around)])
+    """Strokes of points x, y (0 to 1) and t (ms): a head, round by hand, and one ear."""
+    turn, number = np.linspace(-0.42, -2.36, 34) * np.pi, np.arange(34)
+    wobble = 0.012 * np.array([np.sin(0.5 * number), np.cos(0.37 * number)])
+    head = np.array([0.5 + 0.33 * np.cos(turn), 0.6 + 0.27 * np.sin(turn)]) + wobble
+    ear = np.concatenate(
+        [np.linspace((0.62, 0.34), (0.78, 0.17), 8), np.linspace((0.78, 0.17), (0.76, 0.44), 9)[1:]]
+    )
     strokes, start = [], 0.0
-    for xy in (np.vstack([head, ears]), np.add(eye, (0.38, 0.52)), np.add(eye, (0.62, 0.52))):
-        t = start + np.cumsum(np.hypot(*np.diff(xy, axis=0, prepend=xy[:1]).T)) * SECONDS * 1000
+    for xy in (head.T, ear):
+        t = start + np.cumsum(np.hypot(*np.diff(xy, axis=0, prepend=xy[:1]).T)) * WIDTH_MS
         strokes.append(np.column_stack([xy, t]).tolist())
-        start = t[-1] + PAUSE
+        start = t[-1] + PAUSE_MS
     return strokes
 
 
@@ -93,8 +94,10 @@ def use_pad(lab: Lab) -> None:
     """The cat, with what it looks like and its endings, while their last strokes are drawn."""
     output = lab.output(CELLS[1])
     output.get_by_role("application", name="Drawing pad").evaluate(DRAW, cat())
+    output.get_by_text("Looks like").wait_for()
     output.get_by_role("combobox", name="Word").fill("cat")
     lab.page.keyboard.press("Tab")
+    lab.page.wait_for_timeout(2000)  # the button would overtake the last strokes
     output.get_by_role("button", name="Complete").click()
     output.get_by_role("group", name="Player").wait_for()
     lab.wait_until_idle()

@@ -103,13 +103,8 @@ def shape_error(before: Sequence, after: Sequence) -> float:
     """How far, at most, a point of the stroke `before` is from its simplified self, `after`.
 
     Both are ``[x, y]`` or ``[x, y, t]``; the time does not count.
-
-    Raises:
-        ValueError: A stroke has no points.
     """
     points, corners = (np.stack(stroke[:2], axis=1, dtype=float) for stroke in (before, after))
-    if not len(points) or not len(corners):
-        raise ValueError(f"strokes of {len(points)} and {len(corners)} points; 1 or more needed")
     chords = np.diff(corners, axis=0, append=corners[-1:])  # the last one is a point
     starts = points[:, None] - corners
     lengths2 = np.maximum((chords**2).sum(axis=1), np.finfo(float).tiny)

@@ -19,7 +19,7 @@ from doodlelib.lab.player import Pictured, Player, Stage, module
 from doodlelib.models.vae import SketchVAE
 from doodlelib.strokes import Drawing, to_box
 from doodlelib.viz.export import path_data
-from doodlelib.viz.plots import PALETTE, separate_labels
+from doodlelib.viz.plots import PALETTE
 
 MAX_DOODLES = 24  # at once
 WIDTH, HEIGHT, MARGIN = 620, 420, 24  # px of the map
@@ -193,25 +193,20 @@ class LatentMap(Stage):
 
 
 def _picture(places: list[list[float]], labels: Sequence[str]) -> str:
-    """The map as SVG: a symbol and a colour for each word, its name near the median of its dots."""
-    words, dots, medians = sorted(set(labels)), [], []
+    """The map as SVG: a symbol and a colour for each word, and a legend on the right."""
+    words, marks, names = sorted(set(labels)), [], []
     for index, word in enumerate(words):
         own = [place for place, label in zip(places, labels, strict=True) if label == word]
         color = PALETTE[index % len(PALETTE)]
         symbol = SYMBOLS[index // len(PALETTE) % len(SYMBOLS)]
-        dots += [
-            f'<path d="{symbol}" transform="translate({x} {y})" fill="{color}"/>' for x, y in own
-        ]
-        medians.append(np.median(own, axis=0))
-    spots = separate_labels(np.array(medians), words, height=16)
-    names = [
-        f'<text x="{x:.0f}" y="{y:.0f}">{escape(word)}</text>'
-        for word, (x, y) in zip(words, spots, strict=True)
-    ]
-    text = 'text-anchor="middle" font-weight="bold" font-family="sans-serif" font-size="14"'
-    halo = 'fill="#22223b" stroke="#fff" stroke-width="4" paint-order="stroke"'
+        line = MARGIN + 20 * index
+        for x, y in [*own, (WIDTH + 8, line)]:
+            marks.append(f'<path d="{symbol}" transform="translate({x} {y})" fill="{color}"/>')
+        names.append(f'<text x="{WIDTH + 20}" y="{line + 5}">{escape(word)}</text>')
+    width, height = WIDTH + 120, max(HEIGHT, 20 * len(words) + MARGIN)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'role="img" style="max-width:100%"><title>Drawings in the latent space</title>'
-        f'<g opacity="0.75">{"".join(dots)}</g><g {text} {halo}>{"".join(names)}</g></svg>'
+        f'<g opacity="0.75">{"".join(marks)}</g>'
+        f'<g font-family="sans-serif" font-size="14" fill="#888">{"".join(names)}</g></svg>'
     )

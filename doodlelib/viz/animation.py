@@ -169,21 +169,12 @@ def render_frames(
         if pen and end < t[-1]:
             is_down = any(stroke[2][0] <= end <= stroke[2][-1] for stroke in drawing)
             at = np.array([np.interp(end, t, x), np.interp(end, t, y)])
-            shade = _to_shades(_render_pen(at, size=size, is_down=is_down))
+            centre, radius = _fixed_point(at).tolist(), round(max(2, size / 50) * 2**_FRACTION_BITS)
+            thickness, dot = -1 if is_down else max(1, size // 120), np.zeros_like(shade)
+            cv2.circle(dot, centre, radius, 255, thickness, cv2.LINE_AA, _FRACTION_BITS)
+            shade = _to_shades(dot)
             frame = np.where(shade > 0, shade + 2 * _SHADES, frame).astype(np.uint8)
         yield frame
-
-
-def _render_pen(
-    at: Float64[np.ndarray, "2"], *, size: int, is_down: bool
-) -> UInt8[np.ndarray, "S S"]:
-    """Coverage of each pixel by the pen's dot or ring, 0 to 255."""
-    dot = np.zeros((size, size), np.uint8)
-    radius = round(max(2, size / 50) * 2**_FRACTION_BITS)
-    width = -1 if is_down else max(1, size // 120)
-    centre = _fixed_point(at).tolist()
-    cv2.circle(dot, centre, radius, 255, width, cv2.LINE_AA, _FRACTION_BITS)
-    return dot
 
 
 def _to_shades(coverage: UInt8[np.ndarray, "S S"]) -> UInt8[np.ndarray, "S S"]:

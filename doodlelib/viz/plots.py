@@ -19,7 +19,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba_array
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
 from doodlelib.strokes import as_drawing, duration, is_timed
@@ -64,24 +63,6 @@ def new_figure(*, figsize: tuple[float, float]) -> Figure:
     """A figure that pyplot does not keep, `figsize` in inches."""
     plt.draw_if_interactive()  # loads the backend: only then a notebook knows how to show figures
     return Figure(figsize=figsize, layout="constrained")
-
-
-def separate_labels(
-    spots: Real[np.ndarray, "n 2"], names: Sequence[str], *, height: float
-) -> Real[np.ndarray, "n 2"]:
-    """`spots`, moved along y where the names centred on them would overlap.
-
-    `height` is that of a line of text, in the unit of `spots`; a letter counts as 0.6 of it wide.
-    """
-    moved, placed = np.array(spots, dtype=float), []
-    for index in np.argsort(moved[:, 1], kind="stable"):
-        for other in sorted(placed, key=lambda one: moved[one, 1]):
-            width = 0.3 * height * (len(names[index]) + len(names[other]))
-            across, along = np.abs(moved[index] - moved[other])
-            if across < width and along < height:
-                moved[index, 1] = moved[other, 1] + height
-        placed.append(index)
-    return moved
 
 
 def draw_drawing(
@@ -306,22 +287,18 @@ def plot_calibration(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None = No
 def plot_projection(
     points: Float[np.ndarray, "n 2"], labels: Sequence[str], *, ax: Axes | None = None
 ) -> Axes:
-    """Latents in the plane (see `latent.project`): colours by word, names at the medians."""
+    """Latents in the plane (see `latent.project`), coloured by word."""
     import seaborn as sns
 
-    ax = ax or new_axes(figsize=(6.0, 6.0))
+    ax = ax or new_axes(figsize=(7.0, 6.0))
     names = sorted(set(labels))
     palette = sns.color_palette("colorblind" if len(names) <= 10 else "husl", len(names))
-    of_name = [points[np.array(labels) == name] for name in names]
-    spots = np.array([np.median(own, axis=0) for own in of_name])
-    height = np.ptp(points, axis=0).max() / 28  # of a line of text on 6 inches
-    spots = separate_labels(spots, names, height=height)
-    for name, own, spot, color in zip(names, of_name, spots, palette, strict=True):
+    for name, color in zip(names, palette, strict=True):
+        own = points[np.array(labels) == name]
         ax.scatter(*own.T, s=12, color=color, alpha=0.8, linewidths=0, label=name)
-        halo = [withStroke(linewidth=3, foreground="white")]
-        ax.annotate(name, spot, ha="center", weight="bold", path_effects=halo)
     ax.set(xlabel="first axis (no unit)", ylabel="second axis (no unit)")
     ax.set_aspect("equal", adjustable="datalim")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=2)
     return ax
 
 
@@ -331,15 +308,10 @@ def plot_active_units(kl_by_dimension: Float[np.ndarray, " z"], *, ax: Axes | No
     kl = np.sort(kl_by_dimension)[::-1]
     active = int((kl > ACTIVE_KL).sum())
     ax.bar(np.arange(1, len(kl) + 1), kl, width=1, linewidth=0, color=PALETTE[0])
-    ax.axhline(ACTIVE_KL, color=INK, linestyle=":", label=f"{ACTIVE_KL} nats")
-    ax.set(
-        title=f"{active} of {len(kl)} dimensions have a KL above {ACTIVE_KL} nats",
-        xlabel="latent dimension, sorted",
-        ylabel="KL (nats per drawing)",
-        ylim=(ACTIVE_KL / 10, 2 * max(ACTIVE_KL, kl[0])),
-        yscale="log",
-    )
-    ax.legend()
+    ax.axhline(ACTIVE_KL, color=INK, linestyle=":")
+    ax.set_title(f"{active} of {len(kl)} dimensions have a KL above {ACTIVE_KL} nats")
+    ax.set(xlabel="latent dimension, sorted", ylabel="KL (nats per drawing)", yscale="log")
+    ax.set_ylim(ACTIVE_KL / 10, 2 * max(ACTIVE_KL, kl[0]))
     return ax
 
 
