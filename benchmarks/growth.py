@@ -1,4 +1,4 @@
-"""How time and memory grow with drawings, their length, the batch and the hidden size.
+"""Growth of time and memory with drawings, their length, batch size and hidden size.
 
     OMP_WAIT_POLICY=passive python benchmarks/growth.py STORE [--most 1000000] [--plot PNG]
 

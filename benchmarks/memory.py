@@ -37,7 +37,7 @@ def peak_mb() -> float:
 
 
 def forget_peak() -> None:
-    """Let `peak_mb` begin anew."""
+    """Reset `peak_mb` (Linux)."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -124,7 +124,7 @@ def main() -> None:
 
 
 def child(what: str, folder: str = ".") -> str:
-    """What a process of its own says of itself."""
+    """Measure one case, in a process of its own, and print it."""
     command = [sys.executable, *sys.argv, "--measure", what, folder]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 

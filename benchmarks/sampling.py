@@ -1,12 +1,12 @@
-"""Points drawn a second, beside what the processor's matmul can do, and how long a person waits.
+"""Points sampled a second beside the processor's matmul rate, and latency of the shipped model.
 
     OMP_WAIT_POLICY=passive python benchmarks/sampling.py [--threads 1] [--repeats 5]
         [--layers 2] [--decoder 512] [--latent 128] [--batches 256 1024]
 
 The first part has the decoder of the original's size with layer norm, untrained but for the pen,
 which ends a drawing after 48 points in the mean. The floor is the time of its matrix products alone
-at the rate of a large one, which all of them would have if no drawing ended before the others; the
-same drawings come from `doodlelib.fast` and from plain PyTorch. The second part is the shipped
+at the rate of a large one, reached at best where no drawing ends before the others. The same
+drawings come from `doodlelib.fast` and from plain PyTorch. The second part is the shipped
 model, alone and beside a process that is busy.
 """
 
@@ -34,7 +34,7 @@ ORIGINAL = 569  # points/s of the original, which draws one at a time (2 cores)
 
 
 def make_net(options: argparse.Namespace) -> SketchNet:
-    """A decoder of the size asked for that ends its drawings in time."""
+    """An untrained decoder of this size whose drawings end."""
     config = read_config(
         VAEConfig,
         num_lstm_layers=options.layers,
@@ -59,7 +59,7 @@ def flop_per_point(net: SketchNet) -> int:
 
 
 def points(net: SketchNet, count: int, fast: bool) -> int:
-    """Draw `count` drawings at once, or some alone; their points."""
+    """Sample `count` drawings in one batch, or some alone; the number of their points."""
     os.environ[jit.SWITCH] = "1" if fast else "0"
     generator = torch.Generator().manual_seed(1)
     drawings = []
@@ -96,7 +96,7 @@ def report_rates(options: argparse.Namespace) -> None:
 
 
 def first_rows(vae: SketchVAE, begun: Drawing) -> None:
-    """What `complete` does up to the first row of ten endings."""
+    """Everything that `complete` does up to the first row of ten endings."""
     generator = torch.Generator().manual_seed(1)
     decoder = vae.condition_on_prefix(begun, 10, "cat", generator)
     numbers = random_numbers(decoder, generator)[:, 0]
@@ -104,7 +104,7 @@ def first_rows(vae: SketchVAE, begun: Drawing) -> None:
 
 
 def report_waits(options: argparse.Namespace) -> None:
-    """How long a person waits for the shipped model."""
+    """Print the latency of the shipped model."""
     vae = load_vae()
     vae.attach(load_retimer())
     whole = vae.generate(1, word="cat", seed=3)[0]

@@ -1,4 +1,4 @@
-"""Training steps of the VAE: useful drawings a second, beside what the processor's matmul can do.
+"""Training steps of the VAE: drawings a second, and the share of the processor's matmul peak.
 
     OMP_WAIT_POLICY=passive python benchmarks/train_step.py STORE [--device cpu] [--threads 2]
         [--repeats 5] [--batches 6] [--size 100] [--layers 2] [--encoder 256] [--decoder 512]
@@ -6,7 +6,7 @@
 
 The default sizes are those of the original (2 layers, 256, 512, 128, 20 modes, batches of 100).
 "useful" counts the matrix products of real points alone, forwards and twice backwards: a share of
-the measured matmul rate, 1 being the floor of time. "decoder alone" is its LSTM both ways, without
+the measured matmul rate, at most 1. "decoder alone" is its LSTM both ways, without
 the encoder, the likelihood and the optimiser. The loader's rate is that without workers; the peak
 of memory is `memory.py`'s.
 """

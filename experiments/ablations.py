@@ -1,4 +1,4 @@
-"""What each decision brings: short trainings that differ in one thing, judged on the same drawings.
+"""Ablations of the VAE: short trainings that differ in one setting, evaluated on the same drawings.
 
     python experiments/ablations.py STORE [--untimed 6000] [--epochs 3] [--only NAME ...]
         [--seed 0] [--device cpu] [--out TABLE.csv]
@@ -6,8 +6,8 @@
 
 STORE is prepared from raw and simplified files, as by config/shipped/rnn_02.yaml; --rdp-store names
 one that differs in ``method: rdp`` alone. Every variant sees all timed drawings and as many untimed
-ones, and is judged on the timed held-out ones with z from the shape alone: nats an event, lower is
-better. Models are small and trainings short, so differences count and not the figures themselves.
+ones. Reported is the negative log-likelihood of the timed held-out ones, z from the geometry alone,
+in nats an event. Models are small and trainings short: only the differences count.
 --mean takes tables of several seeds: the mean of each figure, and how far each variant is from
 "as shipped" with the standard error over seeds.
 """
@@ -63,7 +63,7 @@ def chosen(split: Split, indices: np.ndarray) -> Split:
 
 
 def without_time(split: Split) -> Split:
-    """The same shapes, untimed."""
+    """The same geometry, untimed."""
     points = split.points.copy()
     points[:, DT] = np.nan
     return replace(split, points=points, timed=np.zeros_like(split.timed))
@@ -107,7 +107,7 @@ def trained(
 
 @torch.no_grad()
 def nats(vae: SketchVAE, held_out: Split) -> dict[str, float]:
-    """Mean negative log-likelihood of each kind of event, z from the shape alone."""
+    """Mean negative log-likelihood of each kind of event, z from the geometry alone."""
     vae.eval()
     sums = dict.fromkeys([*EVENTS, *(f"{event} count" for event in EVENTS)], 0.0)
     for batch in StrokeBatches(held_out, vae.config).load():
@@ -120,7 +120,7 @@ def nats(vae: SketchVAE, held_out: Split) -> dict[str, float]:
 
 
 def main() -> None:
-    """Train and judge one variant after another, and print the table."""
+    """Train and evaluate one variant after another, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("store", type=Path, nargs="?")
     parser.add_argument("--mean", type=Path, nargs="+", metavar="TABLE")
@@ -199,7 +199,7 @@ def print_mean(tables: list[Path]) -> None:
 
 
 def gaussian_nats(found: dict[str, float], held_out: Split) -> dict[str, float]:
-    """Costs of u = exp(t / unit) as costs of t: p(t) = p(u) u / unit."""
+    """Negative log-likelihoods of t from those of u = exp(t / unit): p(t) = p(u) u / unit."""
     moves = np.delete(held_out.points, held_out.offsets[:-1], axis=0)
     log_u = np.log(np.maximum(moves[:, DT], MIN_DT))
     drawn = moves[:, 3] > 0.5

@@ -1,10 +1,10 @@
-"""Are our 28x28 pictures as good as the published bitmaps, for a classifier?
+"""Our 28x28 images beside the published bitmaps, as training and as test data of a classifier.
 
     python experiments/bitmaps.py MIRROR [--model CNN.pt] [--epochs 5] [--figure OUT.png]
 
 MIRROR is a folder in the published layout. Drawings of which it has both strokes and bitmap are
-found by likeness. A model trained on our pictures is asked for the bitmaps of these drawings, and
-one trained on other bitmaps is asked for ours: each must do as well as on what it was trained on.
+found by comparing pixels. A model trained on our images is tested on the bitmaps of these drawings,
+and one trained on other bitmaps on our images: each must be as accurate as on its own kind.
 """
 
 import argparse
@@ -30,7 +30,7 @@ TRAINED_ON = 1200  # bitmaps of each word
 
 
 def pairs(mirror: Path, word: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Our pictures of drawings, the bitmaps of the same ones, and all other bitmaps (n, 28, 28)."""
+    """Our images of drawings, their published bitmaps, and all other bitmaps; (n, 28, 28)."""
     records = read_drawings(word, kind="simplified", base_url=mirror.resolve().as_uri())
     ours = rasterize_many([record.drawing for record in records])
     theirs = np.load(mirror / f"full/numpy_bitmap/{word}.npy").reshape(-1, 28, 28)
@@ -64,12 +64,12 @@ def trained_on(images: np.ndarray, labels: np.ndarray, words: tuple[str, ...], e
 
 
 def share(cnn: DoodleCNN, images: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """Whether each picture is named rightly."""
+    """Accuracy on images."""
     return np.array(cnn.words)[cnn.predict(images).argmax(1)] == names
 
 
 def report(title: str, cnn: DoodleCNN, ours: np.ndarray, theirs: np.ndarray, names: np.ndarray):
-    """One line."""
+    """Print one line of the table."""
     known = np.isin(names, cnn.words)
     right = [share(cnn, images[known], names[known]).mean() for images in (ours, theirs)]
     print(
@@ -79,7 +79,7 @@ def report(title: str, cnn: DoodleCNN, ours: np.ndarray, theirs: np.ndarray, nam
 
 
 def main() -> None:
-    """Both ways, and the pictures side by side."""
+    """Train and test both ways; save the images side by side if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("mirror", type=Path)
     parser.add_argument("--model", default="trained")

@@ -1,4 +1,4 @@
-"""The classifier beside the original's network, on drawings neither saw: accuracy and speed.
+"""The classifier beside the original's network: accuracy on held-out drawings, and speed.
 
     python experiments/classifier.py train STORE FOLDER [--seed 0] [--per-word 20] [-p width 32 ...]
         [--device cpu]
@@ -57,7 +57,7 @@ def pictures(store: Path, config: CNNConfig, *, per_word: int | None = None) -> 
 
 
 def train_ours(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Test labels, their probabilities, and what else is to be told."""
+    """Test labels, predicted probabilities, and further figures."""
     config = read_config(CNNConfig, **{name: json.loads(value) for name, value in options.p})
     data = pictures(options.store, config, per_word=options.per_word)
     words = load_split(options.store, "train").classes
@@ -99,7 +99,7 @@ def train_ours(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dic
 
 
 def train_original(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """As `train_ours`; its arithmetic in bfloat16 where ours is, since float32 takes hours."""
+    """As `train_ours`, of the original's network; in bfloat16, since float32 takes hours."""
     data = pictures(options.store, read_config(CNNConfig))
     device = options.device
     precision = loop.chosen_precision("auto", device)
@@ -140,7 +140,7 @@ def train_original(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray,
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train, judge the test once, keep what was found."""
+    """Train, evaluate once on the test split, save weights and figures."""
     options.folder.mkdir(parents=True, exist_ok=True)
     work = {"train": train_ours, "original": train_original}[options.work]
     labels, probabilities, figures = work(options)
@@ -161,7 +161,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Errors of two groups of runs on the same test drawings, and how sure the difference is."""
+    """Error rates of two groups of runs, and a confidence interval of their difference."""
     wrong = []
     for group in (options.first, options.second):
         runs = [np.load(Path(folder) / "test.npz") for folder in group.split(",")]
@@ -214,7 +214,7 @@ def curve(options: argparse.Namespace) -> None:
 
 
 def speed(options: argparse.Namespace) -> None:
-    """Training images a second in turn, augmentation included; then of answers."""
+    """Print images a second of both networks, in training (with augmentation) and in prediction."""
     torch.set_num_threads(options.threads)
     split, config = load_split(options.store, "train"), read_config(CNNConfig)
     images, labels = images_of(split, config), np.asarray(split.words)
@@ -270,7 +270,7 @@ def speed(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Do what is asked."""
+    """Run one subcommand."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     works = parser.add_subparsers(dest="work", required=True)
     for name in ("train", "original"):

@@ -1,4 +1,4 @@
-"""Doodles of a VAE before a judge: can a stranger name them, are they copies, are they all alike?
+"""Quality of a VAE's doodles: recognisability, novelty, diversity, and distance from real drawings.
 
     python experiments/doodles.py MODEL.pt STORE [--judge trained_models/cnn_345.pt]
         [--retimer trained_models/retime.pt] [--peers FOLDER] [--each 60] [--temperature 0.4]
@@ -80,7 +80,7 @@ def features(judge: DoodleCNN, drawings: Sequence) -> np.ndarray:
 
 
 def pixels(drawings: Sequence) -> np.ndarray:
-    """28x28 pictures blurred by one pixel, (N, 784), ink from 0 to 1."""
+    """28x28 images blurred by one pixel, (N, 784), ink from 0 to 1."""
     images = rasterize_many(drawings, 28) / 255.0
     return gaussian_filter(images, sigma=(0, 1, 1)).reshape(len(images), -1)
 
@@ -162,7 +162,7 @@ def copies_and_sameness(
 def show_neighbours(
     judge: DoodleCNN, train: Split, doodles: dict[str, Drawings], folder: Path
 ) -> None:
-    """A picture of doodles above the training drawing that is nearest in the judge's features."""
+    """Save an image of doodles above their nearest training drawings in the judge's features."""
     above, below = [], []
     for word, made in doodles.items():
         known = training_of(train, word)
@@ -175,7 +175,7 @@ def show_neighbours(
 
 
 def seconds_of_nine(vae: SketchVAE, word: str, **options: Any) -> float:
-    """The median of five, after one that does not count."""
+    """Seconds to generate nine doodles: the median of five, after one to warm up."""
     taken = []
     for seed in range(6):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The figures on the cards of trained_models/: a VAE or a classifier on drawings it never saw.
+"""The figures on the cards of trained_models/: a VAE, retimer or classifier on held-out drawings.
 
     python experiments/evaluate.py rnn MODEL.pt STORE [--cnn CNN.pt] [--figures OUT.json]
     python experiments/evaluate.py retime MODEL.pt STORE [--figures OUT.json]
@@ -116,7 +116,7 @@ def timed_rows(split: Split) -> list[np.ndarray]:
 
 
 def evaluate_vae(model: Path, store: Path, cnn: Path | None) -> dict[str, Any]:
-    """Likelihood beside simple laws, use of z, the time panel, and what a classifier recognises."""
+    """Log-likelihood beside the baselines, use of z, time panel, recognition by a classifier."""
     vae = checkpoint.load_vae(model)
     train, held_out = load_split(store, "train"), load_split(store, "valid")
     timed = np.flatnonzero(held_out.timed & (held_out.lengths > 1))
@@ -165,7 +165,7 @@ def pit(vae: SketchVAE, drawings: Sequence, words: Sequence[str]) -> dict[str, f
 
 
 def judged(vae: SketchVAE, cnn: checkpoint.DoodleCNN, held_out: Split) -> dict[str, Any]:
-    """What a classifier trained on real drawings makes of doodles at temperature 0.4.
+    """Accuracy of a classifier of real drawings on doodles at temperature 0.4.
 
     The share of each of its words that it names rightly, of doodles and of real drawings held out,
     and the Frechet distance of doodles from real ones in its last features, with the distance
@@ -196,10 +196,10 @@ def judged(vae: SketchVAE, cnn: checkpoint.DoodleCNN, held_out: Split) -> dict[s
 
 
 def evaluate_retimer(model: Path, store: Path) -> dict[str, Any]:
-    """Likelihood beside simple laws, and how near its times come to people's.
+    """Log-likelihood beside the baselines, and distance of its times from people's.
 
-    For the likelihood the points are those of the store. To be timed, a drawing keeps only the
-    points of its shape: the others would tell where the pen slowed down.
+    For the likelihood the points are those of the store. To be retimed, a drawing keeps only the
+    points that its geometry needs: the others would say where the pen slowed down.
     """
     retimer = checkpoint.load_retimer(model)
     train, held_out = load_split(store, "train"), load_split(store, "valid")
@@ -245,7 +245,7 @@ def retimer_nats(retimer: Retimer, rows: Sequence[np.ndarray]) -> dict[str, floa
 
 
 def timing(real: Sequence, timed: Sequence) -> dict[str, float]:
-    """How far the times of drawings are from their true ones."""
+    """Distances of times of drawings from their true ones."""
     table = metrics.distances(real, timed)
     errors = [
         abs(duration(a) - duration(b)) / duration(b) for a, b in zip(timed, real, strict=True)
@@ -258,7 +258,7 @@ def timing(real: Sequence, timed: Sequence) -> dict[str, float]:
 
 
 def evaluate_cnn(model: Path, store: Path) -> dict[str, Any]:
-    """What it names rightly of the test split, how honest its probabilities are, and its speed."""
+    """Accuracy and calibration on the test split, and speed."""
     cnn = checkpoint.load_cnn(model)
     test = load_split(store, "test")
     drawings = [test.drawing(i) for i in range(len(test))]
@@ -295,7 +295,7 @@ def core_seconds(work: Callable[[], object], *, times: int = 9) -> float:
 
 
 def rounded(value: Any) -> Any:
-    """Four digits are more than the figures are worth."""
+    """The figures, rounded to four decimals."""
     if isinstance(value, dict):
         return {key: rounded(inner) for key, inner in value.items()}
     return round(float(value), 4) if isinstance(value, float) else value

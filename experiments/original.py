@@ -1,4 +1,4 @@
-"""The classifier of QuickDraw-Doodler, written anew from its description, to compare ours with."""
+"""The classifier of QuickDraw-Doodler, from its description; `classifier.py` trains it."""
 
 from itertools import pairwise
 

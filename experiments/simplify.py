@@ -1,4 +1,4 @@
-"""What simplification keeps, over the raw drawings of a mirror: points, shape and speed.
+"""Points, shape error and speed correlation after simplification, over raw drawings of a mirror.
 
     DOODLELIB_QUICKDRAW_URL=file:///path/to/mirror python experiments/simplify.py [--every N]
 

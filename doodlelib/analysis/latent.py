@@ -43,11 +43,7 @@ def slerp(
 
 
 def path(a: Float[Tensor, " Z"], b: Float[Tensor, " Z"], *, steps: int) -> Float[Tensor, "steps Z"]:
-    """`steps` evenly spaced points on the arc from `a` to `b`, both included.
-
-    Raises:
-        ValueError: `steps` is below 2.
-    """
+    """`steps` (2 or more, else ValueError) evenly spaced points on the arc from `a` to `b`."""
     if steps < 2:
         raise ValueError(f"a path has at least 2 steps, not {steps}")
     return slerp(a, b, torch.linspace(0, 1, steps, dtype=a.dtype, device=a.device)[:, None])
@@ -84,12 +80,9 @@ def decode_path(
 
 
 def project(z: Float[Tensor, "N Z"], *, seed: int = 0) -> Float[np.ndarray, "N 2"]:
-    """Latents in the plane, by t-SNE: neighbours stay together, larger distances mean nothing.
+    """Three latents or more (else ValueError) in the plane, by t-SNE.
 
-    Raises:
-        ValueError: Fewer than 3 latents.
-
-    Source: van der Maaten & Hinton 2008.
+    Neighbours stay together, larger distances mean nothing. Source: van der Maaten & Hinton 2008.
     """
     from sklearn.manifold import TSNE
 

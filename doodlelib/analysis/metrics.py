@@ -57,11 +57,7 @@ MARGINALS = tuple(field.name for field in fields(Measures) if field.type is not 
 
 
 def measure(drawings: Sequence) -> Measures:
-    """Movement statistics of timed drawings, taken as they are (simplified or not).
-
-    Raises:
-        ValueError: There are no drawings, or one is untimed.
-    """
+    """Movement statistics of timed drawings (else ValueError), simplified or not."""
     if len(drawings) == 0:
         raise ValueError("no drawings to measure")
     rows = [to_stroke4(drawing) for drawing in drawings]
@@ -119,10 +115,8 @@ def speed_profile(
     """End (s) of each step of `step_ms`, and the pen's mean speed in it (px/s), over a stroke.
 
     The stroke is ``[x, y, t]``, px and ms; between points the pen moves evenly. A stroke and its
-    simplified self, with the same first and last point, have the same steps.
-
-    Raises:
-        ValueError: The stroke is untimed.
+    simplified self, with the same first and last point, have the same steps. An untimed stroke is a
+    ValueError.
     """
     x, y, t = np.asarray(stroke, dtype=float)  # an untimed stroke has two rows
     clock = np.arange(t[0], t[-1] + step_ms, step_ms)
@@ -137,10 +131,7 @@ def speed_and_curvature(
 
     The path is smoothed by a Gaussian of standard deviation `smoothing_ms`, for derivatives of
     whole pixels are noise. The outer three steps, where the smoothing lacks neighbours, are left
-    out; a stroke of fewer than eight steps gives empty arrays.
-
-    Raises:
-        ValueError: The stroke is untimed.
+    out; a stroke of fewer than eight steps gives empty arrays, an untimed one a ValueError.
     """
     from scipy.ndimage import gaussian_filter1d
 

@@ -50,8 +50,8 @@ def to_gif(
         hold_ms: How much longer the finished drawing stays.
 
     Raises:
-        ValueError: The drawing cannot be played (see `animation.paced`); `frame_ms`, `size` or
-            `hold_ms` is out of range; or there would be over `animation.MAX_FRAMES` frames.
+        ValueError: The drawing cannot be played (see `animation.paced`), a value is out of range,
+            or there would be over `animation.MAX_FRAMES` frames.
     """
     panels = [paced(drawing, constant=constant)]
     data = encode_gif(
@@ -71,11 +71,7 @@ def compare_gif(drawing: Sequence, path: str | Path, *, size: int = 255) -> Path
 
 
 def to_png(drawing: Sequence, path: str | Path, *, size: int = 255) -> Path:
-    """The finished drawing as a PNG, black on white, `size` px square.
-
-    Raises:
-        ValueError: The drawing is malformed, or `size` is not 16 to `animation.MAX_SIZE`.
-    """
+    """The finished drawing as a PNG, black on white, `size` px square; errors as `to_gif`."""
     (frame,) = render_frames(paced(drawing, constant=True), [math.inf], size=size)
     image, data = Image.fromarray(frame), BytesIO()
     image.putpalette(GIF_PALETTE)

@@ -78,10 +78,7 @@ def draw_drawing(
 
     Colours are the time since the first touch, up to `seconds` or else the drawing's end; an
     untimed drawing, and one with `color_by` None, has one. `pauses` shows pen-up moves, dotted.
-    `line_width` is in points.
-
-    Raises:
-        ValueError: The drawing is malformed (see `strokes.as_drawing`).
+    `line_width` is in points. Errors are those of `strokes.as_drawing`.
     """
     drawing = as_drawing(drawing)
     strokes = [np.stack(stroke, axis=1) for stroke in drawing]
@@ -118,10 +115,8 @@ def draw_grid(
 ) -> Figure:
     """Drawings side by side, with one colour scale of time, up to the end of the longest.
 
-    There are at most `columns` in a row, each `size` inches wide, with one of `titles` above it.
-
-    Raises:
-        ValueError: No drawings, another number of titles, or a drawing is malformed.
+    There are at most `columns` in a row, each `size` inches wide, with one of `titles` above it. No
+    drawings, or another number of titles, is a ValueError.
     """
     figure, cells = _panels(len(drawings), titles=titles, columns=columns, size=(size, size))
     seconds = max((duration(d) / 1000 for d in drawings if is_timed(d)), default=0.0)
@@ -151,11 +146,7 @@ def draw_images(
 
 
 def plot_speed(drawing: Sequence, *, ax: Axes | None = None) -> Axes:
-    """Speed of the pen over time, a line for each stroke, pauses shaded.
-
-    Raises:
-        ValueError: The drawing is malformed or untimed.
-    """
+    """Speed of the pen over time in a timed drawing, a line for each stroke, pauses shaded."""
     drawing = as_drawing(drawing)
     if not is_timed(drawing):
         raise ValueError("an untimed drawing has no speed")
