@@ -301,8 +301,8 @@ def plot_active_units(kl_by_dimension: Float[np.ndarray, " z"], *, ax: Axes | No
     ax.bar(np.arange(1, len(kl) + 1), kl, width=1, linewidth=0, color=PALETTE[0])
     ax.axhline(ACTIVE_KL, color=INK, linestyle=":")
     ax.set_title(f"{active} of {len(kl)} dimensions have a KL above {ACTIVE_KL} nats")
-    ax.set(xlabel="latent dimension, sorted", ylabel="KL (nats per drawing)", yscale="log")
-    ax.set_ylim(ACTIVE_KL / 10, 2 * max(ACTIVE_KL, kl[0]))
+    ax.set(xlabel="latent dimension, sorted", ylabel="KL (nats per drawing)")
+    ax.set(ylim=(ACTIVE_KL / 10, 2 * max(ACTIVE_KL, kl[0])), yscale="log")  # zeros have no scale
     return ax
 
 
