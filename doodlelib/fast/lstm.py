@@ -35,7 +35,7 @@ class Saved(NamedTuple):
 
     cells: Tensor  # (T + 1, B, H)
     hidden: Tensor  # (T + 1, B, H) outputs, in the type of the matrix products
-    gates: Tensor  # (T, B, 4 H) before gain and bias; normalised where there is layer norm
+    gates: Tensor  # (T, B, 4 H) normalised, before gain and bias
     rstd: Tensor  # (T, B, 4) 1 / standard deviation that normalised them
 
 
@@ -60,23 +60,20 @@ class LayerFunction(torch.autograd.Function):
         weight_ih: Float[Tensor, "4*H I"],
         weight_hh: Float[Tensor, "4*H H"],
         bias: Float[Tensor, " 4*H"],
-        gate_gain: Float[Tensor, " 4*H"] | None,
-        cell_gain: Float[Tensor, " H"] | None,
-        cell_bias: Float[Tensor, " H"] | None,
+        gate_gain: Float[Tensor, " 4*H"],
+        cell_gain: Float[Tensor, " H"],
+        cell_bias: Float[Tensor, " H"],
         keep_mask: Float[Tensor, "T B H"] | None,
     ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B H"]]:
         """Run all steps; matrix products are of autocast's type, all else of the weights'.
 
-        `bias` is that of the gates, after their norm. The gains and `cell_bias` are None where
-        there is no layer norm; `keep_mask` is the candidate's factor, None for 1.
+        `bias` is that of the gates, after their norm; `keep_mask` the candidate's factor, None: 1.
         """
         dtype, device = weight_hh.dtype, x.device.type
         if torch.is_autocast_enabled(device) and dtype == torch.float32:
             dtype = torch.get_autocast_dtype(device)
         x, weight_ih, weight = x.to(dtype), weight_ih.to(dtype), weight_hh.to(dtype)
-        projected, empty = F.linear(x, weight_ih), bias.new_empty(0)
-        norm = (empty if value is None else value for value in (gate_gain, cell_gain, cell_bias))
-        affine = Affine(bias, *norm)
+        projected, affine = F.linear(x, weight_ih), Affine(bias, gate_gain, cell_gain, cell_bias)
         keep_mask = bias.new_empty(0, *c.shape) if keep_mask is None else keep_mask
         saved = new_saved(projected, like=bias)
         saved.cells[0], saved.hidden[0] = c, h
@@ -103,8 +100,7 @@ class LayerFunction(torch.autograd.Function):
         rows = d_gates.flatten(0, 1).t()
         d_weights = (rows @ read.flatten(0, 1) for read in (x, saved.hidden[:-1]))
         d_first = (d.to(ctx.state_dtype) for d in d_state)
-        d_given = (d if len(d) else None for d in d_affine)
-        return dx, *d_first, *(d.to(dc.dtype) for d in d_weights), *d_given, None
+        return dx, *d_first, *(d.to(dc.dtype) for d in d_weights), *d_affine, None
 
 
 def new_saved(projected: Float[Tensor, "T B 4*H"], *, like: Tensor) -> Saved:
@@ -131,8 +127,9 @@ def _kernels(like: Tensor) -> Any:
 def _has_triton() -> bool:
     """Whether a step compiles and runs; Triton needs a C compiler, too."""
     x, weight = torch.zeros(1, 1, 1, device="cuda"), torch.zeros(4, 1, device="cuda")
+    gates, cell = 2 * (weight[:, 0],), 2 * (x[0, 0],)
     try:
-        LayerFunction.apply(x, x[0], x[0], weight, weight, weight[:, 0], *4 * [None])
+        LayerFunction.apply(x, x[0], x[0], weight, weight, *gates, *cell, None)
     except (ImportError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
         problem = str(error)[:200]
         warnings.warn(f"Triton does not work here, so LSTMs take longer: {problem}", stacklevel=2)

@@ -122,33 +122,24 @@ def _backward_step(t, dh, dc, dy, affine, keep_mask, saved, d_gates, d_affine):
     dh_row, d_shown = np.empty(size, dc.dtype), np.empty(size, dc.dtype)
     shown, normed = np.empty(size, dc.dtype), np.empty(size, dc.dtype)
     active, d_active = np.empty(4 * size, dc.dtype), np.empty(4 * size, dc.dtype)
-    rstd = dc.dtype.type(1)
     for b in range(len(dh)):
         gates, cell = saved.gates[t, b], saved.cells[t + 1, b]
         _affine(gates, affine.gain, affine.bias, active)
         _activate(active)
-        if len(affine.cell_gain):
-            rstd = _layer_norm(cell, normed)
-            _affine(normed, affine.cell_gain, affine.cell_bias, shown)
-        else:
-            shown[:] = cell
+        rstd = _layer_norm(cell, normed)
+        _affine(normed, affine.cell_gain, affine.cell_bias, shown)
         _tanh(shown, 1)
         _load(dh[b], dh_row)
         d_o = d_active[3 * size :]
         _backward_output_gate(dh_row, dy[t, b], active[3 * size :], shown, d_shown, d_o)
-        if len(affine.cell_gain):
-            _accumulate_norm_grads(d_shown, normed, d_affine.cell_gain, d_affine.cell_bias)
-            _layer_norm_backward(d_shown, affine.cell_gain, normed, rstd)
+        _accumulate_norm_grads(d_shown, normed, d_affine.cell_gain, d_affine.cell_bias)
+        _layer_norm_backward(d_shown, affine.cell_gain, normed, rstd)
         mask = keep_mask[t, b] if len(keep_mask) else no_mask
         _backward_cell(d_shown, mask, saved.cells[t, b], active, dc[b], d_active)
-        if len(affine.gain):
-            _accumulate_norm_grads(d_active, gates, d_affine.gain, d_affine.bias)
-            for k in range(4):
-                own, rstd = slice(k * size, (k + 1) * size), saved.rstd[t, b, k]
-                _layer_norm_backward(d_active[own], affine.gain[own], gates[own], rstd)
-        else:
-            for k in range(4 * size):
-                d_affine.bias[k] += d_active[k]
+        _accumulate_norm_grads(d_active, gates, d_affine.gain, d_affine.bias)
+        for k in range(4):
+            own, factor = slice(k * size, (k + 1) * size), saved.rstd[t, b, k]
+            _layer_norm_backward(d_active[own], affine.gain[own], gates[own], factor)
         _store(d_active, d_gates[t, b])
 
 
@@ -261,7 +252,7 @@ def _layer_norm(x, out):
 
 @_fast
 def _affine(x, gain, bias, out):
-    """X * gain + bias; an empty `gain` is 1."""
+    """X * gain + bias; an empty `gain` is 1 (of a decoder without layer norm)."""
     if len(gain):
         for k in range(len(x)):
             out[k] = x[k] * gain[k] + bias[k]

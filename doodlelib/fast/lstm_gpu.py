@@ -54,17 +54,15 @@ def backward(
             )
             torch.mm(d_gates[t], weight, out=d_state[0])
     d_affine.bias.add_(d_active.sum((0, 1)))
-    if len(affine.gain):
-        d_affine.gain.add_((d_active * saved.gates).sum((0, 1)))
-        d_affine.cell_gain.add_((d_cell * normed_cell).sum((0, 1)))
-        d_affine.cell_bias.add_(d_cell.sum((0, 1)))
+    d_affine.gain.add_((d_active * saved.gates).sum((0, 1)))
+    d_affine.cell_gain.add_((d_cell * normed_cell).sum((0, 1)))
+    d_affine.cell_bias.add_(d_cell.sum((0, 1)))
     return d_gates
 
 
 def _constants(affine: Any, keep_mask: Tensor) -> dict[str, int | bool]:
-    size = len(affine.bias) // 4
-    block, is_normed = triton.next_power_of_2(size), len(affine.gain) > 0
-    return {"SIZE": size, "BLOCK": block, "NORM": is_normed, "KEEP": len(keep_mask) > 0}
+    size = len(affine.cell_bias)
+    return {"SIZE": size, "BLOCK": triton.next_power_of_2(size), "KEEP": len(keep_mask) > 0}
 
 
 @triton.jit
@@ -83,7 +81,6 @@ def _forward_step(
     y,
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
-    NORM: tl.constexpr,
     KEEP: tl.constexpr,
 ):
     b = tl.program_id(0)
@@ -95,20 +92,18 @@ def _forward_step(
     for k in tl.static_range(4):
         own = (4 * b + k) * SIZE + column
         x = tl.load(products + own, mask=inside, other=0.0).to(state)
-        if NORM:
-            x, factor = _layer_norm(x, inside, SIZE)
-            tl.store(rstd + 4 * b + k, factor)
+        x, factor = _layer_norm(x, inside, SIZE)
+        tl.store(rstd + 4 * b + k, factor)
         tl.store(gates + own, x, mask=inside)
-        active = active + (_affine(x, gain, bias, k * SIZE + column, inside, NORM),)  # noqa: RUF005
+        active = active + (_affine(x, gain, bias, k * SIZE + column, inside),)  # noqa: RUF005
     candidate = _tanh(active[2])
     if KEEP:
         candidate *= tl.load(keep + at, mask=inside, other=0.0)
     c = tl.load(before + at, mask=inside, other=0.0)
     c = tl.sigmoid(active[1]) * c + tl.sigmoid(active[0]) * candidate
     tl.store(cell + at, c, mask=inside)
-    if NORM:
-        c, _ = _layer_norm(c, inside, SIZE)
-        c = _affine(c, cell_gain, cell_bias, column, inside, NORM)
+    c, _ = _layer_norm(c, inside, SIZE)
+    c = _affine(c, cell_gain, cell_bias, column, inside)
     out = tl.sigmoid(active[3]) * _tanh(c)
     tl.store(y + at, out, mask=inside)
     tl.store(h + at, out.to(h.dtype.element_ty), mask=inside)
@@ -134,7 +129,6 @@ def _backward_step(
     d_gates,
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
-    NORM: tl.constexpr,
     KEEP: tl.constexpr,
 ):
     b = tl.program_id(0)
@@ -147,23 +141,18 @@ def _backward_step(
     for k in tl.static_range(4):
         x = tl.load(gates + (4 * b + k) * SIZE + column, mask=inside, other=0.0)
         normed = normed + (x,)  # noqa: RUF005 - Triton knows no stars
-        active = active + (_affine(x, gain, bias, k * SIZE + column, inside, NORM),)  # noqa: RUF005
+        active = active + (_affine(x, gain, bias, k * SIZE + column, inside),)  # noqa: RUF005
     i, f, o = tl.sigmoid(active[0]), tl.sigmoid(active[1]), tl.sigmoid(active[3])
     g = _tanh(active[2])
     c = tl.load(cell + at, mask=inside, other=0.0)
-    factor = 1.0
-    shown = c
-    if NORM:
-        c, factor = _layer_norm(c, inside, SIZE)
-        shown = _affine(c, cell_gain, cell_bias, column, inside, NORM)
-    shown = _tanh(shown)
+    c, factor = _layer_norm(c, inside, SIZE)
+    shown = _tanh(_affine(c, cell_gain, cell_bias, column, inside))
     d_out = tl.load(dh + at, mask=inside, other=0.0).to(state)
     d_out += tl.load(dy + at, mask=inside, other=0.0)
     d = d_out * o * (1 - shown * shown)
-    if NORM:
-        tl.store(d_cell + at, d, mask=inside)
-        tl.store(normed_cell + at, c, mask=inside)
-        d = _layer_norm_backward(d, cell_gain, column, c, factor, inside, SIZE)
+    tl.store(d_cell + at, d, mask=inside)
+    tl.store(normed_cell + at, c, mask=inside)
+    d = _layer_norm_backward(d, cell_gain, column, c, factor, inside, SIZE)
     d += tl.load(dc + at, mask=inside, other=0.0)
     kept = d
     if KEEP:
@@ -175,9 +164,8 @@ def _backward_step(
         own = (4 * b + k) * SIZE + column
         d = each[k]
         tl.store(d_active + own, d, mask=inside)
-        if NORM:
-            factor = tl.load(rstd + 4 * b + k)
-            d = _layer_norm_backward(d, gain, k * SIZE + column, normed[k], factor, inside, SIZE)
+        factor = tl.load(rstd + 4 * b + k)
+        d = _layer_norm_backward(d, gain, k * SIZE + column, normed[k], factor, inside, SIZE)
         tl.store(d_gates + own, d.to(d_gates.dtype.element_ty), mask=inside)
 
 
@@ -197,9 +185,8 @@ def _layer_norm_backward(d, gain, column, normed, factor, inside, SIZE: tl.const
 
 
 @triton.jit
-def _affine(x, gain, bias, column, inside, NORM: tl.constexpr):
-    if NORM:
-        x *= tl.load(gain + column, mask=inside, other=0.0)
+def _affine(x, gain, bias, column, inside):
+    x *= tl.load(gain + column, mask=inside, other=0.0)
     return x + tl.load(bias + column, mask=inside, other=0.0)
 
 

@@ -89,8 +89,8 @@ class NormLayer(nn.Module):
         if self.training and self.recurrent_dropout:
             shape = *x.shape[:2], self.hidden_size
             keep_masks = keep_mask(shape, self.recurrent_dropout, like=self.bias)
-        if fast_lstm.is_available(x):
-            norm = (self.gate_gain, *self.cell_norm.parameters()) if self.layer_norm else 3 * [None]
+        if self.layer_norm and fast_lstm.is_available(x):
+            norm = self.gate_gain, *self.cell_norm.parameters()
             weights = self.weight_ih, self.weight_hh, self.bias, *norm
             y, c = fast_lstm.LayerFunction.apply(x, *state, *weights, keep_masks)
             return y, (y[-1], c)
