@@ -23,18 +23,9 @@ from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
 from doodlelib import paths
-from doodlelib.data import formats, ndjson, quickdraw, sample
+from doodlelib.data import formats, ndjson, quickdraw, sample, store
 from doodlelib.data.ragged import RaggedDrawings
-from doodlelib.data.store import (
-    FORMAT_VERSION,
-    SPLITS,
-    Split,
-    SplitWriter,
-    load_split,
-    open_npy,
-    read_store,
-    replace_store,
-)
+from doodlelib.data.store import SPLITS, Split, SplitWriter, load_split, open_npy, read_store
 from doodlelib.simplify import checked_limits
 from doodlelib.strokes import DT, MIN_DT, PEN, Record, Scale
 
@@ -114,16 +105,12 @@ def prepare(
     _check(settings)
     batches = partial(make_batches or make_batches_here, cache=cache, progress=progress)
     build = partial(_build, settings=settings, sources=sources, batches=batches, progress=progress)
-    replace_store(Path(out), build, settings=settings)
+    store.replace_store(Path(out), build, settings=settings)
     return Path(out)
 
 
 def sample_store(path: str | Path = paths.PROCESSED / "sample") -> Path:
-    """The store at `path`; where there is none, it is made: 300 sample drawings of each word.
-
-    Raises:
-        ValueError: `path` holds files that are no store's.
-    """
+    """The store at `path`; where there is none, it is made: 300 sample drawings of each word."""
     try:
         read_store(path)
     except ValueError:
@@ -143,18 +130,9 @@ def read(
 ) -> Iterator[Record]:
     """The drawings that `prepare` would take from its sources, as records, word by word.
 
-    Args:
-        words: One or several.
-        source: One or several; see `prepare`.
-        limit: Drawings of each word from each source, at most; None: all there are.
-        recognized: Leave out what the game did not recognise, where that was published.
-        seed: Of the sample.
-        dropped: What was left out is added to it, by reason.
-        **reading: `base_url`, `cache`, `progress` of `prepare`.
-
-    Raises:
-        ValueError: While reading: a word or source that does not exist.
-        FileNotFoundError, ConnectionError: While reading: the published files cannot be reached.
+    `limit` is how many of each word from each source, at most (None: all). What was left out is
+    added to `dropped`, by reason. All else, `base_url`, `cache` and `progress` too, and the errors
+    are those of `prepare`.
     """
     counts: Counter[str] = Counter() if dropped is None else dropped
     if limit is None and "sample" in _listed(source):
@@ -168,11 +146,7 @@ def read(
 
 
 def default_words(source: Source | Sequence[Source]) -> list[str]:
-    """The words to take where none are named: those of one's own folders, else the sample's ten.
-
-    Raises:
-        ValueError: No such source.
-    """
+    """The words to take where none are named: those of one's own folders, else the sample's ten."""
     folders = [one for one in _listed(source) if one not in ("sample", *quickdraw.KINDS)]
     own = {record.word for one in folders for record in formats.read(find_folder(one))}
     return sorted(own) or list(sample.WORDS)
@@ -187,11 +161,9 @@ def find_folder(source: Source) -> Path:
 
 
 def scale_of(points: Float32[np.ndarray, "n 4"], offsets: Int64[np.ndarray, " bounds"]) -> Scale:
-    """The scale of drawings: standard deviations and means over all moves within them.
+    """Standard deviations and means over all moves within drawings.
 
-    Args:
-        points: stroke-4 rows of the drawings, one after the other.
-        offsets: Where each drawing's rows begin, and the end.
+    `points` are the drawings' stroke-4 rows, `offsets` where each begins, and the end.
     """
     is_move = np.ones(len(points), dtype=bool)
     is_move[offsets[:-1]] = False
@@ -239,12 +211,8 @@ def batches_of(
 
     No more is read than these take: as many items as drawings are missing, until none is.
 
-    Args:
-        word: One that `source` has.
-        source: One of those that `prepare` takes.
-        settings: A store's; ``samples_per_class``, ``recognized`` and ``seed`` must be there.
-        threads: How many do the work.
-        **reading: `base_url`, `cache`, `progress` of `quickdraw.lines`.
+    `settings` are a store's, of which ``samples_per_class``, ``recognized`` and ``seed`` must be
+    there; `reading` are `base_url`, `cache` and `progress` of `quickdraw.lines`.
     """
     recognized, missing = settings["recognized"], settings["samples_per_class"]
     unread: Counter[str] = Counter()
@@ -328,8 +296,8 @@ def _build(
                 stacklevel=4,
             )
     train = [open_npy(folder / f"{SPLITS[0]}.{name}.npy") for name in ("points", "offsets")]
-    store = {
-        "format_version": FORMAT_VERSION,
+    about = {
+        "format_version": store.FORMAT_VERSION,
         "settings": settings,
         "words": words,
         "scale": asdict(scale_of(*train)),
@@ -337,7 +305,7 @@ def _build(
         "dropped": {word: dict(sorted(dropped[word].items())) for word in words},
         "versions": {package: version(package) for package in PACKAGES},
     }
-    text = json.dumps(store, indent=2, ensure_ascii=False)
+    text = json.dumps(about, indent=2, ensure_ascii=False)
     with paths.atomic_write(folder / "store.json") as file:
         file.write(text.encode())
 
