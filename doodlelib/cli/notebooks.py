@@ -42,15 +42,16 @@ def read_parameters(notebook: str | Path) -> dict[str, str]:
     if not notebook.is_file():
         reason = f"no notebook at {notebook}" if NOTEBOOKS.is_dir() else NO_CLONE.format(notebook)
         raise FileNotFoundError(reason)
-    from nbformat import ValidationError
-    from papermill import inspect_notebook
+    import nbformat
+    from papermill.translators import PythonTranslator
 
     try:
-        for name, found in inspect_notebook(notebook).items():
-            declared = found["inferred_type_name"]
-            optional = " | None" if found["default"] == "None" else ""
-            types[name] = "object" if declared == "None" else declared + optional
-    except (*MALFORMED, ValidationError) as error:
+        for cell in nbformat.read(notebook, as_version=4).cells:
+            if "parameters" in cell.metadata.get("tags", []):
+                for name, declared, default, _ in PythonTranslator.inspect(cell):
+                    optional = " | None" if default == "None" else ""
+                    types[name] = "object" if declared == "None" else declared + optional
+    except (*MALFORMED, nbformat.ValidationError) as error:
         raise ValueError(f"{notebook.name} is no notebook: {str(error)[:300]}") from None
     return types
 

@@ -14,7 +14,8 @@ from doodlelib.data import dataset
 from doodlelib.data.dataset import Batches, batches_of, make_tasks
 from doodlelib.data.ragged import RaggedDrawings
 
-RETRIES = 3  # of a start, a task or a training that failed for no fault of its own
+RETRIES = 3  # of a task or a training whose worker was lost, or whose server broke off
+STARTS = 6  # attempts, of which each fails after half a minute on a busy machine
 STARTED = 2  # tasks a core that are under way or wait to be written: of all drawings, 150 MB each
 ENVIRONMENT = {  # of Ray, unless there are other values
     "RAY_USAGE_STATS_ENABLED": "0",  # it would report home
@@ -73,15 +74,15 @@ def connected(address: str | None) -> Generator[Any]:
 
 def _connect(ray: Any, address: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    for retries_left in reversed(range(RETRIES)):
+    for tries_left in reversed(range(STARTS)):
         try:
             ray.init(address, include_dashboard=False, **quiet)
             return
         except Exception as error:  # Ray has no narrower one for a node that is not up in 30 s
             if "timed out during startup" not in str(error):
                 raise
-            if not retries_left:
-                raise ConnectionError(f"Ray did not start {RETRIES} times: {error}") from None
+            if not tries_left:
+                raise ConnectionError(f"Ray did not start {STARTS} times: {error}") from None
 
 
 def _batches(

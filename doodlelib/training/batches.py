@@ -71,11 +71,8 @@ class StrokeBatches(_Epoch):
         """
         self.split, self.seed, self.epoch = split, seed, epoch or 0
         self.num_workers = config.num_workers if epoch is not None else 0
-        self.augmentation = {}
-        if epoch is not None:
-            self.augmentation = {
-                name: vars(config)[name] for name in AUGMENTATION & vars(config).keys()
-            }
+        changes = vars(config).items() if epoch is not None else ()
+        self.augmentation = {name: value for name, value in changes if name in AUGMENTATION}
         balance = getattr(config, "balance", 1.0) if epoch is not None else 1.0
         batch_size, most = config.batch_size, config.max_seq_len
         timed_only = isinstance(config, RetimeConfig)
