@@ -11,7 +11,7 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -178,7 +178,11 @@ def _read_npz(path: Path, word: str) -> Iterator[Record | str]:
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise ValueError(f"{member.filename} is packed in another way than deflate")
                 for array in _unpickled(archive.read(member)):
-                    yield _record(word, lambda one: from_stroke3(one.to_array()), array)
+                    try:
+                        found = Record(word, "", None, from_stroke3(array.to_array()))
+                    except ValueError:
+                        found = ndjson.MALFORMED
+                    yield found
     except FileNotFoundError:
         raise
     except (*_ZIP_ERRORS, *_NPY_ERRORS) as error:
@@ -249,14 +253,6 @@ def _read_svg(path: Path, word: str) -> Iterator[Record | str]:
     from doodlelib.data import svg_reader  # imports svgelements, which few need
 
     yield Record(word, "", None, svg_reader.read_drawing(path))
-
-
-def _record(word: str, decode: Callable[[Any], Drawing], rows: Any) -> Record | str:
-    """The drawing that `rows` hold, or that they hold none."""
-    try:
-        return Record(word, "", None, decode(rows))
-    except ValueError:
-        return ndjson.MALFORMED
 
 
 _READERS = {".npz": _read_npz, ".svg": _read_svg}

@@ -117,10 +117,9 @@ def load_split(folder: str | Path, name: str = "train") -> Split:
             if arrays[key].dtype != dtype or arrays[key].shape[1:] != inner:
                 raise ValueError(f"{key} is {arrays[key].dtype} {arrays[key].shape}")
         split = Split(**arrays, classes=tuple(store["words"]), scale=Scale(**store["scale"]))
-        if not len(split.words) == len(split.timed) == len(split.ids) == len(split.offsets) - 1:
-            raise ValueError("its arrays are of different lengths")
-        if split.offsets[-1] != len(split.points):
-            raise ValueError("its offsets do not end where its points do")
+        counts = {len(split.words), len(split.timed), len(split.ids), len(split.offsets) - 1}
+        if len(counts) > 1 or split.offsets[-1] != len(split.points):
+            raise ValueError("its arrays do not belong together")
     except (OSError, KeyError, *_NPY_ERRORS) as error:
         raise ValueError(
             f"{folder}: the split {name} is damaged ({error}); prepare the store again"
