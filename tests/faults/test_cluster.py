@@ -18,7 +18,7 @@ from files import write_notebook
 from fileserver import serving
 
 from doodlelib import cluster
-from doodlelib.cluster.prepare import ENVIRONMENT
+from doodlelib.cluster.prepare import ENVIRONMENT, STARTS
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.data import dataset, sample
 from doodlelib.training import fit, loaders, make_model
@@ -36,13 +36,13 @@ WORDS = ["star", "apple", "cat", "dog"]
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
 
 
-def add_node(running: Any) -> None:
+def add_node(running: Any, **options: Any) -> None:
     """Ray gives a node half a minute to start; a busy machine may need to try again."""
-    for last in (False, False, True):
+    for tries_left in reversed(range(STARTS)):
         try:
-            running.add_node(**NODE)
+            running.add_node(**NODE | options)
         except Exception as error:
-            if last or "timed out during startup" not in str(error):
+            if not tries_left or "timed out during startup" not in str(error):
                 raise
         else:
             return
@@ -55,8 +55,8 @@ def nodes() -> Generator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    head = NODE | {"num_cpus": 0, "include_dashboard": False}
-    running = Cluster(initialize_head=True, head_node_args=head)
+    running = Cluster()
+    add_node(running, num_cpus=0, include_dashboard=False)  # the first one is the head
     for _ in range(2):
         add_node(running)
     ray.init(running.address, log_to_driver=False, logging_level="ERROR")
