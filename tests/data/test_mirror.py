@@ -50,7 +50,7 @@ def test_the_classifier_reads_published_bitmaps_as_well_as_ours(mirror: str, mir
     for word in ("cat", "eye"):
         records = quickdraw.read_drawings(word, kind="simplified", base_url=mirror, limit=1500)
         ours = raster.rasterize_many([record.drawing for record in records])
-        theirs = np.load(mirror_folder / f"full/numpy_bitmap/{word}.npy")
+        theirs = np.load(mirror_folder / f"full/numpy_bitmap/{word}.npy").reshape(-1, 28, 28)
         a, b = (images.reshape(-1, 784).astype(np.float32) for images in (ours, theirs))
         squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
         same = squared.min(axis=1) < 784 * 15**2
