@@ -17,6 +17,9 @@ from doodlelib.paths import ROOT
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported
+# Without bytecode on disk each process that a test starts compiles its libraries anew; Ray's agents
+# then take longer to start than Ray waits for them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 TALLY: Counter[str] = Counter()  # of faults and inputs, by name
 COPIED = ("doodlelib", "config", "notebooks", "trained_models", "data")
 
