@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from doodlelib.strokes import DT, DX, DY, MIN_DT, PEN, Drawing, to_stroke4
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 BINS = 60  # of a histogram that enters a JSD
 MIN_DRAWINGS = 10  # of each set in a comparison: each half goes through five folds
+MIN_BENDS = 5  # of a drawing whose speed-curvature exponent is estimated
+MIN_TURN = 0.05  # radians: a smaller turn is no bend
 MIN_LENGTH = 0.1  # px: the log of a length needs one above zero
 
 
@@ -36,6 +38,8 @@ class Measures:
         log_segment_time, log_speed: Of pen-down moves; speed in px per ms.
         log_pause: Of pen-up moves.
         log_duration, pen_up_share: Of whole drawings.
+        speed_curvature_exponent: Slope of log speed on log curvature, of drawings with at least
+            `MIN_BENDS` bends. About -1/3 in much human drawing (Viviani & Terzuolo 1982).
         length_time_correlation: Of log length and log dt over all pen-down moves.
         lag1_autocorrelation: Of log dt, less its drawing's mean, over consecutive pen-down moves
             of a stroke.
@@ -49,6 +53,7 @@ class Measures:
     log_pause: Float[np.ndarray, " p"]
     log_duration: Float[np.ndarray, " d"]
     pen_up_share: Float[np.ndarray, " d"]
+    speed_curvature_exponent: Float[np.ndarray, " c"]
     length_time_correlation: float
     lag1_autocorrelation: float
 
@@ -83,9 +88,37 @@ def measure(drawings: Sequence) -> Measures:
         log_pause=log_dt[~pen_down],
         log_duration=np.log(np.maximum(total, MIN_DT)),
         pen_up_share=pen_up_time / np.maximum(total, MIN_DT),
+        speed_curvature_exponent=_exponents(moves, owner, follows),
         length_time_correlation=_correlation(log_length[pen_down], log_dt[pen_down]),
         lag1_autocorrelation=_correlation(centred[1:][follows], centred[:-1][follows]),
     )
+
+
+def _exponents(
+    moves: Float[np.ndarray, "n 4"], owner: Int[np.ndarray, " n"], follows: Bool[np.ndarray, " n-1"]
+) -> Float[np.ndarray, " c"]:
+    """Least-squares slope of log speed on log curvature of each drawing with enough bends.
+
+    At the point between two pen-down moves: speed is their joint length by their joint time,
+    curvature the turn by half their joint length.
+    """
+    before, after = moves[:-1][follows], moves[1:][follows]
+    cross = before[:, DX] * after[:, DY] - before[:, DY] * after[:, DX]
+    turn = np.abs(np.arctan2(cross, (before[:, :DT] * after[:, :DT]).sum(axis=1)))
+    length = np.hypot(before[:, DX], before[:, DY]) + np.hypot(after[:, DX], after[:, DY])
+    bend = (turn > MIN_TURN) & (length > 0)
+    drawing = owner[1:][follows][bend]
+    speed = np.log(length[bend] / np.maximum(before[bend, DT] + after[bend, DT], MIN_DT))
+    curvature = np.log(2 * turn[bend] / length[bend])
+    count = np.bincount(drawing)
+
+    def mean(values: Float[np.ndarray, " b"]) -> Float[np.ndarray, " d"]:
+        return np.bincount(drawing, values) / np.maximum(count, 1)
+
+    covariance = mean(curvature * speed) - mean(curvature) * mean(speed)
+    variance = mean(curvature**2) - mean(curvature) ** 2
+    enough = (count >= MIN_BENDS) & (variance > 1e-9)
+    return covariance[enough] / variance[enough]
 
 
 def _correlation(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
@@ -118,7 +151,7 @@ def speed_profile(
     simplified self, with the same first and last point, have the same steps. An untimed stroke is a
     ValueError.
     """
-    x, y, t = np.asarray(stroke, dtype=float)  # an untimed stroke has two rows
+    x, y, t = _timed(stroke)
     clock = np.arange(t[0], t[-1] + step_ms, step_ms)
     moved = [np.diff(np.interp(clock, t, axis)) for axis in (x, y)]
     return clock[1:] / 1000, 1000 * np.hypot(*moved) / step_ms
@@ -135,7 +168,7 @@ def speed_and_curvature(
     """
     from scipy.ndimage import gaussian_filter1d
 
-    x, y, t = np.asarray(stroke, dtype=float)
+    x, y, t = _timed(stroke)
     clock = np.arange(t[0], t[-1], step_ms)
     if len(clock) < 8:
         return np.empty(0), np.empty(0)
@@ -144,6 +177,12 @@ def speed_and_curvature(
     speed = np.maximum(np.hypot(dx, dy), 1e-6)  # px a step
     curvature = np.abs(dx * ddy - dy * ddx) / speed**3
     return (1000 / step_ms * speed)[3:-3], curvature[3:-3]
+
+
+def _timed(stroke: Sequence) -> list[Float[np.ndarray, " n"]]:
+    if len(stroke) != 3:
+        raise ValueError(f"a timed stroke is [x, y, t], this one has {len(stroke)} rows")
+    return [np.asarray(values, dtype=np.float64) for values in stroke]
 
 
 def jsd(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"]) -> float:

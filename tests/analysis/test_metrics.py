@@ -126,6 +126,19 @@ def test_honest_probabilities_are_calibrated() -> None:
     assert metrics.calibration_error(metrics.calibration(labels, sharper)) > 0.1
 
 
+def test_the_exponent_of_speed_and_curvature_is_found() -> None:
+    """A spiral passed at speed ~ curvature ** -0.4."""
+    angle = np.linspace(0.5, 12, 200)
+    x, y = 8 * angle * np.cos(angle), 8 * angle * np.sin(angle)
+    radius = 8 * (1 + angle**2) ** 1.5 / (2 + angle**2)  # of curvature
+    length = np.hypot(np.diff(x), np.diff(y))
+    speed = 0.1 * (radius[1:] + radius[:-1]) ** 0.4
+    t = np.concatenate([[0], np.cumsum(length / speed)])
+    (exponent,) = measure([[[x, y, t]]]).speed_curvature_exponent
+    assert exponent == pytest.approx(-0.4, abs=0.02)
+    assert len(measure([[[[0, 9], [0, 0], [0, 9]]]]).speed_curvature_exponent) == 0
+
+
 def test_frechet_distance_of_normals_whose_distance_is_known() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(0, 1, (40_000, 3)), rng.normal(2, 3, (40_000, 3))
@@ -163,7 +176,7 @@ def test_speed_and_curvature_of_a_circle() -> None:
 
 @pytest.mark.parametrize("function", [metrics.speed_profile, metrics.speed_and_curvature])
 def test_an_untimed_stroke_has_no_speed(function: Any) -> None:
-    with pytest.raises(ValueError, match="expected 3, got 2"):
+    with pytest.raises(ValueError, match="timed stroke is"):
         function([[0, 9], [0, 0]])
 
 
