@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element, ParseError
 import cssselect2
 import numpy as np
 import tinycss2
-from defusedxml.ElementTree import DefusedXMLParser
+from defusedxml.ElementTree import DefusedXMLParser, EntitiesForbidden
 from fontTools.misc.transform import Identity, Offset, Scale, Transform
 from fontTools.pens.recordingPen import RecordingPen
 from fontTools.pens.transformPen import TransformPen
@@ -61,8 +61,9 @@ _TRANSFORMS = {  # angles in degrees
 _NUMBER = r"[-+]?(?>\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _VALUE = re.compile(rf"\s*({_NUMBER})([a-z]*|%)\s*")
 _FUNCTION = re.compile(r"[\s,]*+(\w++)\s*+\(([^()]*+)\)[\s,]*+")
-_PATH_DATA = re.compile(r"[\s\d.,+eEMLHVCSQTAZmlhvcsqtaz-]*")
+_NO_PATH_DATA = re.compile(r"[^\s\d.,+eEMLHVCSQTAZmlhvcsqtaz-].*", re.DOTALL)
 
+_Style = dict[str, Any]
 _Points = Float64[np.ndarray, "n 2"]
 _EVERYWHERE = np.array([[-1e9, -1e9], [1e9, 1e9]])
 
@@ -87,15 +88,15 @@ def read_drawing(path: str | Path) -> Drawing:
         parser.feed(path.read_bytes())
         root = parser.close()
     except (ParseError, ValueError, LookupError) as error:
-        raise ValueError(
-            f"{path} is no safe XML: {error}; save it as plain SVG (in Illustrator: without"
-            " editing capabilities)"
-        ) from error
+        advice = "save it as plain SVG (in Illustrator: without editing capabilities)"
+        raise ValueError(f"{path} is no safe XML: {error}; {advice}") from error
     if _tag(root) != "svg":
         raise ValueError(f"{path} holds <{root.tag}>, not <svg>; save it as SVG")
     try:
         with np.errstate(all="ignore"):
             return _Document(root).drawing()
+    except RecursionError as error:
+        raise ValueError(f"{path} has a style that is nested too deeply; simplify it") from error
     except ValueError as error:
         raise ValueError(f"{path} cannot be read as a drawing: {error}") from error
 
@@ -103,9 +104,11 @@ def read_drawing(path: str | Path) -> Drawing:
 class _Parser(DefusedXMLParser):
     """Expands entities that are short texts in the file itself, such as Illustrator writes."""
 
-    def defused_entity_decl(self, name, is_parameter_entity, value, *rest) -> None:
+    def defused_entity_decl(
+        self, name, is_parameter_entity, value, base, sysid, pubid, notation_name
+    ) -> None:
         if is_parameter_entity or value is None or "&" in value or len(value) > MAX_ENTITY:
-            super().defused_entity_decl(name, is_parameter_entity, value, *rest)
+            raise EntitiesForbidden(name, value, base, sysid, pubid, notation_name)
 
 
 class _Document:
@@ -121,28 +124,22 @@ class _Document:
         shapes = list(self._shapes(self.root, {}, Identity, WINDOW))
         lines = self._seen(shapes, step=math.inf)
         if not lines:
-            raise ValueError(
-                "it shows no lines; text and images are not read, nor what is hidden, off the view"
-                f" box or in the colour of the page: give its lines a stroke{self.broken}"
-            )
+            advice = f"give its lines a stroke, turn text into paths{self.broken}"
+            raise ValueError(f"it shows no lines on its page that differ in colour: {advice}")
         extent = float(np.ptp(np.concatenate(lines), axis=0).max())
         lines = self._seen(shapes, step=extent * CURVE_STEP / BOX or math.inf)
         return [list(line.T.copy()) for line in lines]
 
     def _shapes(
-        self, element: Element, above: dict[str, Any], matrix: Transform, size: tuple, **given: str
+        self, element: Element, above: _Style, matrix: Transform, size: tuple, **given: str
     ) -> Iterator[tuple]:
-        """The shapes that an element draws, the lowest first.
-
-        `above`, `matrix` and `size` are the style, units and view box of its parent; `given` are
-        the sides that a ``<use>`` wants it to have.
-        """
+        """What an element draws, lowest first; `above` is its parent's style."""
         tag, own, depth = _tag(element), self.styles[element], above.get("depth", 0)
         own = own | given if tag in ("svg", "symbol") else own
         style = {name: value for name, value in above.items() if name in _INHERITED}
         style |= {k: above.get(k, "") if v == "inherit" else v for k, v in own.items()}
-        style["opacity"] = above.get("opacity", 1) * _value(own.get("opacity"), 1, 1)
-        style["depth"] = depth + 1
+        opacity = above.get("opacity", 1) * _value(own.get("opacity"), 1, 1)
+        style |= {"opacity": opacity, "depth": depth + 1}
         self.work += 256 + sum(len(name) + len(value) for name, value in own.items())
         if self.work > MAX_WORK:
             raise ValueError("it is too long, or repeats parts too often; simplify it")
@@ -171,7 +168,7 @@ class _Document:
                 yield from self._shapes(child, style, matrix, size, **given)
 
     def _fitted(
-        self, style: dict[str, Any], matrix: Transform, size: tuple, *, is_root: bool
+        self, style: _Style, matrix: Transform, size: tuple, *, is_root: bool
     ) -> tuple[Transform, tuple]:
         """Matrix and size within an ``<svg>`` or ``<symbol>``: its view box in its viewport."""
         view = [float(text) for text in re.findall(_NUMBER, style.get("viewBox", ""))]
@@ -194,9 +191,7 @@ class _Document:
         matrix = matrix.translate(*(shares * (sides - scales * view[2:])))
         return matrix.scale(*scales).translate(-view[0], -view[1]), tuple(view[2:])
 
-    def _shape(
-        self, tag: str, style: dict[str, Any], matrix: Transform, size: tuple
-    ) -> Iterator[tuple]:
+    def _shape(self, tag: str, style: _Style, matrix: Transform, size: tuple) -> Iterator[tuple]:
         """A shape's commands, fill, stroke, and whether its points are dots; if it has paint."""
         fill, stroke = _paint("fill", "black", style), _paint("stroke", "none", style)
         stroke = stroke if _value(style.get("stroke-width"), 1, 1) > 0 else None
@@ -204,7 +199,7 @@ class _Document:
         if fill is stroke is None or is_flat or style.get("visibility", "visible") != "visible":
             return
         data, pen = _path_data(tag, style, size), RecordingPen()
-        valid = _PATH_DATA.match(data)[0]
+        valid = _NO_PATH_DATA.sub("", data)
         try:
             parse_path(valid, TransformPen(pen, matrix), arc_class=_Arc)
         except (ValueError, ArithmeticError, LookupError):
@@ -219,10 +214,10 @@ class _Document:
 
     def _seen(self, shapes: list[tuple], *, step: float) -> list[_Points]:
         """The lines that stand out from what lies below them, as far as they are on the page."""
-        style, white = self.styles[self.root], np.ones(4)
+        style = self.styles[self.root]
         ground = {"fill": style.get("background-color", style.get("background"))}
         paper = _paint("fill", "white", ground)
-        below = [(_EVERYWHERE, white[:3] if paper is None else paper[:3])]
+        below = [(_EVERYWHERE, np.ones(3) if paper is None else paper[:3])]
         edge = EDGE * np.ptp(self.page) * np.array([[-1], [1]])
         seen: list[_Points] = []
         for commands, fill, stroke, has_caps in shapes:
@@ -237,7 +232,7 @@ class _Document:
                 paper = below[0][1]
                 below, fill = [(_EVERYWHERE, paper + fill[3] * (fill[:3] - paper))], None
             is_filled, is_stroked = _stands_out(fill, box, below), _stands_out(stroke, box, below)
-            if is_filled:
+            if is_filled and fill is not None:
                 below.append((box, fill[:3]))
             for line, is_off in zip(lines, are_off, strict=True):
                 is_area = np.linalg.matrix_rank(line - line[0], 1e-9 * np.ptp(line)) > 1
@@ -298,7 +293,7 @@ def _declared(text: Any) -> tuple[dict[str, str], dict[str, str]]:
     return declared
 
 
-def _paint(name: str, default: str, style: dict[str, Any]) -> Float64[np.ndarray, "4"] | None:
+def _paint(name: str, default: str, style: _Style) -> Float64[np.ndarray, "4"] | None:
     """Red, green, blue and opacity, of 1, if not transparent; grey for what is no plain colour."""
     text = (style.get(name) or default).lower()
     text = (style.get("color") or "black").lower() if text == "currentcolor" else text
@@ -327,7 +322,7 @@ def _value(text: str | None, whole: float, default: float = 0.0) -> float:
     return float(match[1]) * units[match[2]] if match and match[2] in units else default
 
 
-def _transform(style: dict[str, Any], size: tuple) -> Transform:
+def _transform(style: _Style, size: tuple) -> Transform:
     """The matrix of a transform about its origin; with an error in it, none."""
     text, matrix, at = style.get("transform", "").lower(), Identity, 0
     while function := _FUNCTION.match(text, at):
@@ -340,14 +335,14 @@ def _transform(style: dict[str, Any], size: tuple) -> Transform:
             return Identity
     if at == 0 or at < len(text):
         return Identity
-    words = [*style.get("transform-origin", "0 0").split(), "center"][:2]
+    words = [*style.get("transform-origin", "0 0").split(), "center", "center"][:2]
     if words[0] in ("top", "bottom") or words[1] in ("left", "right"):
         words.reverse()
     x, y = (_value(_SIDES.get(word, word), whole) for word, whole in zip(words, size, strict=True))
     return Offset(x, y).transform(matrix).translate(-x, -y)
 
 
-def _path_data(tag: str, style: dict[str, Any], size: tuple) -> str:
+def _path_data(tag: str, style: _Style, size: tuple) -> str:
     """The path that an element stands for; none if it has no extent."""
     if tag == "path":
         return style.get("d", "")
@@ -390,19 +385,19 @@ def _lines(commands: list[tuple[str, tuple]], step: float) -> list[_Points]:
             lines.append([*points])
         elif len(points) > 1:
             curve = _on_curve([lines[-1][-1], *points], 16)
-            if math.isfinite(step):
-                length = np.hypot(*np.diff(curve, axis=0, prepend=[lines[-1][-1]]).T).sum()
-                budget -= (count := max(1, math.ceil(length / step)))
-                if budget < 0:
-                    raise ValueError(f"it has over {MAX_POINTS} points; simplify it")
-                curve = _on_curve([lines[-1][-1], *points], count)
-            lines[-1].extend(curve)
+            length = np.hypot(*np.diff(curve, axis=0, prepend=[lines[-1][-1]]).T).sum()
+            count = max(1, math.ceil(length / step)) if step < math.inf else 16
+            budget -= count if step < math.inf else 1
+            if budget < 0:
+                raise ValueError(f"it has over {MAX_POINTS} points; simplify it")
+            lines[-1].extend(_on_curve([lines[-1][-1], *points], count))
         elif points:
             lines[-1].extend(points)
-        elif command == "endPath" and len(lines[-1]) == 1:  # a move draws nothing
-            lines.pop()
+        elif command == "endPath":
+            if len(lines[-1]) == 1:  # a move draws nothing
+                lines.pop()
         elif len(lines[-1]) > 2 and np.allclose(*lines[-1][-2:], rtol=1e-9, atol=1e-9):
-            del lines[-1][-2]  # closed but for rounding
+            del lines[-1][-2]  # it was closed but for rounding
     return [np.array(line, dtype=np.float64) for line in lines]
 
 
