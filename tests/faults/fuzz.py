@@ -96,8 +96,9 @@ def make_readers(folder: Path) -> dict[str, Reader]:
     paths = [
         b"<path d='M1 1C2 2 3 3 4 4A1 2 3 0 1 5 5z'/>",
         b"<polyline points='1,2 3,4 5 6' fill='none' stroke='red'/>",
-        b"<style>g > .a {fill: #123; transform: rotate(3deg)}</style><symbol id='s' viewBox='0 0 3 3'>"
-        b"<rect width='50%' height='2'/></symbol><g><use class='a' href='#s' x='1' width='5'/></g>",
+        b"<style>g > .a {fill: #123; transform: rotate(3deg)}</style>"
+        b"<symbol id='s' viewBox='0 0 3 3'><rect width='50%' height='2'/></symbol>"
+        b"<g><use class='a' href='#s' x='1' width='5'/></g>",
     ]
 
     arrays = [to_stroke4(drawings[0]), np.zeros((2, 784), np.uint8), MOVES]
