@@ -217,23 +217,28 @@ class _Document:
         style = self.styles[self.root]
         ground = {"fill": style.get("background-color", style.get("background"))}
         paper = _paint("fill", "white", ground)
-        below = [(_EVERYWHERE, np.ones(3) if paper is None else paper[:3])]
+        below = np.empty((len(shapes) + 1, 7))  # boxes and colours of what is filled
+        below[0] = *_EVERYWHERE.flat, *(np.ones(3) if paper is None else paper[:3])
         edge = EDGE * np.ptp(self.page) * np.array([[-1], [1]])
         seen: list[_Points] = []
+        fills, count = 1, 0
         for commands, fill, stroke, has_caps in shapes:
             lines = _lines(commands, step)
             if not lines:
                 continue
-            box = np.array([pick(np.concatenate(lines), axis=0) for pick in (np.min, np.max)])
+            points = np.concatenate(lines)
+            box = np.array([points.min(axis=0), points.max(axis=0)])
             are_off = [not _cut(line, self.page - edge) for line in lines]
             covers = (np.abs(np.clip(self.page, *box) - self.page) <= edge[1]).all()
             if fill is not None and covers and all(are_off):  # it is the page
                 seen = seen if fill[3] < 1 else []
-                paper = below[0][1]
-                below, fill = [(_EVERYWHERE, paper + fill[3] * (fill[:3] - paper))], None
-            is_filled, is_stroked = _stands_out(fill, box, below), _stands_out(stroke, box, below)
+                below[0, 4:] += fill[3] * (fill[:3] - below[0, 4:])
+                fills, fill = 1, None
+            is_filled = _stands_out(fill, box, below[:fills])
+            is_stroked = _stands_out(stroke, box, below[:fills])
             if is_filled and fill is not None:
-                below.append((box, fill[:3]))
+                below[fills] = *box.flat, *fill[:3]
+                fills += 1
             for line, is_off in zip(lines, are_off, strict=True):
                 is_area = np.linalg.matrix_rank(line - line[0], 1e-9 * np.ptp(line)) > 1
                 if is_filled and is_area and (is_stroked or not is_off):
@@ -241,7 +246,8 @@ class _Document:
                 elif not is_stroked or not (has_caps or np.ptp(line, axis=0).any()):
                     continue
                 seen += _cut(line, self.page + edge)
-            if sum(map(len, seen)) > MAX_POINTS:
+            count += len(points)
+            if count > MAX_POINTS and math.isfinite(step):
                 raise ValueError(f"it has over {MAX_POINTS} points; simplify it")
         return seen
 
@@ -305,14 +311,12 @@ def _paint(name: str, default: str, style: _Style) -> Float64[np.ndarray, "4"] |
     return colour if text != "none" and colour[3] > 0 else None
 
 
-def _stands_out(paint: np.ndarray | None, box: np.ndarray, below: list[tuple]) -> bool:
+def _stands_out(paint: np.ndarray | None, box: np.ndarray, below: np.ndarray) -> bool:
     """Whether paint within `box` differs from the colour of something below it."""
-    return paint is not None and any(
-        paint[3] * np.abs(paint[:3] - colour).max() >= MIN_CONTRAST
-        and (box[0] <= under[1]).all()
-        and (box[1] >= under[0]).all()
-        for under, colour in below
-    )
+    if paint is None:
+        return False
+    overlaps = ((box[0] <= below[:, 2:4]) & (box[1] >= below[:, :2])).all(axis=1)
+    return bool((paint[3] * np.abs(below[overlaps, 4:] - paint[:3]) >= MIN_CONTRAST).any())
 
 
 def _value(text: str | None, whole: float, default: float = 0.0) -> float:
