@@ -210,7 +210,7 @@ SHAPES = {
     "arcs": "<path d='M30 60A30 20 30 0190 60a20 20 0 1150 0A5 5 0 00 150 90a0 5 0 1 1-90-4z' {}/>",
     "use": "<defs><g id='g'><rect x='5' y='5' width='40' height='20' {}/>"
     "<circle cx='20' cy='40' r='10' {}/></g></defs><use href='#g' x='30' y='20'/>",
-    "symbol": "<symbol id='s' viewBox='0 0 10 20' preserveAspectRatio='xMinYMax'>"
+    "symbol": "<symbol id='s' viewBox='0 0 10 20' preserveAspectRatio='xMaxYMin'>"
     "<path d='M1 1L9 5L5 19z' {}/></symbol><use href='#s' x='20' y='10' width='90' height='60'/>",
     "svg": "<svg x='20%' y='10' width='60%' height='80' viewBox='-20 -20 80 40'>"
     "<rect x='-20%' y='0' width='70%' height='50%' {}/></svg>",
