@@ -20,8 +20,8 @@ READ_BY = {  # options that not every mode reads
     **dict.fromkeys(("num_generations", "temperature", "time_temperature"), ("generate",)),
     **dict.fromkeys(("words", "seed"), ("generate", "train")),
     **{"parameter": ("train",), "output": ("generate",), "input": ("infer",)},
+    **{"show": ("infer",), "json": ("infer",)},
 }
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
 UNSAFE = r"[^\w -]"  # characters in a file's name
 TOP = 5  # words that infer prints
 EXAMPLES = """\
@@ -106,27 +106,45 @@ def generate(options: argparse.Namespace) -> None:
 
 
 def infer(options: argparse.Namespace) -> None:
-    """Print the most probable words of an image, or of each drawing of a file, a line each."""
+    """Print the most probable words of each picture, or of each drawing of a file or folder."""
+    import numpy as np
+
     from doodlelib.data.formats import read
-    from doodlelib.data.photos import read_image, to_frame
+    from doodlelib.data.photos import pictures_in, read_image, save_seen, to_frame
     from doodlelib.models.checkpoint import load_cnn
 
     cnn = load_cnn(options.model_path or "trained")
     size = IMAGE_SIZES.get(options.data_mode, cnn.config.image_size)
     if size != cnn.config.image_size:
         raise ValueError(f"-dm {options.data_mode}: this model reads {cnn.config.image_size} px")
-    print(f"model: {options.model_path or 'the shipped one, trained_models/cnn.pt'}")
-    if options.input.suffix.lower() in IMAGE_SUFFIXES:
-        names, doodles = [options.input.name], to_frame(read_image(options.input), size)[None]
+    if not options.json:
+        print(f"model: {options.model_path or 'the shipped one, trained_models/cnn.pt'}")
+    found, refused = {}, {}
+    for path in pictures_in(options.input):
+        try:
+            image = read_image(path)
+            found[path.name] = image, to_frame(image, size)
+        except ValueError as error:
+            refused[path.name] = str(error)
+    if refused and options.input.is_file():
+        raise ValueError(f"{options.input.name}: {refused[options.input.name]}")
+    if found or refused:
+        names, doodles = list(found), np.array([frame for _, frame in found.values()])
+        if options.show and found:
+            save_seen(options.show, list(found.values()))
     else:
         records = list(read(options.input, recognized=False))
         if not records:
             raise ValueError(f"{options.input} holds no drawing")
         names = [f"{record.word} {record.key_id}" for record in records]
         doodles = [record.drawing for record in records]
-    for name, row in zip(names, cnn.predict(doodles), strict=True):
+    for name, row in zip(names, cnn.predict(doodles) if names else [], strict=True):
         ranked = sorted(zip(row.tolist(), cnn.words, strict=True), reverse=True)[:TOP]
-        print(f"{name}: " + ", ".join(f"{word} {share:.3f}" for share, word in ranked))
+        said = ", ".join(f"{word} {share:.3f}" for share, word in ranked)
+        shares = {word: round(share, 4) for share, word in ranked}
+        print(json.dumps({"name": name, "words": shares}) if options.json else f"{name}: {said}")
+    for name, why in refused.items():
+        print(json.dumps({"name": name, "error": why}) if options.json else f"{name}: {why}")
 
 
 MODES = {"train": train, "generate": generate, "infer": infer}
@@ -180,7 +198,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--time_temperature", type=float, metavar="T", help="of the time (default: 1.0)")
 
     add = parser.add_argument_group("infer").add_argument
-    add("-i", "--input", type=Path, help="an image (PNG, JPG) or a file of drawings (ndjson, …)")
+    text = (
+        "a picture (PNG, JPEG, GIF, WebP, BMP, TIFF), a file of drawings (ndjson, …), or a folder"
+    )
+    add("-i", "--input", type=Path, help=text)
+    add("--show", type=Path, metavar="OUT.png", help="write what was seen in each picture")
+    add("--json", action="store_true", default=None, help="print a line of JSON a drawing")
     return parser
 
 
@@ -198,7 +221,7 @@ def _check(options: argparse.Namespace, error: Callable[[str], Any]) -> None:
     if options.mode == "infer" and options.input is None:
         error("-m infer needs -i INPUT")
     for path in (options.model_path, options.input):
-        if path and not path.is_file():
+        if path and not path.is_file() and not (path == options.input and path.is_dir()):
             error(f"there is no file {path}")
 
 

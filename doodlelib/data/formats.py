@@ -61,7 +61,7 @@ def read(
     """The drawings of a file, whichever of the known formats it is in, or of a folder of files.
 
     `.ndjson`: Google's drawings, raw (timed) or simplified. `.npz`: sketch-rnn's stroke-3, untimed.
-    `.svg`: one drawing, as a browser shows it, untimed.
+    `.svg`: one drawing of paths and basic shapes, untimed.
 
     A folder holds one's own drawings: files (``cat.ndjson``) or folders of files (``cat/*.svg``)
     named by word. There the name decides the word, whatever the file says. Hidden files, other
@@ -250,7 +250,7 @@ def _unpickled(data: bytes) -> list[_StandIn]:
 
 
 def _read_svg(path: Path, word: str) -> Iterator[Record | str]:
-    from doodlelib.data import svg_reader  # imports much that few need
+    from doodlelib.data import svg_reader  # imports svgelements, which few need
 
     yield Record(word, "", None, svg_reader.read_drawing(path))
 

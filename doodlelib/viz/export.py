@@ -126,7 +126,7 @@ def to_markup(drawing: Sequence, *, animate: bool = False, title: str = "") -> s
     drawing = as_drawing(drawing)
     moves = animate and is_timed(drawing)
     drawing = paced(drawing) if moves else drawing
-    points = np.concatenate([np.column_stack(stroke[:2]) for stroke in drawing]).round(DIGITS)
+    points = np.concatenate([np.column_stack(stroke[:2]) for stroke in drawing])
     side = float(np.ptp(points, axis=0).max()) or 1.0
     box = [*(points.min(axis=0) - side / 16), *(np.ptp(points, axis=0) + side / 8)]
     width, height = (value * BOX / max(box[2:]) for value in box[2:])
@@ -135,7 +135,7 @@ def to_markup(drawing: Sequence, *, animate: bool = False, title: str = "") -> s
     if total > 0:
         parts.append(_pen(drawing, radius=side / 45, total=total))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{_join(box, DIGITS + 2)}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{_join(box)}" '
         f'width="{width:.0f}" height="{height:.0f}" role="img" style="background:#fff">'
         f"{f'<title>{escape(title)}</title>' if title else ''}"
         f'<g fill="none" stroke="#1a1a1a" stroke-width="{side / 80:.4g}" '

@@ -286,3 +286,23 @@ def test_train_checks_all_parameters_before_it_runs_anything(
     message = usage_error(capsys, "-m", "train", "-p", "eopchs", "3")
     assert "03_train_vae.ipynb has no parameter 'eopchs'; it has epochs" in message
     assert not steps
+
+
+def test_infer_reads_a_folder_of_pictures_and_shows_what_it_saw(
+    run: Run, models: Path, picture: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    with Image.open(picture) as image:
+        image.save(folder / "a.webp")
+        image.save(folder / "b.gif")
+        Image.new("L", image.size, 255).save(folder / "c.bmp")
+    seen = tmp_path / "seen.png"
+    command = ("-m", "infer", "-mp", models / "cnn.pt", "-i", folder, "--show", seen)
+    named, empty = run(*command)[1:3], run(*command)[3]
+    assert [line.split(":")[0] for line in named] == ["a.webp", "b.gif"]
+    assert empty.startswith("c.bmp: a picture of 120 x 90 px that shows no drawing")
+    assert seen.is_file()
+    rows = [orjson.loads(line) for line in run(*command, "--json")]
+    assert [row["name"] for row in rows] == ["a.webp", "b.gif", "c.bmp"]
+    assert set(rows[0]["words"]) == set(WORDS) and "no drawing" in rows[2]["error"]
