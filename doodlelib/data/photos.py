@@ -30,8 +30,11 @@ PAGE_SIDE = 320  # px: pages are looked for at this size
 LEAST_PAGE = 0.12  # of the picture: what is smaller is no page
 STEP = 9  # grey levels between neighbours: an edge between two surfaces
 MOST_AREAS = 6  # largest ones of which the page may consist
+RIM = np.ones((11, 11))  # px at `PAGE_SIDE`: how far from its rim a page is looked at
+LEAST_INK = 0.0005  # of the picture: less is no drawing on the page
 LEAST_LINES = 5  # parallel ones that make paper ruled
 MOST_PARTS = 80  # of a drawing; text and textures have more
+OTSU = cv2.THRESH_BINARY | cv2.THRESH_OTSU
 ADVICE = "take it from above, in even light, with the drawing alone on blank paper, or crop it"
 
 
@@ -97,26 +100,18 @@ def to_frame(image: Shaped[np.ndarray, "..."], size: int = 28) -> UInt8[np.ndarr
     if grey.shape == (size, size):
         rim = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
         ink = 255 - grey if np.median(rim) > 127 else grey
-        _, mask = cv2.threshold(ink, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-        x, y, width, height = cv2.boundingRect(mask)
+        x, y, width, height = cv2.boundingRect(cv2.threshold(ink, 0, 255, OTSU)[1])
         centred = max(abs(2 * x + width - size), abs(2 * y + height - size)) <= 2
         fills = abs(max(width, height) - (BOX + LINE) / CANVAS * size) <= 2
         if centred and fills and np.ptp(ink) >= FAINTEST:
             return ink  # it is in the framing, and scaling would blur it
-    return _framed(find_drawing(grey), size)
-
-
-def _framed(ink: np.ndarray, size: int) -> np.ndarray:
-    """`ink` cropped, scaled and with lines as wide as `rasterize` draws them."""
+    ink = find_drawing(grey)
     x, y, width, height = cv2.boundingRect((ink > LEVEL).astype(np.uint8))
     ink = np.pad(ink, 1)[y : y + height + 2, x : x + width + 2]
     factor = WORKING / max(width, height)
     shape = (max(3, round(ink.shape[1] * factor)), max(3, round(ink.shape[0] * factor)))
     ink = cv2.resize(ink, shape, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-    inside, outside = (
-        cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        for part in (ink > LEVEL, ink <= LEVEL)
-    )
+    inside, outside = _depth(ink > LEVEL), _depth(ink <= LEVEL)
     edge = np.where(inside > 0, inside - 0.5, 0.5 - outside)  # px into the ink, below 0 without
     ridge = (inside > 0) & (inside == cv2.dilate(inside, np.ones((3, 3))))
     line = min(2 * float(np.median(edge[ridge])), WORKING / 4)  # more is a shape, not a line
@@ -139,11 +134,7 @@ def find_drawing(image: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "H2 W2"]
     Raises:
         ValueError: `image` has another shape or type, or no drawing stands out; with advice.
     """
-    grey = _grey(image)
-    shrink = LARGEST / max(grey.shape)
-    if shrink < 1:
-        shape = tuple(max(1, round(side * shrink)) for side in grey.shape[::-1])
-        grey = cv2.resize(grey, shape, interpolation=cv2.INTER_AREA)
+    grey = _shrunk(_grey(image), LARGEST)
     page = _page(grey)
     ink, noise = _contrast(grey, page)
     ink = _without_ruling(ink, noise)
@@ -196,32 +187,31 @@ def _page(grey: np.ndarray) -> np.ndarray:
     that have a page's outline, and lines on them that do not leave them.
     """
     small, ground, steps = _surfaces(grey)
-    whole = np.ones_like(grey)
     if min(small.shape) < PAGE_SIDE // 4:
-        return whole
+        return np.ones_like(grey)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(1 - steps, connectivity=4)
     areas = stats[1:, cv2.CC_STAT_AREA]
     large = [1 + i for i in np.argsort(-areas)[:MOST_AREAS] if areas[i] > small.size / 100]
     differs = cv2.absdiff(small, ground)
-    drawn = differs > max(FAINTEST / 2, 6 * float(np.median(differs)))
-    _, lines = cv2.connectedComponents(drawn.astype(np.uint8))
-    found: list[np.ndarray] = []
-    blank: list[np.ndarray] = []
-    is_divided = False
+    faintest = max(FAINTEST / 2, 6 * float(np.median(differs)))
+    _, lines = cv2.connectedComponents((differs > faintest).astype(np.uint8))
+    found, blank, is_divided = [], [], False
     for count in range(1, len(large) + 1):
         for parts in combinations(large, count):
             region = _outlined(np.isin(labels, parts).astype(np.uint8), 1 if count == 1 else 9)
             others = np.isin(labels, [part for part in large if part not in parts])
             if region is None or others[region > 0].any():
                 continue
-            inside, crossing = _ink_on(region, lines)
+            inner = lines[cv2.erode(region, RIM) > 0]
+            outer = lines[cv2.dilate(region, RIM) == 0]
+            inside, leaving = (inner > 0).sum(), np.isin(inner, outer[outer > 0]).sum()
             off = ground[region == 0]
             is_alike = len(off) and abs(np.median(off) - np.median(ground[region > 0])) < 2 * STEP
-            if is_alike and (2 * region.sum() < small.size or inside < 0.0005 * small.size):
+            if is_alike and (2 * region.sum() < small.size or inside < LEAST_INK * small.size):
                 continue  # the inside of a shape that is drawn with a wide pen
-            if inside < 0.0005 * small.size:
+            if inside < LEAST_INK * small.size:
                 blank.append(region)
-            elif crossing < 0.0005 * small.size:
+            elif leaving < LEAST_INK * small.size:
                 found.append(region)
             else:
                 is_divided = True
@@ -232,12 +222,16 @@ def _page(grey: np.ndarray) -> np.ndarray:
     return cv2.resize(page, grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
 
 
+def _shrunk(grey: np.ndarray, largest: int) -> np.ndarray:
+    """At most `largest` px wide and high."""
+    factor = min(1.0, largest / max(grey.shape))
+    height, width = (max(1, round(side * factor)) for side in grey.shape)
+    return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+
+
 def _surfaces(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`grey` at `PAGE_SIDE`, the same without lines, and 1 where surfaces end."""
-    shrink = min(1.0, PAGE_SIDE / max(grey.shape))
-    shape = tuple(max(1, round(side * shrink)) for side in grey.shape[::-1])
-    small = cv2.resize(grey, shape, interpolation=cv2.INTER_AREA)
-    small = cv2.GaussianBlur(small, (3, 3), 0)
+    small = cv2.GaussianBlur(_shrunk(grey, PAGE_SIDE), (3, 3), 0)
     ground = cv2.medianBlur(small, 17)
     steps = cv2.morphologyEx(ground, cv2.MORPH_GRADIENT, np.ones((3, 3)))
     return small, ground, (steps >= STEP).astype(np.uint8)
@@ -257,16 +251,6 @@ def _outlined(region: np.ndarray, gap: int) -> np.ndarray | None:
     area = cv2.contourArea(hull)
     filled = min(cv2.contourArea(corners) / 0.9, region.sum() / 0.85)
     return region if len(corners) <= 7 and filled > area > LEAST_PAGE * region.size else None
-
-
-def _ink_on(region: np.ndarray, lines: np.ndarray) -> tuple[int, int]:
-    """Pixels in the region of numbered `lines`, and of those that lead out of it."""
-    inner = cv2.erode(region, np.ones((11, 11)))
-    outer = 1 - cv2.dilate(region, np.ones((11, 11)))
-    inside, outside = (
-        np.bincount(lines[part > 0], minlength=lines.max() + 1)[1:] for part in (inner, outer)
-    )
-    return inside.sum(), inside[outside > 0].sum()
 
 
 def _contrast(grey: np.ndarray, page: np.ndarray) -> tuple[np.ndarray, float]:
@@ -299,26 +283,24 @@ def _without_ruling(ink: np.ndarray, noise: float) -> np.ndarray:
     )
     if found is None:
         return ink
-    starts, ends = np.hsplit(found.reshape(-1, 4).astype(np.float64), 2)
+    starts, ends = np.hsplit(found.reshape(-1, 4), 2)
     angles = np.degrees(np.arctan2(*(ends - starts).T[::-1])) % 180
     apart = np.abs((angles[:, None] - angles + 90) % 180 - 90)
     main = angles[(apart < 3).sum(axis=0).argmax()]
-    thick = 2 * round(side / 200) + 3
-    is_ruled = False
+    thick, is_ruled = 2 * round(side / 200) + 3, False
     for direction in (main, main + 90):
         alike = np.abs((angles - direction + 90) % 180 - 90) < 4
-        normal = np.array([-np.sin(np.radians(direction)), np.cos(np.radians(direction))])
-        places = np.sort((starts + ends)[alike] @ normal / 2)
-        count = len(places) and 1 + (np.diff(places) > side / 100).sum()
-        is_ruled = is_ruled or count >= LEAST_LINES
-        if not is_ruled or count == 0:  # a margin's line stands alone on ruled paper
+        angle = np.radians(direction)
+        places = np.sort((starts + ends)[alike] @ (-np.sin(angle), np.cos(angle)) / 2)
+        is_ruled = is_ruled or (np.diff(places) > side / 100).sum() >= LEAST_LINES - 1
+        if not is_ruled or not alike.any():  # a margin's line stands alone on ruled paper
             continue
         ruled = np.zeros_like(weak)
-        for start, end in zip(starts[alike], ends[alike], strict=True):
-            cv2.line(ruled, start.astype(int).tolist(), end.astype(int).tolist(), 1, 1)
-        strength = float(np.percentile(ink[ruled > 0], 75))
+        for start, end in zip(starts[alike].tolist(), ends[alike].tolist(), strict=True):
+            cv2.line(ruled, start, end, 1)
+        strongest = 1.6 * float(np.percentile(ink[ruled > 0], 75))
         ruled = cv2.dilate(ruled, np.ones((thick, thick)))
-        rest = np.where((ruled > 0) & (ink < 1.6 * strength), 0, ink)
+        rest = np.where((ruled > 0) & (ink < strongest), 0, ink)
         bridged = cv2.morphologyEx(rest, cv2.MORPH_CLOSE, np.ones((thick + 2, thick + 2)))
         ink = np.where(ruled > 0, np.minimum(ink, bridged), ink)
     return ink
@@ -342,8 +324,12 @@ def _of_drawing(mask: np.ndarray, page: np.ndarray) -> np.ndarray:
 
 def _line_width(mask: np.ndarray) -> float:
     """px; depth in a line runs evenly from its edges to its middle."""
-    depth = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return 4 * float(depth[mask > 0].mean()) - 2
+    return 4 * float(_depth(mask)[mask > 0].mean()) - 2
+
+
+def _depth(mask: np.ndarray) -> np.ndarray:
+    """How far each pixel is from where `mask` is 0, px."""
+    return cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
 def _is_drawing(mask: np.ndarray) -> bool:
@@ -363,13 +349,11 @@ def _framed_area(mask: np.ndarray, page: np.ndarray) -> np.ndarray | None:
         area = cv2.contourArea(outline)
         if parent < 0 or area < LEAST_PAGE * mask.size:
             continue
-        _, _, width, height = cv2.boundingRect(outline)
-        _, sides, _ = cv2.minAreaRect(outline)
-        upright = area > 0.98 * (width - 1) * (height - 1)
-        large = area > max(0.5 * page.sum(), 0.97 * np.prod(sides))
+        is_upright = area > 0.98 * np.prod(np.array(cv2.boundingRect(outline)[2:]) - 1)
+        is_board = area > max(0.5 * page.sum(), 0.97 * np.prod(cv2.minAreaRect(outline)[1]))
         canvas = cv2.drawContours(np.zeros_like(mask), [outline], -1, 1, cv2.FILLED)
         canvas = cv2.erode(canvas, np.ones((7, 7)))
-        if (upright or large) and (mask * canvas).sum() > 0.1 * np.sqrt(area):
+        if (is_upright or is_board) and (mask * canvas).sum() > 0.1 * np.sqrt(area):
             return canvas
     return None
 
@@ -377,8 +361,7 @@ def _framed_area(mask: np.ndarray, page: np.ndarray) -> np.ndarray | None:
 def _without_rim(mask: np.ndarray, page: np.ndarray) -> np.ndarray:
     """`mask` without the parts along the page's rim, and those that reach it if most do not."""
     count, parts = cv2.connectedComponents(mask)
-    page = np.pad(page, 1)
-    depth = cv2.distanceTransform(page, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    depth = _depth(np.pad(page, 1))[1:-1, 1:-1]
     side = max(mask.shape)
     sizes, at_rim, along = (
         np.bincount(parts.ravel(), weights=where.ravel(), minlength=count)
@@ -386,8 +369,7 @@ def _without_rim(mask: np.ndarray, page: np.ndarray) -> np.ndarray:
     )
     sizes[0] = 0
     touching = at_rim > 0
-    thick = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) > 0.025 * side
-    is_thick = np.bincount(parts[thick], minlength=count) > 0  # a finger, not a line
+    is_thick = np.bincount(parts[_depth(mask) > 0.025 * side], minlength=count) > 0  # a finger
     kept = (sizes > 0) & ~(touching & (is_thick | (along > 0.7 * sizes)))
     if sizes[kept & ~touching].sum() > 0.5 * sizes[kept].sum():
         kept &= ~touching
