@@ -1,10 +1,10 @@
-"""Hyper-parameters of the models and their training, checked; defaults: model_params.json."""
+"""Hyper-parameters of the models and their training, and notebooks' parameters, checked."""
 
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from doodlelib.paths import CONFIG
@@ -198,3 +198,24 @@ def read_config(
         raise ValueError(f"{path} has no part {PARTS[kind]!r}")
     given = {key: value for key, value in overrides.items() if value is not None}
     return make_config(kind, params[PARTS[kind]] | given)
+
+
+def as_declared(namespace: dict[str, Any]) -> dict[str, Any]:
+    """A notebook's parameters from its ``globals()``, by name, as the types it declares.
+
+    papermill makes ``-p recognized false`` a text and ``-p name 2026`` a number: they become a bool
+    and a text. None passes; it stands for a default.
+
+    Raises:
+        ValueError: A value cannot be of the type declared.
+    """
+    values = {}
+    for name, declared in namespace.get("__annotations__", {}).items():
+        value, config = namespace[name], ConfigDict(coerce_numbers_to_str=True)
+        try:
+            values[name] = TypeAdapter(declared | None, config=config).validate_python(value)
+        except ValidationError:
+            advice = f": papermill takes -y '{name}: [cat, dog]'" if declared is list else ""
+            text = f"{name} must be {declared.__name__}, not {value!r}{advice}"
+            raise ValueError(text) from None
+    return values

@@ -23,6 +23,11 @@ RAW = ROOT / "data" / "raw"
 PROCESSED = ROOT / "data" / "processed"
 RUNS = ROOT / "reports" / "runs"
 
+RUN_FILES = {  # of each model's training notebook; a retimer goes with the VAE of its folder
+    "DoodleGenRNN": ("DoodleGenRNN_*", "DoodleRetime_*", "0[36]_*", "distributions.csv", "time_*"),
+    "DoodleCNN": ("DoodleCNN_*", "04_*", "report.csv", "confusion.csv", "calibration.csv"),
+    "DoodleRetime": ("DoodleRetime_*", "06_*", "time_baselines.csv"),
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]*")
 
 
@@ -40,6 +45,41 @@ def checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name for a folder: letters, digits, '.', '_', '-', ' '")
     return name
+
+
+def run_folder(
+    name: str | Path, model: str = "", *, resume: str = "", start: str = "", overwrite: bool = False
+) -> Path:
+    """The folder of a run, made if need be, without files of an earlier run.
+
+    Args:
+        name: A folder's name in `RUNS`, or its path.
+        model: That the run trains, a key of `RUN_FILES`; empty: none. Runs of several models may
+            share a folder.
+        resume: A checkpoint; if it lies in the folder, the run in there goes on, and all stays.
+        start: A checkpoint that is still to be read.
+        overwrite: Delete the files of an earlier run, but for executed notebooks.
+
+    Raises:
+        ValueError: See `checked_name`; or `start` would be deleted.
+        FileExistsError: There is an earlier run, which is neither resumed nor to be overwritten.
+    """
+    folder = RUNS / checked_name(name) if isinstance(name, str) else name
+    if not resume or resolve(resume).resolve().parent != folder.resolve():
+        found = [path for pattern in RUN_FILES.get(model, ()) for path in folder.glob(pattern)]
+        found = [path for path in sorted(found) if path.is_file() and path.suffix != ".ipynb"]
+        run = [path.name for path in found if path.name.startswith("Doodle")]
+        if run and not overwrite:
+            raise FileExistsError(
+                f"{folder} holds a run already ({run[0]}): take another name, resume that run, or "
+                "say overwrite to delete it"
+            )
+        if start and resolve(start).resolve() in [path.resolve() for path in found]:
+            raise ValueError(f"{start} is of the run to be overwritten: take another name")
+        for path in found if overwrite else ():
+            path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def similar_names(name: str, among: Iterable[str], *, n: int = 5) -> list[str]:

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from doodlelib.config import PARTS, CNNConfig, VAEConfig, make_config, read_config
+from doodlelib.config import (
+    PARTS,
+    CNNConfig,
+    VAEConfig,
+    as_declared,
+    make_config,
+    read_config,
+)
 from doodlelib.paths import CONFIG, NOTEBOOKS, ROOT
 from doodlelib.training.batches import AUGMENTATION
 
@@ -81,3 +88,57 @@ def test_a_malformed_file_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ValueError, match=r"params\.json"):
         read_config(VAEConfig, path)
+
+
+PARAMETERS = """
+name: str = "run"
+recognized: bool = True
+words: list = []
+source: object = "sample"
+epochs: int = None
+rate: float = 0.1
+"""
+
+
+def given(**values: object) -> dict:
+    """What a notebook's `globals()` hold after papermill has set some parameters."""
+    namespace: dict = {}
+    exec(PARAMETERS, namespace)
+    return namespace | values
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("name", 2026, "2026"),
+        ("recognized", "false", False),
+        ("recognized", "true", True),
+        ("words", ["cat"], ["cat"]),
+        ("source", ["raw", "simplified"], ["raw", "simplified"]),
+        ("epochs", None, None),
+        ("epochs", 3, 3),
+        ("rate", 1, 1.0),
+    ],
+)
+def test_parameters_become_what_papermill_was_told(name: str, value: object, meant: object) -> None:
+    defaults = as_declared(given())
+    assert defaults["words"] == [] and defaults["recognized"] is True
+    assert as_declared(given(**{name: value})) == defaults | {name: meant}
+    assert type(as_declared(given(**{name: value}))[name]) is type(meant)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("words", "cat", "words must be list, not 'cat': papermill takes -y 'words: [cat, dog]'"),
+        ("recognized", "perhaps", "recognized must be bool, not 'perhaps'"),
+        ("name", ["a"], "name must be str, not ['a']"),
+        ("name", True, "name must be str, not True"),
+        ("epochs", "many", "epochs must be int, not 'many'"),
+        ("epochs", 2.5, "epochs must be int, not 2.5"),
+        ("rate", "fast", "rate must be float, not 'fast'"),
+    ],
+)
+def test_a_parameter_of_another_type_is_named(name: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        as_declared(given(**{name: value}))

@@ -171,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
         "train: what to learn (default: as in config/subset_classes.json); "
         "generate: what to draw, in turn (default: all that the model knows, those first)"
     )
-    add("--words", "--word", nargs="+", metavar="WORD", help=text)
+    add("--words", "--word", nargs="+", action="extend", metavar="WORD", help=text)
     add("--seed", type=int, metavar="N", help="train, generate: of everything random")
 
     add = parser.add_argument_group("train").add_argument

@@ -101,9 +101,9 @@ def parse_values(notebook: str | Path, pairs: Iterable[Sequence[str]]) -> dict[s
 
 
 def literal(text: str) -> Any:
-    """The value of a Python literal; text that is none stays as it is."""
+    """The value of a Python literal, or of true and false; text that is none stays as it is."""
     try:
-        return ast.literal_eval(text)
+        return ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
     except MALFORMED:
         return text
 

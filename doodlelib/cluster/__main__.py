@@ -33,7 +33,8 @@ def _parser() -> argparse.ArgumentParser:
 
     add = new("prepare", _prepare)
     add("out", type=Path, help="the store")
-    add("--words", nargs="+", metavar="WORD", help="default: all 345")
+    text = "default: all 345"
+    add("--words", "--word", nargs="+", action="extend", metavar="WORD", help=text)
     add("--source", default="raw", help="raw, simplified, sample or a folder (%(default)s)")
     add("--samples_per_class", type=_count, default=1000, metavar="N", help="or all (%(default)s)")
 
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, metavar="N")
     add("--precision", default="float32", help="or bfloat16, or auto (%(default)s)")
     add("--resume", type=Path, metavar="CHECKPOINT", help="to go on from")
+    add("--overwrite", action="store_true", help="delete another run in the folder")
     add("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
 
     add = new("sweep", _sweep)

@@ -14,11 +14,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from doodlelib.cli.notebooks import check_parameters, run_notebook
+from doodlelib.cli.notebooks import check_parameters, read_parameters, run_notebook
 from doodlelib.cluster.prepare import RETRIES, connected
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.data.dataset import load_split, read_store
-from doodlelib.paths import RUNS, atomic_write, checked_name
+from doodlelib.paths import RUNS, atomic_write, checked_name, run_folder
 
 NAME = "DoodleGenRNN"  # start of the names of a sketch VAE's files
 
@@ -33,6 +33,7 @@ def train(
     seed: int = 0,
     precision: str = "float32",
     resume: str | Path | None = None,
+    overwrite: bool = False,
     parameters: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train a sketch VAE on several workers, each with its share of every batch; returns `folder`.
@@ -50,10 +51,11 @@ def train(
         seed: Of everything random.
         precision: "float32", "bfloat16" or "auto"; see `fit`.
         resume: A checkpoint to go on from, of any number of workers.
+        overwrite: Delete another run in `folder`, which is refused otherwise.
         parameters: Hyper-parameters in place of those of config/model_params.json.
 
     Raises:
-        ValueError, FloatingPointError, OSError: As `fit`.
+        ValueError, FloatingPointError, OSError: As `fit`; FileExistsError: as `run_folder`.
         RuntimeError: Workers were lost too often.
     """
     if workers < 1:
@@ -69,6 +71,9 @@ def train(
         },
     }
     read_store(job["store"])
+    if not (folder / f"{NAME}_cluster").is_dir():  # else of a training that goes on
+        goes_on = str(Path(resume).resolve()) if resume else ""
+        run_folder(folder, NAME, resume=goes_on, overwrite=overwrite)
     with connected(address) as ray, _printed_lines() as job["lines"]:
         torch_trainer: Any = import_module("ray.train.torch").TorchTrainer
         trainer: Any = torch_trainer(
@@ -226,7 +231,10 @@ def _run_trial(
     import pandas as pd
 
     if not output.exists():
-        run_notebook(notebook, output, parameters | {"name": run.name})
+        parameters = parameters | {"name": run.name}
+        if "overwrite" in read_parameters(notebook):
+            parameters["overwrite"] = True  # what a failed trial left
+        run_notebook(notebook, output, parameters)
     for path in run.glob("*_metrics.csv"):
         table = pd.read_csv(path)
         return table.loc[table["valid_loss"].idxmin()].to_dict()

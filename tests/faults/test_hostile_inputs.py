@@ -76,13 +76,15 @@ def test_a_path_is_no_name_of_a_run(name: str, tally: Counter[str]) -> None:
 @pytest.mark.parametrize("notebook", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_every_notebook_checks_its_name_first(notebook: Path) -> None:
     cells = json.loads(notebook.read_text())["cells"]
-    (cell,) = ["".join(c["source"]) for c in cells if "checked_name(name)" in "".join(c["source"])]
+    parameters, first, *_ = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    variables: dict = {}
+    exec(parameters, variables)
     before = sorted(RUNS.glob("*")), sorted(PROCESSED.glob("*"))
     with (
         mpl.rc_context(),
         pytest.raises(ValueError, match="no name for a folder"),
     ):
-        exec(cell, {"name": "../../x", "seed": 0})
+        exec(first, variables | {"name": "../../x"})
     assert (sorted(RUNS.glob("*")), sorted(PROCESSED.glob("*"))) == before
 
 

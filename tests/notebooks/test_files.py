@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from files import STEPS
 
+from doodlelib import paths
 from doodlelib.cli.notebooks import check_parameters, read_parameters, read_yaml
 from doodlelib.config import CNNConfig, Config, RetimeConfig, VAEConfig, read_config
 from doodlelib.paths import CONFIG, NOTEBOOKS, ROOT
@@ -46,6 +47,10 @@ def tags(cell: dict[str, Any]) -> list[str]:
 
 def code_cells(notebook: Notebook) -> list[dict[str, Any]]:
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def trains(notebook: Notebook) -> bool:
+    return any("training.fit(" in source(cell) for cell in notebook["cells"])
 
 
 def test_there_are_no_other_notebooks() -> None:
@@ -88,7 +93,8 @@ def test_its_cells_are_short_and_told_about(notebook: Notebook) -> None:
     markdown = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
     assert len(markdown) / len(code) >= 0.6
     assert any(source(cell).startswith("## Result") for cell in markdown)
-    assert "assert " in source(code[-1])
+    # a training that is done has done its work, however poor; the others fail
+    assert ("warnings.warn(" if trains(notebook) else "assert ") in source(code[-1])
 
 
 def test_half_of_its_code_cells_are_very_short_and_none_is_hidden(notebook: Notebook) -> None:
@@ -151,6 +157,54 @@ def test_defaults_and_smoke_values_are_of_the_declared_types(notebook: Notebook,
     path = NOTEBOOKS / f"{step}.ipynb"
     check_parameters(path, {name: default for name, (_, default) in declared(notebook).items()})
     check_parameters(path, read_yaml(CONFIG / "smoke" / f"{step[:2]}.yaml"))
+
+
+def run_to_its_folder(notebook: Notebook, **values: object) -> dict[str, Any]:
+    """Execute the parameters, given ones in their place, and the cell of imports; its variables."""
+    namespace: dict[str, Any] = {}
+    parameters, first = code_cells(notebook)[:2]
+    exec(source(parameters), namespace)
+    namespace.update(values)
+    exec(source(first), namespace)
+    return namespace
+
+
+def test_parameters_are_checked_before_anything_is_done(
+    notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    for name, value in (("seed", "many"), ("name", ["a"]), ("overrides", 3), ("words", "cat")):
+        if name in declared(notebook):
+            with pytest.raises(ValueError, match=rf"^{name} must be "):
+                run_to_its_folder(notebook, **{name: value})
+    assert not (tmp_path / "runs").exists()
+    values = {"recognized": "false", "overwrite": "true"}
+    known = {name: value for name, value in values.items() if name in declared(notebook)}
+    variables = run_to_its_folder(notebook, name=2026, **known)
+    assert (tmp_path / "runs" / "2026").is_dir()
+    assert variables["name"] == "2026"
+    assert [variables[name] for name in known] == [value == "true" for value in known.values()]
+
+
+def test_no_training_is_mixed_with_another(
+    notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not trains(notebook):
+        pytest.skip("all that it writes is written anew")
+    code = "\n".join(map(source, code_cells(notebook)))
+    (model,) = re.findall(r'run_folder\(name, "(\w+)"', code)
+    written = set(re.findall(r'folder / "([^"]+)"', code))
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    (tmp_path / "a").mkdir()
+    for name in written:
+        (tmp_path / "a" / name).touch()
+    assert f"{model}_best.pt" in written
+    with pytest.raises(FileExistsError, match="a holds a run already"):
+        run_to_its_folder(notebook, name="a")
+    run_to_its_folder(notebook, name="a", resume=str(tmp_path / "a" / f"{model}_last.pt"))
+    assert {path.name for path in (tmp_path / "a").iterdir()} == written
+    run_to_its_folder(notebook, name="a", overwrite=True)
+    assert not list((tmp_path / "a").iterdir())
 
 
 def test_every_parameter_is_read(notebook: Notebook, step: str) -> None:

@@ -53,6 +53,7 @@ def test_every_cell_was_executed_but_those_of_widgets(repository: Path) -> None:
                 skipped = "skip-execution" in cell["metadata"].get("tags", [])
                 assert (cell["execution_count"] is None) == skipped
                 assert not any(output["output_type"] == "error" for output in cell["outputs"])
+        assert "UserWarning: no " not in json.dumps(executed)  # better than chance, and so on
 
 
 @pytest.mark.usefixtures("demo")
