@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import orjson
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 
 Drawing = list[list[np.ndarray]]
 
@@ -29,6 +29,15 @@ PEN_COLUMNS = slice(3, 6)  # of stroke-6, one-hot
 PEN_DOWN, PEN_UP, END = 0, 1, 2  # the pen state: positions within the one-hot pen columns
 BOX = 255.0  # px: the larger side of every drawing before simplification
 MIN_DT = 1.0  # ms: the clock's resolution; the log needs a time above zero
+
+MAX_POINTS = 10_000  # of a drawing in a file; the longest real one has a fifth of it
+MAX_MAGNITUDE = 1e6  # px and ms: far over any screen; 17 minutes, where the game stops after 20 s
+MIN_DURATION = 50.0  # ms; the shortest of 9,165 real drawings took 57
+EMPTY = "under 1 stroke or 2 points"
+TOO_LONG = f"over {MAX_POINTS} points"
+TOO_LARGE = f"a number not finite or over {MAX_MAGNITUDE:g}"
+CLOCK = "time runs back"
+TOO_FAST = f"under {MIN_DURATION:g} ms in all or 1 ms a point: t counts ms, not s"
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,8 @@ class Scale:
         xy: Standard deviation of dx and dy, in pixels of the 255 box: one unit.
         segment_mean, segment_std: Of log(dt / ms) where the pen was down.
         pause_mean, pause_std: Of log(dt / ms) where the pen was up.
+
+    Those of times are 0 and 1 where no drawing had any.
     """
 
     xy: float = 1.0
@@ -53,6 +64,11 @@ class Scale:
                 raise ValueError(f"scale: {name} must be a finite number, not {value}")
             if not (value > 0 or name.endswith("_mean")):
                 raise ValueError(f"scale: {name} must be above 0, not {value}")
+
+    @property
+    def knows_time(self) -> bool:
+        """Whether any drawing of the training split had times."""
+        return Scale(xy=self.xy) != self
 
 
 @dataclass(frozen=True)
@@ -93,6 +109,9 @@ def geometry_id(drawing: Drawing) -> str:
 def as_drawing(drawing: Sequence) -> Drawing:
     """A checked copy of `drawing` with float64 arrays, from any sequences of numbers.
 
+    Its times count from 0: those of a clock that began earlier, as at page load or in 1970, are
+    shifted.
+
     Raises:
         ValueError: No strokes, an empty stroke, x, y (and t) of unequal lengths, numbers that are
             not finite, timed and untimed strokes mixed.
@@ -114,7 +133,31 @@ def as_drawing(drawing: Sequence) -> Drawing:
         checked.append(arrays)
     if len({len(stroke) for stroke in checked}) != 1:
         raise ValueError("timed strokes [x, y, t] and untimed ones [x, y] are mixed")
+    start = float(checked[0][2][0]) if is_timed(checked) else 0.0
+    for stroke in checked if start else ():
+        stroke[2] -= start
     return checked
+
+
+def find_faults(
+    points: Float64[np.ndarray, "3 n"], starts: Int64[np.ndarray, " drawings"]
+) -> dict[str, Bool[np.ndarray, " drawings"]]:
+    """Which drawings are not fit for a file, by reason: readers drop them, writers refuse them.
+
+    `points` are x, y (px) and t (ms from 0; NaN where untimed) of one drawing after the other,
+    `starts` where each begins. A drawing too fast for a person is most likely in seconds.
+    """
+    lengths, t = np.diff(starts, append=points.shape[1]), points[2]
+    large = ~(np.abs(points[:2]) <= MAX_MAGNITUDE).all(axis=0) | (np.abs(t) > MAX_MAGNITUDE)
+    backwards = t < np.roll(t, 1)
+    backwards[starts] = False
+    return {
+        EMPTY: lengths < 2,
+        TOO_LONG: lengths > MAX_POINTS,
+        TOO_LARGE: np.logical_or.reduceat(large, starts),
+        CLOCK: np.logical_or.reduceat(backwards, starts),
+        TOO_FAST: t[starts + lengths - 1] < np.maximum(MIN_DURATION, lengths - 1),
+    }
 
 
 def is_timed(drawing: Sequence) -> bool:

@@ -126,7 +126,7 @@ def test_box_fits_and_keeps_time(drawing: list) -> None:
     assert xy.min() == 0
     if np.ptp(points, axis=0).max() > 0:
         assert np.ptp(xy, axis=0).max() == pytest.approx(BOX)
-    for stroke, again in zip(drawing, boxed, strict=True):
+    for stroke, again in zip(as_drawing(drawing), boxed, strict=True):
         for values, result in zip(stroke[2:], again[2:], strict=True):
             np.testing.assert_array_equal(values, result)
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from doodlelib.paths import CONFIG, NOTEBOOKS, PROCESSED, RUNS, checked_name
 
 MODELS = {"full": "rnn", "simplified": "cnn", "reduced": "cnn"}  # by data mode
 NOTEBOOK_OF = {"rnn": "03_train_vae.ipynb", "cnn": "04_train_cnn.ipynb"}
+KINDS = ("raw", "simplified", "sample")  # of sources; any other is a folder
 SOURCES = {"full": "raw", "simplified": "simplified", "reduced": "simplified"}
 IMAGE_SIZES = {"simplified": 255, "reduced": 28}  # px, by data mode
 READ_BY = {  # options that not every mode reads
@@ -54,8 +56,9 @@ def train(options: argparse.Namespace) -> None:
         if store.parent != PROCESSED:
             raise FileNotFoundError(f"no prepared data at {store}; new ones go into {PROCESSED}")
         preparing["name"] = store.name
-        preparing["words"] = options.words or _default_words()[data_mode]
         preparing["source"] = options.source or SOURCES[data_mode]
+        if preparing["source"] in KINDS and not options.words:  # else the words are the folder's
+            preparing["words"] = _default_words()[data_mode]
         steps.append((NOTEBOOKS / "02_preprocess.ipynb", _given(preparing)))
     elif late := ", ".join(_given(preparing)):
         raise ValueError(f"{store} is prepared already; {late} came too late")
@@ -78,12 +81,17 @@ def train(options: argparse.Namespace) -> None:
 
 
 def generate(options: argparse.Namespace) -> None:
-    """Write doodles, each as a GIF in true time and as an SVG."""
+    """Write doodles, each as a GIF in true time (if the model knows one) and as an SVG."""
     from doodlelib.models.checkpoint import load_vae
+    from doodlelib.strokes import is_timed
+    from doodlelib.viz.animation import pace_of
     from doodlelib.viz.export import to_gif, to_svg
 
     vae = load_vae(options.model_path or "trained")
     print(f"model: {options.model_path or 'the shipped one, trained_models/rnn.pt'}")
+    if not vae.scale.knows_time:
+        times = "are the retimer's" if vae.retimer else "are unknown, as no retimer is there"
+        print(f"this model was trained on untimed drawings: times {times}")
     words = options.words or []
     if not words and vae.config.class_conditioning:  # all of them, the default ones first
         first = _default_words()["full"]
@@ -100,9 +108,10 @@ def generate(options: argparse.Namespace) -> None:
     for index, (label, drawing) in enumerate(zip(labels, drawings, strict=True)):
         number = labels[: index + 1].count(label)
         stem = folder / f"{re.sub(UNSAFE, '_', label)}_{number:02d}"
-        for write, suffix in ((to_gif, ".gif"), (to_svg, ".svg")):
-            write(drawing, stem.with_suffix(suffix))
-            print(stem.with_suffix(suffix), flush=True)
+        pace = f" ({pace_of(drawing)})" if pace_of(drawing) else ""
+        to_gif(drawing, stem.with_suffix(".gif"), constant=not is_timed(drawing))
+        to_svg(drawing, stem.with_suffix(".svg"))
+        print(*(f"{stem.with_suffix(suffix)}{pace}" for suffix in (".gif", ".svg")), sep="\n")
 
 
 def infer(options: argparse.Namespace) -> None:
@@ -133,9 +142,12 @@ def infer(options: argparse.Namespace) -> None:
         if options.show and found:
             save_seen(options.show, list(found.values()))
     else:
-        records = list(read(options.input, recognized=False))
+        dropped = Counter[str]()
+        records = list(read(options.input, recognized=False, dropped=dropped))
         if not records:
-            raise ValueError(f"{options.input} holds no drawing")
+            raise ValueError(f"{options.input} holds no drawing that can be read; dropped: {dict(dropped)}")
+        if dropped:
+            print(f"dropped: {dict(dropped)}")
         names = [f"{record.word} {record.key_id}" for record in records]
         doodles = [record.drawing for record in records]
     for name, row in zip(names, cnn.predict(doodles) if names else [], strict=True):
@@ -232,7 +244,7 @@ def _positive(text: str) -> int:
 
 
 def _source(text: str) -> str:
-    if text in ("raw", "simplified", "sample"):
+    if text in KINDS:
         return text
     if not Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is not raw, simplified, sample or a folder")

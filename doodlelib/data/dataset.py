@@ -134,21 +134,30 @@ def read(
     added to `dropped`, by reason. All else, `base_url`, `cache` and `progress` too, and the errors
     are those of `prepare`.
     """
-    counts: Counter[str] = Counter() if dropped is None else dropped
     if limit is None and "sample" in _listed(source):
         raise ValueError("the sample has no end: limit must be a number")
     settings = {"samples_per_class": limit, "recognized": recognized, "seed": seed}
     for word in [words] if isinstance(words, str) else words:
+        counts, found = Counter[str](), 0
         for one in _listed(source):
             for drawings in batches_of(word, one, settings=settings, **reading):
                 counts.update(drawings.dropped)
+                found += len(drawings)
                 yield from drawings.records()
+        if dropped is not None:
+            dropped.update(counts)
+        if not found:
+            raise ValueError(f"no good drawing of {word!r}; dropped: {dict(counts)}")
 
 
 def default_words(source: Source | Sequence[Source]) -> list[str]:
     """The words to take where none are named: those of one's own folders, else the sample's ten."""
     folders = [one for one in _listed(source) if one not in ("sample", *quickdraw.KINDS)]
-    own = {record.word for one in folders for record in formats.read(find_folder(one))}
+    dropped: Counter[str] = Counter()
+    files = (formats.read(find_folder(one), dropped=dropped) for one in folders)
+    own = {record.word for records in files for record in records}
+    if folders and not own:
+        raise ValueError(f"no good drawing in {folders}; dropped: {dict(dropped)}")
     return sorted(own) or list(sample.WORDS)
 
 

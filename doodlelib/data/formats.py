@@ -4,14 +4,16 @@ The suffix says what a file holds, and the content must agree. Nothing that a st
 executed, and sizes are checked before memory is taken.
 """
 
+import codecs
 import io
+import json
 import pickle
 import pickletools
 import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -24,13 +26,24 @@ from jaxtyping import Shaped
 
 from doodlelib.data import ndjson
 from doodlelib.data.ragged import RaggedDrawings
-from doodlelib.strokes import Drawing, Record
+from doodlelib.strokes import MAX_POINTS, Drawing, Record
 
+NDJSON = (".ndjson", ".jsonl", ".json")
 MAX_LINE = 2**24  # bytes; a drawing of MAX_POINTS takes a tenth of a MiB
+MAX_DOCUMENT = 2**26  # bytes that are read at once where a file is not made of lines in UTF-8
+EXPECTED = (
+    'expected is a line {"word": "cat", "drawing": [[[x, ...], [y, ...], [t, ...]], ...]} each'
+)
 UNREADABLE = "unreadable file, or link out of the folder"
 
 MAX_UNPACKED = 2**30  # bytes of all members; the largest official file has a quarter of it
 MAX_RATIO = 100  # unpacked to packed; strokes come to 2 or 3, a bomb to 1000
+
+_RECORD_IN_A_LINE = re.compile(rb"^\{.*\}\r?$", re.MULTILINE)
+_ENCODINGS = {  # by how a file begins
+    **{codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"},
+    **{b"{\0": "utf-16-le", b"[\0": "utf-16-le", b"\0{": "utf-16-be", b"\0[": "utf-16-be"},
+}
 
 _NPY_ERRORS = (ValueError, TypeError, OverflowError, SyntaxError, TokenError)  # of a bad header
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError)
@@ -41,6 +54,7 @@ _PICKLE_ERRORS = (  # what the documentation of pickle says a bad stream may rai
 _OPCODES = {  # that build lists and tuples of arrays
     *("PROTO", "FRAME", "MARK", "STOP", "NONE", "NEWTRUE", "NEWFALSE", "GLOBAL", "STACK_GLOBAL"),
     *("MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "BININT", "BININT1", "BININT2"),
+    "BINFLOAT",
     *("TUPLE", "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND", "APPENDS"),
     *("BINBYTES", "SHORT_BINBYTES", "BINSTRING", "SHORT_BINSTRING"),
     *("BINUNICODE", "SHORT_BINUNICODE", "REDUCE", "BUILD"),
@@ -60,8 +74,9 @@ def read(
 ) -> Iterator[Record]:
     """The drawings of a file, whichever of the known formats it is in, or of a folder of files.
 
-    `.ndjson`: Google's drawings, raw (timed) or simplified. `.npz`: sketch-rnn's stroke-3, untimed.
-    `.svg`: one drawing of paths and basic shapes, untimed.
+    `.ndjson`, `.jsonl`, `.json`: Google's drawings, raw (timed) or simplified, also as other tools
+    write them: in one JSON document, in UTF-16, in the forms of `ndjson.parse_lines`. `.npz`:
+    sketch-rnn's stroke-3, untimed. `.svg`: one drawing of paths and basic shapes, untimed.
 
     A folder holds one's own drawings: files (``cat.ndjson``) or folders of files (``cat/*.svg``)
     named by word. There the name decides the word, whatever the file says. Hidden files, other
@@ -87,11 +102,11 @@ def read(
     if path.is_dir():
         return _read_folder(path, word, **options)
     suffix, name = path.suffix.lower(), path.name.split(".")[0]
-    if suffix == ".ndjson":
+    if suffix in NDJSON:
         records = ndjson.parse_records(_lines(path), word=name, **options)
         return records if word is None else (replace(record, word=word) for record in records)
     if suffix not in _READERS:
-        known = ", ".join((".ndjson", *_READERS))
+        known = ", ".join((*NDJSON, *_READERS))
         raise ValueError(f"{path}: no folder, and no reader for {suffix!r}; known: {known}")
     return _good(_READERS[suffix](path, word or name), **options)
 
@@ -103,7 +118,7 @@ def _read_folder(
     files = [
         (path, own)
         for path in chain(sorted(root.glob("[!.]*")), sorted(root.glob("[!.]*/[!.]*")))
-        if path.suffix.lower() in (".ndjson", *_READERS) and path.is_file()
+        if path.suffix.lower() in (*NDJSON, *_READERS) and path.is_file()
         if (own := path.name.split(".")[0] if path.parent == root else path.parent.name)
         if word in (None, own)
     ]
@@ -138,13 +153,13 @@ def from_stroke3(rows: Shaped[np.ndarray, "..."]) -> Drawing:
     Row 0 is the move from the origin to the first point, so n rows are n points.
 
     Raises:
-        ValueError: The array is not (n, 3), of at most `ndjson.MAX_POINTS` rows, or its pen column
+        ValueError: The array is not (n, 3), of at most `strokes.MAX_POINTS` rows, or its pen column
             holds anything but 0 and 1.
 
     Source: Ha & Eck 2017, sec. 3.1; magenta sketch_rnn/utils.py.
     """
-    if rows.ndim != 2 or rows.shape[1] != 3 or not 0 < len(rows) <= ndjson.MAX_POINTS:
-        raise ValueError(f"stroke-3 is 1 to {ndjson.MAX_POINTS} rows of 3, not {rows.shape}")
+    if rows.ndim != 2 or rows.shape[1] != 3 or not 0 < len(rows) <= MAX_POINTS:
+        raise ValueError(f"stroke-3 is 1 to {MAX_POINTS} rows of 3, not {rows.shape}")
     if not np.isin(rows[:, 2], (0, 1)).all():
         raise ValueError("the pen column of stroke-3 holds 0 and 1 alone")
     points = np.cumsum(rows[:, :2], axis=0, dtype=np.float64)
@@ -153,12 +168,48 @@ def from_stroke3(rows: Shaped[np.ndarray, "..."]) -> Drawing:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of `path`; one over `MAX_LINE` comes in pieces, which are no JSON."""
+    """A line of UTF-8 for each record of `path`; one over `MAX_LINE` is in pieces, no JSON."""
     with path.open("rb") as file:
-        if (start := file.read(4096).lstrip()) and not start.startswith(b"{"):
-            raise ValueError(f"{path} is not ndjson")
-        file.seek(0)
-        yield from iter(partial(file.readline, MAX_LINE), b"")
+        head = file.read(MAX_LINE)
+        encoding = next(
+            (name for mark, name in _ENCODINGS.items() if head.startswith(mark)), "utf-8"
+        )
+        mark = codecs.BOM_UTF8 if encoding == "utf-8-sig" else b""
+        if encoding.startswith("utf-8") and _has_lines(head.removeprefix(mark)):
+            file.seek(len(mark))
+            yield from iter(partial(file.readline, MAX_LINE), b"")
+            return
+        data = head + file.read(MAX_DOCUMENT)
+    try:
+        if len(data) > MAX_DOCUMENT:
+            raise ValueError(f"over {MAX_DOCUMENT >> 20} MiB of another form")
+        text = data.decode(encoding)
+        data = text.encode()
+        yield from data.splitlines() if _has_lines(data) else _records(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not ndjson: {error}; {EXPECTED}") from error
+
+
+def _has_lines(data: bytes) -> bool:
+    """Whether any line is a record; a document's own lines are none, or stand in an array."""
+    return not data.lstrip().startswith(b"[") and bool(_RECORD_IN_A_LINE.search(data))
+
+
+def _records(text: str) -> Iterator[bytes]:
+    """The records in JSON documents, one after the other, each an object or an array of these."""
+    decoder, at = json.JSONDecoder(), len(text) - len(text.lstrip())
+    while at < len(text):
+        value, at = decoder.raw_decode(text, at)
+        records = value if isinstance(value, list) else [value]
+        if any(isinstance(one, dict) and "points" in one for one in records):
+            records = [{"drawing": records}]  # the strokes of a signature pad
+        if not any(isinstance(one, dict) and "drawing" in one for one in records):
+            raise ValueError(
+                f"no record with a drawing up to line {text.count(chr(10), 0, at) + 1}"
+            )
+        yield from (json.dumps(one).encode() for one in records)
+        while text[at : at + 1].isspace():
+            at += 1
 
 
 def _read_npz(path: Path, word: str) -> Iterator[Record | str]:
@@ -167,6 +218,7 @@ def _read_npz(path: Path, word: str) -> Iterator[Record | str]:
     A pickle may call any function it names. Here it gets stand-ins for those that arrays need and
     no other, no instruction that arrays do without, and sizes are checked before memory is taken.
     """
+    name, others, is_read = "it", [], False  # the member that is read; those without drawings
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -175,18 +227,28 @@ def _read_npz(path: Path, word: str) -> Iterator[Record | str]:
             if unpacked > min(MAX_UNPACKED, MAX_RATIO * packed):
                 raise ValueError(f"{packed} bytes would unpack to {unpacked}")
             for member in members:
+                name = member.filename
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise ValueError(f"{member.filename} is packed in another way than deflate")
-                for array in _unpickled(archive.read(member)):
+                    raise ValueError(f"{name} is packed in another way than deflate")
+                arrays = _arrays_in(archive.read(member))
+                if isinstance(arrays, str):
+                    others.append(f"{name} holds {arrays}")
+                    continue
+                is_read = True
+                for array in arrays:
                     try:
-                        found = Record(word, "", None, from_stroke3(array.to_array()))
+                        rows = array if isinstance(array, np.ndarray) else array.to_array()
+                        found = Record(word, "", None, from_stroke3(rows))
                     except ValueError:
                         found = ndjson.MALFORMED
                     yield found
+            if others and not is_read:
+                name = ", ".join(others)
+                raise ValueError("no drawings")
     except FileNotFoundError:
         raise
     except (*_ZIP_ERRORS, *_NPY_ERRORS) as error:
-        raise ValueError(f"{path} is no readable npz: {error}") from error
+        raise ValueError(f"{path} is no readable npz: {name}: {error}") from error
 
 
 class _StandIn:
@@ -224,16 +286,22 @@ class _ArrayUnpickler(pickle.Unpickler):
         return _StandIn
 
 
-def _unpickled(data: bytes) -> list[_StandIn]:
-    """The arrays in the object array that `data`, a whole .npy, holds."""
+def _arrays_in(data: bytes) -> Sequence[_StandIn] | np.ndarray | str:
+    """The drawings in `data`, a whole .npy; where it is no array of drawings, what it holds.
+
+    Drawings of equal length are one array, of numbers or (by ``dtype=object``) of pickled ones.
+    """
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f".npy of version {version}")
-    _, _, dtype = getattr(np.lib.format, f"read_array_header_{version[0]}_0")(file)
+    shape, is_fortran, dtype = getattr(np.lib.format, f"read_array_header_{version[0]}_0")(file)
+    start, is_equal = file.tell(), len(shape) == 3 and shape[2] == 3
     if dtype != np.dtype(object):
-        raise ValueError(f"holds {dtype}, not an object array of drawings")
-    start = file.tell()
+        if dtype.kind not in "iuf" or not is_equal:
+            return f"{dtype} {shape}"
+        numbers = np.frombuffer(data, dtype, offset=start)
+        return numbers.reshape(shape, order="F" if is_fortran else "C")
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name not in _OPCODES:
             raise ValueError(f"the pickle has a {opcode.name}, which no array needs")
@@ -244,6 +312,8 @@ def _unpickled(data: bytes) -> list[_StandIn]:
         items = _ArrayUnpickler(file, encoding="latin1").load().state[-1]
     except _PICKLE_ERRORS as error:
         raise ValueError(f"the pickle holds no array of arrays: {error}") from error
+    if is_equal and isinstance(items, list) and {*map(type, items)} <= {int, float}:
+        return np.array(items).reshape(shape)
     if not isinstance(items, list) or not all(isinstance(item, _StandIn) for item in items):
         raise ValueError("the pickle holds no array of arrays")
     return items

@@ -1,8 +1,8 @@
 """Lines of ndjson to ragged arrays of the good drawings: the parser behind every reader.
 
 Some hundred lines at a time become one `RaggedDrawings`, on which all that follows (filters,
-simplification, storing) works. Lines in the usual form are read by a compiled loop, which makes
-all of preparing twice as fast; orjson reads the others.
+simplification, storing) works. Lines in the published form are read by a compiled loop, which
+makes all of preparing twice as fast; `_parse` reads the others, whichever tool wrote them.
 """
 
 from collections import Counter
@@ -17,19 +17,13 @@ from jaxtyping import Float64
 
 from doodlelib.data.ragged import RaggedDrawings, to_offsets
 from doodlelib.jit import kernel
-from doodlelib.strokes import Record, geometry_id
+from doodlelib.strokes import EMPTY, Record, find_faults, geometry_id
 
-MAX_POINTS = 10_000  # the longest real drawing has a fifth of it
-MAX_MAGNITUDE = 1e6  # px and ms: far over any screen; 17 minutes, where the game stops after 20 s
 BATCH = 64  # lines that are parsed together where drawings are wanted one by one
 
 NOT_JSON = "not JSON"
 MALFORMED = "wrong types or keys"
 LENGTHS = "x, y, t of unequal length"
-EMPTY = "under 1 stroke or 2 points"
-TOO_LONG = f"over {MAX_POINTS} points"
-TOO_LARGE = f"a number not finite or over {MAX_MAGNITUDE:g}"
-CLOCK = "time runs back"
 UNRECOGNIZED = "not recognised"
 
 _DRAWING = b'"drawing":'
@@ -38,7 +32,7 @@ _METADATA = {  # the keys that are read beside it, and what they may hold
     "key_id": {str, int, type(None)},
     "recognized": {bool, type(None)},
     "countrycode": {str, type(None)},
-    "timestamp": {str, type(None)},
+    "timestamp": {str, int, type(None)},
 }
 _METADATA_TYPES = set(product(*_METADATA.values()))
 
@@ -76,13 +70,13 @@ def parse_lines(
     """The good drawings among `lines`, in their order; `dropped` counts the others by reason.
 
     A drawing is dropped when its line is no JSON (a truncated line is none) or has other types than
-    the schema's, x, y and t differ in length, a stroke is empty, it has under 2 or over
-    `MAX_POINTS` points, a number is not finite or over `MAX_MAGNITUDE`, or its clock runs backwards
-    (6 of 9,165 real ones; nothing is repaired). Where there is no key_id, one is made from the
-    drawing (see `strokes.geometry_id`).
+    the schema's, x, y and t differ in length, a stroke is empty, or `strokes.find_faults` finds
+    one, such as a clock that runs backwards (6 of 9,165 real ones; nothing is repaired). Where
+    there is no key_id, one is made from the drawing (see `strokes.geometry_id`).
 
     Args:
-        lines: ndjson in the official schema, raw or simplified; blank lines are passed over.
+        lines: ndjson in the official schema, raw or simplified, with the drawing in any of the
+            forms of `_as_strokes`; blank lines are passed over.
         word: What the drawings show whose lines do not say so; none: such lines are bad.
         recognized: Leave out what the game did not recognise. Where that was not published
             (null) the drawing stays.
@@ -107,22 +101,15 @@ def parse_lines(
 def select_good(drawings: RaggedDrawings, *, recognized: bool) -> RaggedDrawings:
     """Those that are as `parse_lines` wants them, all with a key_id; `dropped` counts the others.
 
-    No stroke may be empty.
+    Their times count from 0, as in `strokes.as_drawing`. No stroke may be empty.
     """
-    starts, lengths = drawings.offsets[:-1], np.diff(drawings.offsets)
-    xy, t = np.abs(drawings.points[:2]), np.abs(drawings.points[2])  # untimed: t is NaN throughout
-    large = ~(xy <= MAX_MAGNITUDE).all(axis=0) | (t > MAX_MAGNITUDE)
-    backwards = np.diff(drawings.points[2], prepend=0) < 0
-    backwards[starts] = False
-    faults = {
-        EMPTY: lengths < 2,
-        TOO_LONG: lengths > MAX_POINTS,
-        TOO_LARGE: np.logical_or.reduceat(large, starts),
-        CLOCK: np.logical_or.reduceat(backwards, starts),
-        UNRECOGNIZED: np.array(
-            [recognized and one["recognized"] is False for one in drawings.metadata], dtype=bool
-        ),
-    }
+    starts, points = drawings.offsets[:-1], drawings.points.copy()
+    with np.errstate(over="ignore"):  # infinite is too large
+        points[2] -= np.repeat(points[2, starts], np.diff(drawings.offsets))
+    drawings, faults = replace(drawings, points=points), find_faults(points, starts)
+    faults[UNRECOGNIZED] = np.array(
+        [recognized and one["recognized"] is False for one in drawings.metadata], dtype=bool
+    )
     is_good, dropped = np.ones(len(drawings), dtype=bool), Counter[str]()
     for reason, is_bad in faults.items():
         dropped[reason] = int((is_good & is_bad).sum())
@@ -179,7 +166,10 @@ def _parse(
     except orjson.JSONDecodeError:
         raise _Fault(NOT_JSON) from None
     metadata = _read_metadata(record, word)
-    drawing = record["drawing"]
+    try:
+        drawing = _as_strokes(record["drawing"])
+    except (KeyError, TypeError, ValueError):
+        raise _Fault(MALFORMED) from None
     if drawing == []:
         raise _Fault(EMPTY)
     if not _all_lists([drawing]) or not _all_lists(drawing) or not _all_lists(chain(*drawing)):
@@ -201,6 +191,31 @@ def _parse(
     return points, sizes, metadata
 
 
+def _as_strokes(drawing: Any) -> Any:
+    """Strokes ``[x, y]`` or ``[x, y, t]``, from whichever form a tool gave them.
+
+    Text (Kaggle's CSV, written by pandas); one object of rows, or such an object for each stroke
+    (Hugging Face); strokes of points ``{x, y, t}``, or with these as ``points`` (signature pads).
+    """
+    if isinstance(drawing, str):
+        drawing = orjson.loads(drawing)
+    if isinstance(drawing, dict):
+        drawing = [list(stroke) for stroke in zip(*_rows(drawing), strict=True)]
+    return [_rows(stroke) for stroke in drawing]
+
+
+def _rows(stroke: Any) -> Any:
+    """x, y and, if there are times, t of what has them by name; anything else as it is."""
+    stroke = stroke.get("points", stroke) if isinstance(stroke, dict) else stroke
+    if isinstance(stroke, list) and stroke and isinstance(stroke[0], dict):
+        keys = [key for key in ("x", "y", "t", "time") if key in stroke[0]]
+        stroke = {key: [point[key] for point in stroke] for key in keys}
+    if not isinstance(stroke, dict):
+        return stroke
+    times = [stroke[key] for key in ("t", "time") if stroke.get(key) is not None]
+    return [stroke["x"], stroke["y"], *times[:1]]
+
+
 def _read_metadata(record: object, word: str | None) -> dict[str, Any]:
     """What a line says beside the drawing, which must be there."""
     if not isinstance(record, dict) or "drawing" not in record:
@@ -211,6 +226,8 @@ def _read_metadata(record: object, word: str | None) -> dict[str, Any]:
     if tuple(map(type, metadata.values())) not in _METADATA_TYPES:
         raise _Fault(MALFORMED)
     metadata["key_id"] = "" if metadata["key_id"] is None else str(metadata["key_id"])
+    if metadata["timestamp"] is not None:
+        metadata["timestamp"] = str(metadata["timestamp"])
     return metadata
 
 

@@ -4,6 +4,7 @@ N drawing, Z latent.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -51,7 +52,8 @@ class SketchVAE(SketchNet):
     - `time_temperature`: Of the times.
     - `timing`: Where times come from: "joint", move by move with the geometry; "retimer", from the
       attached retimer, once the geometry is there (which the decoder makes in its untimed mode);
-      "none", the drawings are untimed.
+      "none", the drawings are untimed. For a model trained on untimed drawings alone, "joint" is
+      "retimer", or without one "none".
     - `latent`: Where z comes from: "exemplars", the word's training posteriors; "none", z = 0, so
       that the word alone conditions the decoder (for a model trained with `hide_z_prob`).
     - `seed`: Equal seeds give equal drawings (on a CPU).
@@ -111,7 +113,7 @@ class SketchVAE(SketchNet):
         seed: int | None = None,
     ) -> list[Drawing]:
         """One drawing from each z. Options and errors: see the class."""
-        self._check_timing(timing)
+        timing = self._possible(timing)
         words, timed = self.word_indices(word, len(z)), timing == "joint"
         decoder = Decoder(self, z.to(self.device), words, timed=timed)
         return self._sample(decoder, timing, temperature, time_temperature, seed)
@@ -170,7 +172,7 @@ class SketchVAE(SketchNet):
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
-        self._check_timing(timing)
+        timing = self._possible(timing)
         if timing == "joint" and not is_timed(drawing):
             drawing = self.retime(drawing, seed=seed)
         generator, timed = _generator(seed), timing == "joint"
@@ -276,13 +278,18 @@ class SketchVAE(SketchNet):
             raise ValueError("no drawings given")
         rows = [to_stroke4(simplify(drawing, **self.simplification)) for drawing in drawings]
         indices = np.zeros(len(rows), dtype=int) if words is None else words.numpy(force=True)
-        return collate_drawings(rows, words=indices, scale=self.scale).to(self.device)
+        batch = collate_drawings(rows, words=indices, scale=self.scale).to(self.device)
+        return replace(batch, timed=batch.timed & self.scale.knows_time)
 
-    def _check_timing(self, timing: Timing) -> None:
+    def _possible(self, timing: Timing) -> Timing:
+        """`timing`, or what takes its place in a model that knows no time; checked."""
         if timing not in ("joint", "retimer", "none"):
             raise ValueError(f"timing must be 'joint', 'retimer' or 'none', not {timing!r}")
         if timing == "retimer" and self.retimer is None:
             raise ValueError(NO_RETIMER)
+        if timing == "joint" and not self.scale.knows_time:
+            return "retimer" if self.retimer else "none"
+        return timing
 
     def _latents(
         self,

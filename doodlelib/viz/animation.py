@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from doodlelib.strokes import Drawing, is_timed, to_box, to_stroke4
+from doodlelib.strokes import DT, Drawing, is_timed, to_box, to_stroke4
 
 TYPICAL_MS = 6200.0  # the median real drawing
 MAX_SIZE = 2048  # px
@@ -60,6 +60,15 @@ def paced(drawing: Sequence, *, constant: bool = False) -> Drawing:
         [np.asarray(stroke[0], np.float64), np.asarray(stroke[1], np.float64), times]
         for stroke, times in zip(drawing, np.split(clock, bounds), strict=True)
     ]
+
+
+def pace_of(drawing: Sequence) -> str:
+    """At which constant speed `paced` plays a drawing that is untimed; of a timed one, nothing."""
+    if is_timed(drawing):
+        return ""
+    length = np.hypot(*to_stroke4(drawing)[:, :DT].T).sum()
+    speed, seconds = 1000 * length / TYPICAL_MS, TYPICAL_MS / 1000
+    return f"untimed; plays at a constant {speed:.3g} px/s, {seconds:g} s in all"
 
 
 def encode_gif(

@@ -1,11 +1,11 @@
-"""Drawings as files: GIF and SVG that play in true time, PNG, and ndjson.
+"""Drawings as files: GIF and SVG that play in true time, PNG, ndjson, and sketch-rnn's npz.
 
 Every function but `to_markup` writes a whole file or none (see `paths.atomic_write`) and returns
 its path.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
@@ -17,8 +17,16 @@ import orjson
 from PIL import Image
 
 from doodlelib.paths import atomic_write
-from doodlelib.strokes import BOX, Drawing, Record, as_drawing, geometry_id, is_timed
-from doodlelib.viz.animation import GIF_PALETTE, encode_gif, paced, render_frames
+from doodlelib.strokes import (
+    BOX,
+    Drawing,
+    Record,
+    as_drawing,
+    find_faults,
+    geometry_id,
+    is_timed,
+)
+from doodlelib.viz.animation import GIF_PALETTE, encode_gif, pace_of, paced, render_frames
 
 DIGITS = 2  # decimals of SVG coordinates
 
@@ -82,8 +90,9 @@ def to_png(drawing: Sequence, path: str | Path, *, size: int = 255) -> Path:
 def to_svg(drawing: Sequence, path: str | Path, *, animate: bool = True, title: str = "") -> Path:
     """The drawing as an SVG, a path for each stroke, in its own coordinates.
 
-    A timed drawing plays (SMIL) at the pace of its timestamps, over and over, with a pen, unless
-    `animate` is False; viewers that do not animate show it whole. `title` is for screen readers.
+    It plays (SMIL) at the pace of its timestamps, over and over, with a pen, unless `animate` is
+    False; viewers that do not animate show it whole. An untimed drawing plays at one speed, and its
+    description says at which. `title` is for screen readers.
 
     Raises:
         ValueError: The drawing is malformed, or its clock runs backwards.
@@ -101,18 +110,59 @@ def to_ndjson(drawings: Record | Iterable, path: str | Path, *, word: str | None
             as recognised, with the present time and an unknown country (``ZZ``).
 
     Raises:
-        ValueError: A drawing is malformed, bare strokes have no word, or there are no drawings.
+        ValueError: A drawing is malformed or one that `formats.read` would drop, bare strokes have
+            no word, or there are no drawings.
     """
     items = [drawings] if isinstance(drawings, Record) else list(drawings)
     if not items or not all(isinstance(item, Record) for item in items):
         if not word:
             raise ValueError("a drawing needs a word")
         now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
-        checked = as_drawing(items)
-        items = [Record(word, geometry_id(checked), True, checked, "ZZ", now)]
-    records = [replace(item, word=word or item.word) for item in items]
-    lines = [orjson.dumps(replace(r, drawing=as_drawing(r.drawing)).to_json()) for r in records]
-    return _write(path, b"".join(line + b"\n" for line in lines))
+        items = [Record(word, geometry_id(as_drawing(items)), True, items, "ZZ", now)]
+    checked = [replace(r, word=word or r.word, drawing=_readable(r.drawing)) for r in items]
+    return _write(path, b"".join(orjson.dumps(r.to_json()) + b"\n" for r in checked))
+
+
+def to_npz(splits: Mapping[str, Iterable], path: str | Path) -> Path:
+    """Drawings in sketch-rnn's format: of each split ("train", "valid", "test") an object array.
+
+    Each of its items is (n, 3), float32: dx, dy in px, and 1 where the pen lifts after the point;
+    the first move is from the origin. Times are left out. NumPy 1.26 and newer read it, with
+    ``allow_pickle=True``. Of a store's drawings, which are simplified:
+    ``{name: map(split.drawing, range(len(split)))}``.
+
+    Raises:
+        ValueError: A drawing is malformed or one that `formats.read` would drop.
+
+    Source: Ha & Eck 2017, sec. 3.1; magenta sketch_rnn/utils.py.
+    """
+    arrays, data = {}, BytesIO()
+    for name, drawings in splits.items():
+        items = [_stroke3(_readable(getattr(one, "drawing", one))) for one in drawings]
+        arrays[name] = np.empty(len(items), dtype=object)
+        for index, rows in enumerate(items):  # assigned at once, equal lengths would be one array
+            arrays[name][index] = rows
+    np.savez_compressed(data, **arrays)
+    return _write(path, data.getvalue())
+
+
+def _stroke3(drawing: Drawing) -> np.ndarray:
+    points = np.concatenate([np.stack(stroke[:2], axis=1) for stroke in drawing])
+    rows = np.zeros((len(points), 3), dtype=np.float32)
+    rows[:, :2] = np.diff(points, axis=0, prepend=0)
+    rows[np.cumsum([stroke[0].size for stroke in drawing]) - 1, 2] = 1
+    return rows
+
+
+def _readable(drawing: Sequence) -> Drawing:
+    """`as_drawing`; ValueError also where readers would drop the drawing."""
+    checked = as_drawing(drawing)
+    points = np.concatenate([np.stack(stroke) for stroke in checked], axis=1)
+    points = np.vstack([points, np.full((3 - len(points), points.shape[1]), np.nan)])
+    for reason, (is_bad,) in find_faults(points, np.zeros(1, dtype=np.int64)).items():
+        if is_bad:
+            raise ValueError(f"no reader would take this drawing: {reason}")
+    return checked
 
 
 def _write(path: str | Path, data: bytes) -> Path:
@@ -124,13 +174,13 @@ def _write(path: str | Path, data: bytes) -> Path:
 def to_markup(drawing: Sequence, *, animate: bool = False, title: str = "") -> str:
     """The drawing as an ``<svg>`` element; arguments and errors are those of `to_svg`."""
     drawing = as_drawing(drawing)
-    moves = animate and is_timed(drawing)
-    drawing = paced(drawing) if moves else drawing
+    pace = pace_of(drawing) if animate else ""
+    drawing = paced(drawing, constant=not is_timed(drawing)) if animate else drawing
     points = np.concatenate([np.column_stack(stroke[:2]) for stroke in drawing])
     side = float(np.ptp(points, axis=0).max()) or 1.0
     box = [*(points.min(axis=0) - side / 16), *(np.ptp(points, axis=0) + side / 8)]
     width, height = (value * BOX / max(box[2:]) for value in box[2:])
-    total = drawing[-1][2][-1] if moves else 0.0
+    total = drawing[-1][2][-1] if animate else 0.0
     parts = [_path(stroke, total=total) for stroke in drawing]
     if total > 0:
         parts.append(_pen(drawing, radius=side / 45, total=total))
@@ -138,6 +188,7 @@ def to_markup(drawing: Sequence, *, animate: bool = False, title: str = "") -> s
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{_join(box)}" '
         f'width="{width:.0f}" height="{height:.0f}" role="img" style="background:#fff">'
         f"{f'<title>{escape(title)}</title>' if title else ''}"
+        f"{f'<desc>{pace}</desc>' if pace else ''}"
         f'<g fill="none" stroke="#1a1a1a" stroke-width="{side / 80:.4g}" '
         f'stroke-linecap="round" stroke-linejoin="round">{"".join(parts)}</g></svg>'
     )

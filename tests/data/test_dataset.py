@@ -128,7 +128,7 @@ def test_an_old_store_is_refused_with_advice_and_replaced(store, url, tmp_path):
 
 
 def test_store_json_says_what_was_kept_dropped_and_how(url, tmp_path):
-    bad = [b'{"broken', b'{"word":"cat","recognized":false,"drawing":[[[1,2],[1,2],[0,9]]]}']
+    bad = [b'{"broken', b'{"word":"cat","recognized":false,"drawing":[[[1,2],[1,2],[0,90]]]}']
     out = make(tmp_path / "s", write_mirror(tmp_path, bad=bad), samples_per_class=None)
     store = read_store(out)
     assert sum(store["kept"]["cat"].values()) == 300
@@ -145,7 +145,7 @@ def test_same_drawings_and_settings_give_the_same_bytes(store, url, tmp_path):
 @pytest.mark.parametrize("limit", [None, 250])
 def test_the_bytes_do_not_depend_on_the_number_of_cores(tmp_path, monkeypatch, limit):
     monkeypatch.setattr(dataset, "BATCH", 16)  # several batches at once
-    bad = [b'{"broken', b'{"word":"cat","recognized":false,"drawing":[[[1,2],[1,2],[0,9]]]}']
+    bad = [b'{"broken', b'{"word":"cat","recognized":false,"drawing":[[[1,2],[1,2],[0,90]]]}']
     rows = [orjson.dumps(r.to_json()) for r in sample.make_drawings("cat", n=300, seed=3)]
     for place in range(0, 300, 7):
         rows.insert(place, bad[place % 2])

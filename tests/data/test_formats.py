@@ -13,7 +13,7 @@ import pytest
 from files import LINE, points, read_one, write_svg
 
 from doodlelib.data import formats, ndjson
-from doodlelib.strokes import geometry_id
+from doodlelib.strokes import TOO_LONG, geometry_id
 
 
 def test_ndjson(tmp_path):
@@ -35,6 +35,78 @@ def test_ndjson_that_names_no_word_is_named_by_its_file(tmp_path):
     assert [record.word for record in records] == ["house boat", "house boat", "cat"]
     assert dropped == {ndjson.MALFORMED: 1}
     assert [record.word for record in formats.read(path, word="ark")] == ["ark"] * 3
+
+
+ROWS = LINE["drawing"]
+BARE = {"word": "cat", "drawing": ROWS}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", [json.dumps(BARE), json.dumps([BARE]), json.dumps(BARE, indent=2)])
+def test_encodings_of_windows_are_read(tmp_path, encoding, text):
+    path = tmp_path / "dog.ndjson"
+    path.write_text(text + "\n", encoding=encoding)
+    assert points(read_one(path).drawing) == [[[1, 3, 0], [2.5, 4, 20]], [[5, 6, 90]]]
+    path.write_text(f"{json.dumps(BARE)}\n{json.dumps(BARE)[:30]}\n", encoding=encoding)
+    dropped = Counter()
+    assert len(list(formats.read(path, dropped=dropped))) == 1
+    assert dropped == {ndjson.NOT_JSON: 1}
+
+
+@pytest.mark.parametrize("suffix", formats.NDJSON)
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps([BARE, LINE]),
+        json.dumps([BARE, LINE], indent=2),
+        f"[\n{json.dumps(BARE)},\n{json.dumps(LINE)}\n]",
+        f"{json.dumps(BARE, indent=1)}\n\n{json.dumps(LINE, indent=None)[:1]}\n"
+        f"{json.dumps(LINE)[1:]}\n",
+        f" {json.dumps(BARE)}\n  {json.dumps(LINE)}",
+    ],
+)
+def test_documents_of_records_are_read(tmp_path, suffix, text):
+    path = tmp_path / f"dog{suffix}"
+    path.write_text(text)
+    assert [points(record.drawing) for record in formats.read(path)] == [
+        [[[1, 3, 0], [2.5, 4, 20]], [[5, 6, 90]]]
+    ] * 2
+
+
+def test_the_strokes_of_a_signature_pad_are_read(tmp_path):
+    path = tmp_path / "my name.json"
+    strokes = [
+        [{"x": x, "y": y, "time": 1.7e12 + t, "pressure": 0.5} for x, y, t in zip(*s, strict=True)]
+        for s in ROWS
+    ]
+    path.write_text(json.dumps([{"penColor": "black", "points": stroke} for stroke in strokes]))
+    record = read_one(path)
+    assert record.word == "my name"
+    assert points(record.drawing) == [[[1, 3, 0], [2.5, 4, 20]], [[5, 6, 90]]]
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("hello", "line 1 column 1"),
+        ('{"word": "cat",\n "drawing": [[[1, 2],\n [3 4]]]}', "line 3 column 5"),
+        ("[" * 9999, "recursion"),
+        ('{"columns":\n ["word"]}', "up to line 2"),
+    ],
+)
+def test_what_is_no_ndjson_is_refused_by_line(tmp_path, text, where):
+    path = tmp_path / "cat.ndjson"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"cat\.ndjson is not ndjson: .*{where}.*expected is"):
+        list(formats.read(path))
+
+
+def test_large_documents_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "MAX_DOCUMENT", 50)
+    path = tmp_path / "cat.ndjson"
+    path.write_text(json.dumps([BARE, BARE]))
+    with pytest.raises(ValueError, match=r"over 0 MiB .*a line"):
+        list(formats.read(path))
 
 
 def test_one_function_reads_files_and_folders(tmp_path):
@@ -79,12 +151,12 @@ LONG = np.tile([[1.0, 1.0, 0.0, 1.0], [-1.0, 1.0, 0.0, 1.0]], (50_000, 1))  # st
         (
             ".ndjson",
             lambda path: path.write_text(json.dumps({"drawing": [LONG[:, :2].T.tolist()]})),
-            ndjson.TOO_LONG,
+            TOO_LONG,
         ),
         (
             ".svg",
             lambda path: write_svg(path, f"<path d='M0 0L{'1 1 2 2 ' * 6_000}'/>"),
-            ndjson.TOO_LONG,
+            TOO_LONG,
         ),
     ],
 )
@@ -273,9 +345,30 @@ def test_npz_bombs_and_impostors(tmp_path):
         archive.writestr("readme.txt", "a zip, but no npz")
     with pytest.raises(ValueError, match="no readable npz"):
         list(formats.read(path))
-    np.savez(path, numbers=np.zeros((3, 3)))
-    with pytest.raises(ValueError, match="float64"):
+    np.savez(path, numbers=np.zeros((3, 3)), more=np.zeros(2, np.int16))
+    with pytest.raises(
+        ValueError, match=r"numbers.npy holds float64 .*more.npy holds int16 .*no dr"
+    ):
         list(formats.read(path))
+    np.savez(path, train=objects(STROKE3), about=np.array({"of": "cats"}, dtype=object))
+    with pytest.raises(ValueError, match=r"about\.npy: the pickle has a EMPTY_DICT"):
+        list(formats.read(path))
+
+
+def test_npz_drawings_beside_other_members_are_read(tmp_path):
+    path = tmp_path / "cat.npz"
+    np.savez(path, count=np.zeros(2), labels=np.array(["a"]), sketches=objects(STROKE3, STROKE3))
+    assert len(list(formats.read(path))) == 2
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32, np.float64, object])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npz_drawings_of_equal_length_are_read(tmp_path, dtype, order):
+    path = tmp_path / "cat.npz"
+    np.savez(path, train=np.asarray([STROKE3, STROKE3], dtype, order=order), test=objects())
+    first, second = formats.read(path)
+    assert points(first.drawing) == [[[1, 1], [3, 1]], [[8, 6]], [[7, 6], [7, 8]]]
+    assert first.key_id == second.key_id
 
 
 def test_npz_member_that_walks_out_is_read_where_it_is(tmp_path):

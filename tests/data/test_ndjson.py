@@ -31,6 +31,11 @@ def as_lists(drawing):
     return [[values.tolist() for values in stroke] for stroke in drawing]
 
 
+def from_zero(drawing):
+    first = drawing[0][2][0] if len(drawing[0]) == 3 else 0
+    return [[*stroke[:2], *([t - first for t in row] for row in stroke[2:])] for stroke in drawing]
+
+
 def test_a_record_holds_all_that_the_line_says():
     (record,), dropped = parse(line())
     assert as_lists(record.drawing) == TIMED
@@ -74,18 +79,28 @@ def test_order_is_that_of_the_lines_whichever_way_they_were_parsed():
         (line([TIMED[0], [[1, 2], [3, 4]]]), ndjson.MALFORMED),
         (line([[[1, 2, 3], [3, 4]]]), ndjson.LENGTHS),
         (line([[[1, 2], [3, 4], [0]]]), ndjson.LENGTHS),
-        (line([]), ndjson.EMPTY),
-        (line([[[], [], []]]), ndjson.EMPTY),
-        (line([*TIMED, [[], [], []]]), ndjson.EMPTY),
-        (line([[[1], [2], [0]]]), ndjson.EMPTY),
-        (line([[list(range(100_000))] * 3]), ndjson.TOO_LONG),
-        (line([[[1, 1e300], [2, 3]]]), ndjson.TOO_LARGE),
-        (line([[[1, 2], [2, -2_000_000]]]), ndjson.TOO_LARGE),
-        (line([[[1, 2], [2, 3], [0, 9e9]]]), ndjson.TOO_LARGE),
+        (line([]), strokes.EMPTY),
+        (line([[[], [], []]]), strokes.EMPTY),
+        (line([*TIMED, [[], [], []]]), strokes.EMPTY),
+        (line([[[1], [2], [0]]]), strokes.EMPTY),
+        (line([[list(range(100_000))] * 3]), strokes.TOO_LONG),
+        (line([[[1, 1e300], [2, 3]]]), strokes.TOO_LARGE),
+        (line([[[1, 2], [2, -2_000_000]]]), strokes.TOO_LARGE),
+        (line([[[1, 2], [2, 3], [0, 9e9]]]), strokes.TOO_LARGE),
         (line().replace(b"7.5", b"1e999"), None),
-        (line([[[1, 2], [2, 3], [5, 4]]]), ndjson.CLOCK),
-        (line([*TIMED, [[1], [1], [430]]]), ndjson.CLOCK),
+        (line([[[1, 2], [2, 3], [5, 4]]]), strokes.CLOCK),
+        (line([*TIMED, [[1], [1], [430]]]), strokes.CLOCK),
         (line(recognized=False), ndjson.UNRECOGNIZED),
+        (line([[[0, 40, 80], [0, 5, 0], [0, 0.09, 0.2]], [[80], [60], [1.5]]]), strokes.TOO_FAST),
+        (
+            line([[list(range(99))] * 2 + [[second / 1.5 for second in range(99)]]]),
+            strokes.TOO_FAST,
+        ),
+        (line("[[[1, 2], [3"), ndjson.MALFORMED),
+        (line([{"x": [1, 2], "t": [0, 90]}]), ndjson.MALFORMED),
+        (line([[{"x": 1, "y": 2}, {"x": 1}]]), ndjson.MALFORMED),
+        (line({"x": [[1, 2], [3]], "y": [[1, 2]]}), ndjson.MALFORMED),
+        (line(timestamp=[1]), ndjson.MALFORMED),
     ],
 )
 def test_bad_lines_are_dropped_and_counted_by_reason(bad, reason):
@@ -93,6 +108,47 @@ def test_bad_lines_are_dropped_and_counted_by_reason(bad, reason):
     assert [record.key_id for record in records] == ["1", "2"]
     assert dropped.total() == 1
     assert reason is None or dropped == {reason: 1}
+
+
+@pytest.mark.parametrize("begin", [0, 16, 83_512.5, 1.7e12, -5])
+def test_times_count_from_the_first_touch_whenever_the_clock_began(begin):
+    later = [[x, y, [begin + value for value in t]] for x, y, t in TIMED]
+    for one in (line(later, key_id=None), line(later, key_id=None).replace(b",", b", ")):
+        (record,), dropped = parse(one)
+        assert as_lists(record.drawing) == TIMED
+        assert record.key_id == parse(line(key_id=None))[0][0].key_id
+        assert not dropped
+    assert as_lists(strokes.as_drawing(later)) == TIMED
+
+
+def as_points(stroke, names=("x", "y", "t")):
+    return [dict(zip(names, point, strict=False)) for point in zip(*stroke, strict=True)]
+
+
+FORMS = {
+    "pandas, of Kaggle's CSV": json.dumps(TIMED),
+    "Hugging Face": {name: [stroke[i] for stroke in TIMED] for i, name in enumerate("xyt")},
+    "objects of rows": [dict(zip("xyt", stroke, strict=True)) for stroke in TIMED],
+    "points": [as_points(stroke) for stroke in TIMED],
+    "signature pad": [
+        {"penColor": "black", "points": as_points(stroke, ("x", "y", "time"))} for stroke in TIMED
+    ],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_other_tools_are_read(form):
+    (record,), dropped = parse(line(FORMS[form], timestamp=1_488_362_400_000))
+    assert as_lists(record.drawing) == TIMED
+    assert record.timestamp == "1488362400000"
+    assert not dropped
+
+
+def test_forms_without_time_are_untimed():
+    rows = [[[0, 3, 7.5], [1, -2, 4]]]
+    for form in (json.dumps(rows), {"x": [rows[0][0]], "y": [rows[0][1]]}, [as_points(rows[0])]):
+        (record,), _ = parse(line(form))
+        assert as_lists(record.drawing) == rows
 
 
 def test_unknown_recognition_stays_and_unrecognised_can():
@@ -139,7 +195,7 @@ def check_against_json(text: bytes) -> None:
     records, dropped = parse(text, recognized=False)
     assert len(records) + dropped.total() == (not text.isspace() and text != b"")
     for record in records:
-        assert as_lists(strokes.as_drawing(record.drawing)) == orjson.loads(text)["drawing"]
+        assert as_lists(record.drawing) == from_zero(orjson.loads(text)["drawing"])
 
 
 @settings(deadline=None, max_examples=300)
@@ -186,11 +242,11 @@ def test_the_mirror_is_read_as_orjson_reads_it(mirror, kind):
     records, dropped = parse(*lines, recognized=False)
     expected = {(r := orjson.loads(text))["key_id"]: r["drawing"] for text in lines}
     assert len(records) + dropped.total() == len(lines)
-    assert set(dropped) <= {ndjson.CLOCK}
+    assert set(dropped) <= {strokes.CLOCK}
     assert dropped.total() <= 6
     for record in records:
         for ours, theirs in zip(
-            chain(*record.drawing), chain(*expected[record.key_id]), strict=True
+            chain(*record.drawing), chain(*from_zero(expected[record.key_id])), strict=True
         ):
             assert np.array_equal(ours, theirs)
 

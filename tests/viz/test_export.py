@@ -21,12 +21,12 @@ coordinates = st.floats(-1e5, 1e5) | st.integers(-500, 500)
 
 @st.composite
 def drawings(draw: st.DrawFn, *, timed: bool = True) -> list:
-    """Strokes of 1 to 5 points, two points or more in all."""
+    """Strokes of 1 to 5 points, two points or more in all, which take 50 ms or more."""
     sizes = draw(st.lists(st.integers(1, 5), min_size=2, max_size=4))
     waits = draw(
         st.lists(st.integers(0, 900) | st.floats(0, 1e3), min_size=sum(sizes), max_size=sum(sizes))
     )
-    times = iter(np.cumsum(waits))
+    times = iter(np.cumsum([*waits[:-1], waits[-1] + 50]))
     strokes = []
     for size in sizes:
         rows = [draw(st.lists(coordinates, min_size=size, max_size=size)) for _ in "xy"]
@@ -86,7 +86,48 @@ def test_ndjson_goes_out_and_comes_in(tmp_path_factory, drawing):
     path = export.to_ndjson(drawing, tmp_path_factory.mktemp("out") / "a.ndjson", word="cat")
     (record,) = formats.read(path)
     assert record.word == "cat"
-    assert all(equal(a, b) for a, b in zip(record.drawing, drawing, strict=True))
+    assert all(equal(a, b) for a, b in zip(record.drawing, as_drawing(drawing), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("drawing", "reason"),
+    [
+        ([[[1], [2], [0]]], "2 points"),
+        ([[[0, 40, 80], [0, 5, 0], [0, 0.09, 0.2]]], "ms, not s"),
+        ([[[0, 1], [0, 1e7]]], "1e+06"),
+        ([[[0, 1, 2], [0, 1, 2], [0, 90, 80]]], "runs back"),
+        ([[range(10_001)] * 2], "10000 points"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["ndjson", "npz"])
+def test_nothing_is_written_that_readers_drop(tmp_path, kind, drawing, reason):
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        if kind == "ndjson":
+            export.to_ndjson(drawing, tmp_path / "a.ndjson", word="cat")
+        else:
+            export.to_npz({"train": [CAT, drawing]}, tmp_path / "a.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_times_since_1970_go_out_from_zero(tmp_path):
+    late = [[x, y, np.add(t, 1.7e12)] for x, y, t in CAT]
+    path = export.to_ndjson(late, tmp_path / "a.ndjson", word="cat")
+    assert json.loads(path.read_text())["drawing"] == CAT
+
+
+@settings(deadline=None)
+@given(drawing=drawings() | drawings(timed=False))
+def test_npz_goes_out_and_comes_in_without_its_time(tmp_path_factory, drawing):
+    splits = {"train": [drawing, CAT], "valid": [], "test": [Record("cat", "1", None, drawing)]}
+    path = export.to_npz(splits, tmp_path_factory.mktemp("out") / "cat.npz")
+    with np.load(path, allow_pickle=True) as file:  # as sketch-rnn's own code reads it
+        assert {name: len(file[name]) for name in file} == {"train": 2, "valid": 0, "test": 1}
+        assert {rows.shape[1] for name in file for rows in file[name]} == {3}
+        assert [rows[-1, 2] for rows in file["train"]] == [1, 1]
+    first, cat, last = formats.read(path)
+    for record, given_drawing in ((first, drawing), (cat, CAT), (last, drawing)):
+        for found, stroke in zip(record.drawing, given_drawing, strict=True):
+            np.testing.assert_allclose(found, stroke[:2], rtol=1e-5, atol=0.1)
 
 
 @settings(deadline=None)
@@ -201,7 +242,11 @@ def test_markup_without_its_animations_is_the_whole_drawing(options):
     assert (x < 0, y < 0, x + width > 50, y + height > 40) == (True,) * 4
 
 
-def test_markup_of_an_untimed_drawing_stands_still():
+def test_an_untimed_drawing_plays_at_a_constant_speed_and_says_so():
     markup = export.to_markup(without_time(TIMED), animate=True, title="<cat>")
-    assert "<animate" not in markup
+    assert 'dur="6200ms"' in markup
+    speed = 1000 * np.hypot(*to_stroke4(TIMED)[:, :2].T).sum() / animation.TYPICAL_MS
+    assert f"untimed; plays at a constant {speed:.3g} px/s, 6.2 s in all" in markup
+    assert "<desc>" not in export.to_markup(TIMED, animate=True)
+    assert "<animate" not in export.to_markup(without_time(TIMED))
     assert ET.fromstring(markup).find(f"{NAMES}title").text == "<cat>"
