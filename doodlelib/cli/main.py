@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -83,14 +84,13 @@ def train(options: argparse.Namespace) -> None:
 def generate(options: argparse.Namespace) -> None:
     """Write doodles, each as a GIF in true time (if the model knows one) and as an SVG."""
     from doodlelib.models.checkpoint import load_vae
-    from doodlelib.strokes import is_timed
     from doodlelib.viz.animation import pace_of
     from doodlelib.viz.export import to_gif, to_svg
 
     vae = load_vae(options.model_path or "trained")
     print(f"model: {options.model_path or 'the shipped one, trained_models/rnn.pt'}")
     if not vae.scale.knows_time:
-        times = "are the retimer's" if vae.retimer else "are unknown, as no retimer is there"
+        times = "are the retimer's" if vae.retimer else "are unknown"
         print(f"this model was trained on untimed drawings: times {times}")
     words = options.words or []
     if not words and vae.config.class_conditioning:  # all of them, the default ones first
@@ -108,10 +108,11 @@ def generate(options: argparse.Namespace) -> None:
     for index, (label, drawing) in enumerate(zip(labels, drawings, strict=True)):
         number = labels[: index + 1].count(label)
         stem = folder / f"{re.sub(UNSAFE, '_', label)}_{number:02d}"
-        pace = f" ({pace_of(drawing)})" if pace_of(drawing) else ""
-        to_gif(drawing, stem.with_suffix(".gif"), constant=not is_timed(drawing))
+        pace = pace_of(drawing)
+        to_gif(drawing, stem.with_suffix(".gif"), constant=bool(pace))
         to_svg(drawing, stem.with_suffix(".svg"))
-        print(*(f"{stem.with_suffix(suffix)}{pace}" for suffix in (".gif", ".svg")), sep="\n")
+        for suffix in (".gif", ".svg"):
+            print(f"{stem.with_suffix(suffix)}{pace and f' ({pace})'}", flush=True)
 
 
 def infer(options: argparse.Namespace) -> None:
@@ -145,9 +146,10 @@ def infer(options: argparse.Namespace) -> None:
         dropped = Counter[str]()
         records = list(read(options.input, recognized=False, dropped=dropped))
         if not records:
-            raise ValueError(f"{options.input} holds no drawing that can be read; dropped: {dict(dropped)}")
+            reasons = f"; dropped: {dict(dropped)}" if dropped else ""
+            raise ValueError(f"{options.input} holds no drawing{reasons}")
         if dropped:
-            print(f"dropped: {dict(dropped)}")
+            print(f"{options.input}: dropped: {dict(dropped)}", file=sys.stderr)
         names = [f"{record.word} {record.key_id}" for record in records]
         doodles = [record.drawing for record in records]
     for name, row in zip(names, cnn.predict(doodles) if names else [], strict=True):

@@ -1,5 +1,6 @@
 """The command line: its errors, generate and infer with small untrained models, what train runs."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -161,6 +162,22 @@ def test_generate_writes_a_gif_and_an_svg_a_doodle(run: Run, models: Path, tmp_p
     assert [Path(path).read_bytes() for path in again] == [before[Path(path)] for path in printed]
 
 
+def test_doodles_of_a_model_that_saw_no_times(
+    run: Run, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "TRAINED", models)  # no retimer there
+    vae = checkpoint.load_vae(models / "rnn.pt")
+    vae.scale = Scale(xy=30.0)
+    path = checkpoint.save(tmp_path / "rnn.pt", vae)
+    command = ("-m", "generate", "-mp", path, "-ng", 1, "-o", tmp_path / "doodles", "--seed", 5)
+    _, said, gif, svg = run(*command)
+    assert said == "this model was trained on untimed drawings: times are unknown"
+    pattern = r".*\.(gif|svg) \((untimed; plays at a constant \S+ px/s, 6.2 s in all)\)"
+    assert (match := re.fullmatch(pattern, gif)) and re.fullmatch(pattern, svg)
+    assert played(tmp_path / "doodles" / "cat_01.gif") == 6200
+    assert f"<desc>{match[2]}</desc>" in (tmp_path / "doodles" / "cat_01.svg").read_text()
+
+
 def test_the_shipped_models_are_taken_and_named(
     run: Run, models: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +228,21 @@ def test_infer_reads_files_of_drawings(run: Run, models: Path, tmp_path: Path) -
     assert all(sum(shares(line).values()) == pytest.approx(1, abs=0.002) for line in printed)
 
 
+def test_infer_says_why_it_left_drawings_out(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.ndjson"
+    seconds = {"drawing": [[[0, 90, 40], [0, 10, 80], [0, 0.2, 0.9]]]}
+    path.write_bytes(orjson.dumps(seconds) + b"\n")
+    command = ("-m", "infer", "-mp", models / "cnn.pt", "-i", path)
+    reason = "dropped: {'under 50 ms in all or 1 ms a point: t counts ms, not s': 1}"
+    assert f"holds no drawing; {reason}" in usage_error(capsys, *command)
+    good = {"drawing": [[[0, 90, 40], [0, 10, 80], [0, 200, 900]]]}
+    path.write_bytes(orjson.dumps(seconds) + b"\n" + orjson.dumps(good))
+    assert main([str(argument) for argument in command]) == 0
+    assert reason in capsys.readouterr().err
+
+
 def test_infer_without_a_drawing(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -255,6 +287,13 @@ def test_train_prepares_and_trains(run: Run, steps: list, models: Path, tmp_path
         "epochs": 3,
         "latent_size": 8,
     }
+
+
+def test_the_words_of_an_own_folder_are_those_of_its_files(
+    run: Run, steps: list, tmp_path: Path
+) -> None:
+    run("-m", "train", "--source", tmp_path)
+    assert steps[0][1] == {"name": "full", "source": str(tmp_path.resolve())}
 
 
 @pytest.mark.parametrize(("data_mode", "size"), [("simplified", 255), ("reduced", 28)])

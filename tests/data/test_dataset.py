@@ -384,6 +384,25 @@ def test_sources_are_read_as_a_store_would_take_them(url, tmp_path):
         default_words("no such folder")
 
 
+def test_own_files_without_a_good_drawing_are_refused_with_the_reasons(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "cat.ndjson").write_bytes(b'{"word": "cat", "drawing": "?"}\n' * 2)
+    reasons = r"dropped: \{'wrong types or keys': 2\}"
+    with pytest.raises(ValueError, match=f"no good drawing of 'cat'; {reasons}"):
+        list(read(["cat"], folder, limit=5))
+    with pytest.raises(ValueError, match=f"no good drawing of 'cat'; {reasons}"):
+        prepare(tmp_path / "store", words="cat", source=folder)
+    with pytest.raises(ValueError, match=f"no good drawing in .*mine.*; {reasons}"):
+        default_words(folder)
+
+
+def test_a_store_of_untimed_drawings_knows_no_time(tmp_path, url, store):
+    out = make(tmp_path / "store", url, source="simplified", samples_per_class=30)
+    assert not load_split(out).scale.knows_time
+    assert load_split(store).scale.knows_time
+
+
 def test_the_sample_store_is_made_where_there_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr(sample, "WORDS", {"star": sample.WORDS["star"]})
     out = sample_store(tmp_path / "s")

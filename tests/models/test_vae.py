@@ -290,6 +290,24 @@ def test_the_retimer_times_untimed_doodles_as_they_are() -> None:
     assert not is_timed(ending)
 
 
+def test_a_model_that_saw_no_times_takes_them_from_the_retimer_or_draws_without() -> None:
+    vae = with_retimer()
+    vae.scale = Scale(xy=32.0)  # what `scale_of` makes of untimed drawings
+    timed, plain = (vae.generate(3, seed=1, timing=timing) for timing in ("retimer", "none"))
+    assert same(vae.generate(3, seed=1), timed)
+    assert torch.equal(vae.encode([CAT]), vae.encode([CAT], see_time=False))
+    (ending,) = vae.complete(CAT[:1], n=1, seed=1)
+    start = to_stroke4(simplify(CAT[:1], **SIMPLIFICATION))
+    np.testing.assert_allclose(to_stroke4(ending)[: len(start)], start, rtol=1e-3, atol=1e-3)
+    assert vae.log_likelihood([CAT], "z")[0].segment_time_count == 0
+    vae.attach(None)
+    assert same(vae.generate(3, seed=1), plain)
+    drawn = [*vae.reconstruct([CAT, without_time(CAT)]), *vae.complete(CAT[:1], n=2)]
+    assert not any(map(is_timed, drawn))
+    drawn = vae.complete(without_time(CAT[:1]), n=2)
+    assert not any(map(is_timed, drawn))
+
+
 def test_untimed_decoding_reads_no_times(vae: SketchVAE) -> None:
     """Whatever `time_temperature` is, the geometry stays as it is."""
     z, words = torch.randn(5, 6), torch.zeros(5, dtype=torch.long)
