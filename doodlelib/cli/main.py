@@ -12,6 +12,7 @@ from typing import Any
 
 from doodlelib.cli.notebooks import check_parameters, exit_status, parse_values, run_notebook
 from doodlelib.paths import CONFIG, NOTEBOOKS, PROCESSED, RUNS, checked_name
+from doodlelib.progress import progress_bar
 
 MODELS = {"full": "rnn", "simplified": "cnn", "reduced": "cnn"}  # by data mode
 NOTEBOOK_OF = {"rnn": "03_train_vae.ipynb", "cnn": "04_train_cnn.ipynb"}
@@ -105,14 +106,17 @@ def generate(options: argparse.Namespace) -> None:
     if options.output and folder.exists() and any(folder.iterdir()):
         folder = folder / _now()
     folder.mkdir(parents=True, exist_ok=folder == options.output)
-    for index, (label, drawing) in enumerate(zip(labels, drawings, strict=True)):
-        number = labels[: index + 1].count(label)
-        stem = folder / f"{re.sub(UNSAFE, '_', label)}_{number:02d}"
-        pace = pace_of(drawing)
-        to_gif(drawing, stem.with_suffix(".gif"), constant=bool(pace))
-        to_svg(drawing, stem.with_suffix(".svg"))
-        for suffix in (".gif", ".svg"):
-            print(f"{stem.with_suffix(suffix)}{pace and f' ({pace})'}", flush=True)
+    with progress_bar(desc="written", total=n, unit=" doodles") as bar:
+        for index, (label, drawing) in enumerate(zip(labels, drawings, strict=True)):
+            number = labels[: index + 1].count(label)
+            stem = folder / f"{re.sub(UNSAFE, '_', label)}_{number:02d}"
+            pace = pace_of(drawing)
+            to_gif(drawing, stem.with_suffix(".gif"), constant=bool(pace))
+            to_svg(drawing, stem.with_suffix(".svg"))
+            with bar.external_write_mode():
+                for suffix in (".gif", ".svg"):
+                    print(f"{stem.with_suffix(suffix)}{pace and f' ({pace})'}", flush=True)
+            bar.update()
 
 
 def infer(options: argparse.Namespace) -> None:

@@ -20,12 +20,12 @@ import numpy as np
 import orjson
 from jaxtyping import Float32, Int64
 from joblib import Parallel, cpu_count, delayed
-from tqdm import tqdm
 
 from doodlelib import paths
 from doodlelib.data import formats, ndjson, quickdraw, sample, store
 from doodlelib.data.ragged import RaggedDrawings
 from doodlelib.data.store import SPLITS, Split, SplitWriter, load_split, open_npy, read_store
+from doodlelib.progress import progress_bar
 from doodlelib.simplify import checked_limits
 from doodlelib.strokes import DT, MIN_DT, PEN, Record, Scale
 
@@ -79,7 +79,7 @@ def prepare(
         seed: Of the sample.
         base_url: Of the published files; see `quickdraw.read_drawings`.
         cache: Folder for what is fetched; None: ``data/raw``.
-        progress: Show it on stderr, where that is a terminal.
+        progress: Show it on stderr, see `progress.progress_bar`.
         make_batches: Replaces `make_batches_here`, to do the work elsewhere (see `cluster`).
 
     Returns:
@@ -278,7 +278,8 @@ def _build(
     found: Counter[tuple[str, str]] = Counter()
     total = limit and limit * len(words) * len(sources)
     writers = [SplitWriter(folder, name) for name in SPLITS]
-    with tqdm(total=total, unit=" drawings", disable=None if progress else True) as bar:
+    shown = {"desc": "prepared", "unit": " drawings", "disable": not progress}
+    with progress_bar(total=total, **shown) as bar:
         for word, source, drawings in batches(settings, sources):
             key_ids = (one["key_id"] for one in drawings.metadata)
             sides = split_of(key_ids, shares=settings["split"])

@@ -9,7 +9,6 @@ is not fetched again; to fetch it anew, delete it.
 
 import os
 import re
-import sys
 import time
 import warnings
 from collections import Counter
@@ -23,10 +22,10 @@ from urllib.request import url2pathname
 
 import requests
 from filelock import FileLock
-from tqdm.auto import tqdm
 
 from doodlelib import paths
 from doodlelib.data.ndjson import parse_records
+from doodlelib.progress import Bar, progress_bar
 from doodlelib.strokes import Record
 
 BUCKET = "https://storage.googleapis.com/quickdraw_dataset"
@@ -41,7 +40,6 @@ ATTEMPTS = 5
 BACKOFF = 0.5  # s, doubled with each attempt
 TIMEOUT = (10.0, 20.0)  # s: to connect; without a byte
 BUSY = (429, 500, 502, 503, 504)  # answers after which it may go better later
-BAR_DELAY = 1.0  # s: what is fetched sooner needs no bar
 
 
 @lru_cache
@@ -85,7 +83,7 @@ def read_drawings(
             drawing stays.
         dropped: Lines without a good drawing are dropped; their number is added to it, by reason.
         cache: Folder for what is fetched; None: ``data/raw``.
-        progress: Show on stderr what is fetched, where a person watches.
+        progress: Show on stderr what is fetched, see `progress.progress_bar`.
 
     Raises:
         ValueError: No such word, kind or kind of URL, or a limit below 0; while reading: a line
@@ -171,9 +169,8 @@ def fetch_blocks(url: str, path: Path, *, progress: bool = True) -> Iterator[byt
     with suppress(FileNotFoundError):  # version 0.1 kept parts under this name, beside a .json
         path.with_name(f"{path.name}.json").unlink()
         path.rename(part)
-    is_watched = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-    shown = {"desc": path.name, "unit": "B", "unit_scale": True, "delay": BAR_DELAY}
-    with requests.Session() as session, tqdm(disable=not is_watched, **shown) as bar:
+    shown = {"desc": f"{path.name}, up to", "unit": "B", "unit_scale": True}
+    with requests.Session() as session, progress_bar(disable=not progress, **shown) as bar:
         while True:
             with FileLock(path.with_name(f".{path.name}.lock")):
                 if not path.exists() and (not part.exists() or part.stat().st_size <= position):
@@ -187,7 +184,7 @@ def fetch_blocks(url: str, path: Path, *, progress: bool = True) -> Iterator[byt
             yield block
 
 
-def _fetch(session: requests.Session, url: str, path: Path, part: Path, bar: tqdm) -> None:
+def _fetch(session: requests.Session, url: str, path: Path, part: Path, bar: Bar) -> None:
     """Extend `part` by one request that succeeds; try again where that may help."""
     reason: requests.RequestException | None = None
     for attempt in range(ATTEMPTS):
@@ -213,7 +210,7 @@ def _fetch(session: requests.Session, url: str, path: Path, part: Path, bar: tqd
     ) from reason
 
 
-def _extend(session: requests.Session, url: str, path: Path, part: Path, bar: tqdm) -> None:
+def _extend(session: requests.Session, url: str, path: Path, part: Path, bar: Bar) -> None:
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity", "Range": f"bytes={have}-{have + CHUNK - 1}"}
     with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
@@ -223,6 +220,8 @@ def _extend(session: requests.Session, url: str, path: Path, part: Path, bar: tq
         start, total = _span(response)
         if start > have or have > total:
             raise ConnectionError(f"{url} has changed on the server; delete {part} and run again")
+        if not bar.total:
+            bar.initial, bar.n, bar.total = have, have, total
         with part.open("ab") as file:
             for block in response.iter_content(BLOCK) if not is_beyond else ():
                 fresh = block[max(have - start, 0) :]

@@ -23,6 +23,7 @@ PARAMETERS = 9  # numbers the network gives for each component
 MAX_LOG = 10.0  # of a standard deviation's log, either way
 MAX_RHO = 1 - 1e-4
 LEAST_SQUARE = 1e-4  # added to the square of a distance
+MAX_TEMPERATURE = 1e6  # beyond, samples overflow
 MAX_TIME = 8.0  # standard deviations of log time: a pause of minutes, and no overflow
 _LOG_2PI = math.log(2 * math.pi)
 

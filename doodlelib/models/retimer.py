@@ -220,7 +220,7 @@ class Retimer(nn.Module):
 
         Their own times are not read. Temperature 0 takes the likeliest times, 1 the model's own
         spread; equal seeds give equal times (on a CPU). ValueError where the temperature is
-        negative, a drawing is malformed, or there is none.
+        not from 0 to 1e6, a drawing is malformed, or there is none.
         """
         plain = [simplify(without_time(drawing), **self.simplification) for drawing in drawings]
         rows = [to_stroke4(drawing) for drawing in plain]
@@ -236,8 +236,8 @@ class Retimer(nn.Module):
         seed: int | None = None,
     ) -> list[Drawing]:
         """`retime_all` for stroke-4 as it is; its first `known` rows keep their times."""
-        if not temperature >= 0:
-            raise ValueError(f"temperature must be >= 0, not {temperature}")
+        if not 0 <= temperature <= mdn.MAX_TEMPERATURE:
+            raise ValueError(f"temperatures are 0 to 1e6, not {temperature}")
         if len(rows) == 0:
             raise ValueError("no drawings given")
         batch = collate_drawings(rows, words=np.zeros(len(rows), dtype=int), scale=self.scale)

@@ -127,15 +127,15 @@ def sample(
     Args:
         decoder: Perhaps after a prefix. Used up.
         temperature: Of pen and position: logits are divided by it, variances multiplied; 0 takes
-            the likeliest of everything. ValueError where it is negative.
+            the likeliest of everything. ValueError where it is not from 0 to 1e6.
         time_temperature: The same for the time.
         generator: Source of randomness, on the network's device.
 
     Returns:
         stroke-6 of each drawing, model units, with start and end row.
     """
-    if not (temperature >= 0 and time_temperature >= 0):
-        raise ValueError(f"temperatures must be >= 0, not {temperature} and {time_temperature}")
+    if not all(0 <= given <= mdn.MAX_TEMPERATURE for given in (temperature, time_temperature)):
+        raise ValueError(f"temperatures are 0 to 1e6, not {temperature} and {time_temperature}")
     prefix, numbers = decoder.prefix.numpy(force=True), random_numbers(decoder, generator)
     size, room = numbers.shape[:2]
     drawn = np.zeros((size, 2 + len(prefix) + room, 6), dtype=prefix.dtype)

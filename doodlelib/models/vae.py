@@ -58,8 +58,8 @@ class SketchVAE(SketchNet):
       that the word alone conditions the decoder (for a model trained with `hide_z_prob`).
     - `seed`: Equal seeds give equal drawings (on a CPU).
 
-    They raise ValueError where a temperature is negative, a word is unknown, an option is none of
-    those named, or a retimer is needed and none is attached.
+    They raise ValueError where a temperature is not from 0 to 1e6, a word is unknown, an option is
+    none of those named, or a retimer is needed and none is attached.
 
     Args:
         config: Its hyper-parameters.
@@ -136,8 +136,8 @@ class SketchVAE(SketchNet):
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
-        if not temperature >= 0:
-            raise ValueError(f"temperatures must be >= 0, not {temperature}")
+        if not 0 <= temperature <= mdn.MAX_TEMPERATURE:
+            raise ValueError(f"temperatures are 0 to 1e6, not {temperature}")
         generator = _generator(seed)
         z = self._latents(self.word_indices(word, n), latent, generator, temperature)
         options: dict[str, Any] = {"word": word, "timing": timing, "temperature": temperature}

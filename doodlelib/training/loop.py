@@ -1,8 +1,6 @@
 """The training loop of all three models: one row of figures an epoch, and resumable checkpoints."""
 
 import math
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,20 +9,14 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from doodlelib.fast import parallel
 from doodlelib.fast.cuda_graphs import Batch, Gradients
 from doodlelib.fast.parallel import Sums
 from doodlelib.interrupt import on_stop
 from doodlelib.models.checkpoint import Model
+from doodlelib.progress import Bar, is_watched
 from doodlelib.training.run_state import Epoch, Row, RunState
-
-
-class Bar(tqdm):  # ty: ignore[unsupported-base]
-    """A progress bar that starts no thread, which would hinder processes from forking."""
-
-    monitor_interval = 0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -216,13 +208,6 @@ def _until(stop: threading.Event, batches: Iterable[Batch]) -> Iterator[Batch]:
         yield batch
         if stop.is_set():
             raise Interrupted
-
-
-def is_watched() -> bool:
-    """Whether output goes to a terminal, or to a notebook that a person has open."""
-    # papermill's kernel is not started by a Jupyter server, which sets the variable
-    in_jupyter = "ipykernel" in sys.modules and "JPY_SESSION_NAME" in os.environ
-    return in_jupyter or sys.stderr.isatty()
 
 
 def _add(sums: Sums, parts: Sums) -> None:

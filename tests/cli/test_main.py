@@ -80,7 +80,11 @@ def usage_error(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         ("-m generate -ng 0", "'0' is not a whole number above 0"),
         ("-m train -nspc -5", "-nspc"),
         ("-m train -nspc many", "'many' is not a whole number above 0"),
-        ("-m generate --temperature nan", "temperatures must be >= 0, not nan"),
+        ("-m generate --temperature nan", "temperatures are 0 to 1e6, not nan"),
+        (
+            "-m generate --time_temperature inf",
+            "temperatures are 0 to 1e6, not 0.4 and inf",
+        ),
         ("-m generate --temperature hot", "invalid float value: 'hot'"),
         ("-m generate -mt cnn", "-m generate needs -mt rnn, not cnn"),
         ("-m infer -mt rnn -i x.png", "-m infer needs -mt cnn, not rnn"),
@@ -176,6 +180,14 @@ def test_doodles_of_a_model_that_saw_no_times(
     assert (match := re.fullmatch(pattern, gif)) and re.fullmatch(pattern, svg)
     assert played(tmp_path / "doodles" / "cat_01.gif") == 6200
     assert f"<desc>{match[2]}</desc>" in (tmp_path / "doodles" / "cat_01.svg").read_text()
+
+
+def test_a_word_may_be_given_twice(run: Run, models: Path, tmp_path: Path) -> None:
+    """As often as one likes: each option adds its words."""
+    command = ("-m", "generate", "-mp", models / "rnn.pt", "-ng", 3, "-o", tmp_path / "out")
+    run(*command, "--word", "cat", "--words", "dog", "The Eiffel Tower")
+    names = {path.stem for path in (tmp_path / "out").iterdir()}
+    assert names == {"cat_01", "dog_01", "The Eiffel Tower_01"}
 
 
 def test_the_shipped_models_are_taken_and_named(

@@ -36,6 +36,13 @@ def test_how_many_drawings_is_a_number_or_all(
     assert error.endswith(f"'{count}' is not a whole number above 0, or all")
 
 
+def test_words_may_be_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict = {}
+    monkeypatch.setattr(__main__, "prepare", lambda out, **options: asked.update(options))
+    __main__.main(["prepare", "s", "--words", "cat", "dog", "--words", "sun"])
+    assert asked["words"] == ["cat", "dog", "sun"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

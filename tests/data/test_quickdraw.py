@@ -14,7 +14,7 @@ import orjson
 import pytest
 from fileserver import FileServer, serving
 
-from doodlelib import paths
+from doodlelib import paths, progress
 from doodlelib.data import quickdraw
 from doodlelib.data.quickdraw import fetch_blocks
 
@@ -370,10 +370,12 @@ def test_a_killed_process_leaves_a_part_that_is_gone_on_from(tmp_path: Path):
 def test_a_bar_shows_what_is_fetched_where_somebody_watches(
     tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, is_watched: bool
 ):
-    monkeypatch.setattr(quickdraw, "BAR_DELAY", 0)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_watched, raising=False)
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # another test may load it
+    monkeypatch.setattr(progress, "DELAY", 0)
+    monkeypatch.setattr(progress, "is_watched", lambda: is_watched)
     with serving({FILE: BYTES}) as server:
         b"".join(fetch_blocks(f"{server.url}/{FILE}", tmp_path / "cat"))
     shown = capsys.readouterr().err
-    assert "cat: 160kB" in shown if is_watched else shown == ""
+    if is_watched:
+        assert re.search(r"cat, up to: 100%\|.*160k/160k \[00:0\d<00:00,", shown)
+    else:
+        assert shown == "", "it was a moment"

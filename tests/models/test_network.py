@@ -221,7 +221,7 @@ def test_leaving_the_batch_changes_no_other_drawing() -> None:
         np.testing.assert_allclose(drawing, alone, atol=1e-4)
 
 
-@pytest.mark.parametrize("temperature", [-0.1, float("nan")])
+@pytest.mark.parametrize("temperature", [-0.1, float("nan"), float("inf"), 1e80])
 def test_impossible_temperatures_are_refused(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperatures"):
         sample(

@@ -226,8 +226,9 @@ def test_retiming_keeps_the_shape_and_is_seeded(retimer: Retimer) -> None:
     assert duration(first) == duration(again) != duration(other)
     slower = [[x, y, 3 * t] for x, y, t in drawing]
     assert duration(retimer.retime(slower, seed=1)) == duration(first)
-    with pytest.raises(ValueError, match="temperature must be >= 0"):
-        retimer.retime(drawing, temperature=-1)
+    for temperature in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"are 0 to 1e6, not {temperature}"):
+            retimer.retime(drawing, temperature=temperature)
 
 
 def test_a_vae_without_a_retimer_says_what_to_do(retimer: Retimer) -> None:

@@ -337,6 +337,15 @@ def test_an_untimed_prefix_is_scored_without_times(vae: SketchVAE) -> None:
     torch.testing.assert_close(decoder.score_prefix(batch.rows[0, 2:-1])[0], wanted)
 
 
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["temperature", "time_temperature"])
+def test_impossible_temperatures_are_refused(vae: SketchVAE, name: str, value: float) -> None:
+    calls = (vae.generate, 1), (vae.decode, torch.zeros(1, 6))
+    for call, given in (*calls, (vae.reconstruct, [CAT]), (vae.complete, CAT)):
+        with pytest.raises(ValueError, match=rf"temperatures are 0 to 1e6, not .*{value}"):
+            call(given, word="cat", **{name: value})
+
+
 def test_options_are_checked(vae: SketchVAE) -> None:
     for call in (vae.generate, lambda n, **options: vae.complete(CAT, n=n, **options)):
         with pytest.raises(ValueError, match="latent must be"):

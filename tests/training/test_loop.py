@@ -3,10 +3,8 @@
 import csv
 import re
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -272,34 +270,6 @@ def test_a_bar_is_closed_when_training_is_stopped(
     with pytest.raises(loop.Interrupted, match="after step 2, in epoch 1"):
         next(run(make_vae(splits), splits, tmp_path))
     assert len(bars) == 1 and bars[0].disable, "which closing a bar does"
-
-
-@pytest.mark.parametrize(
-    ("modules", "environment", "terminal", "watched"),
-    [
-        ([], {}, False, False),
-        ([], {}, True, True),
-        (["ipykernel"], {"JPY_SESSION_NAME": "a.ipynb"}, False, True),
-        (["ipykernel"], {}, False, False),  # papermill's kernel
-        ([], {"JPY_SESSION_NAME": "a.ipynb"}, False, False),  # a process that a cell started
-    ],
-)
-def test_who_watches(
-    modules: list[str],
-    environment: dict[str, str],
-    terminal: bool,
-    watched: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in {"ipykernel"} & sys.modules.keys():
-        monkeypatch.delitem(sys.modules, name)
-    for name in modules:
-        monkeypatch.setitem(sys.modules, name, object())
-    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: terminal))
-    assert loop.is_watched() == watched
 
 
 @pytest.mark.parametrize(
