@@ -7,17 +7,22 @@ import json
 import re
 import statistics
 import subprocess
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+import pandas as pd
 import pytest
 from files import STEPS
 
 from doodlelib import paths
 from doodlelib.cli.notebooks import check_parameters, read_parameters, read_yaml
 from doodlelib.config import CNNConfig, Config, RetimeConfig, VAEConfig, read_config
+from doodlelib.data import make_drawings, read_store
 from doodlelib.paths import CONFIG, NOTEBOOKS, ROOT
+from doodlelib.viz.export import to_ndjson
 
 CELL_LINES = 25
 MEDIAN_LINES = 8
@@ -161,12 +166,53 @@ def test_defaults_and_smoke_values_are_of_the_declared_types(notebook: Notebook,
 
 def run_to_its_folder(notebook: Notebook, **values: object) -> dict[str, Any]:
     """Execute the parameters, given ones in their place, and the cell of imports; its variables."""
-    namespace: dict[str, Any] = {}
+    variables: dict[str, Any] = {}
     parameters, first = code_cells(notebook)[:2]
-    exec(source(parameters), namespace)
-    namespace.update(values)
-    exec(source(first), namespace)
-    return namespace
+    exec(source(parameters), variables)
+    variables.update(values)
+    with mpl.rc_context():
+        exec(source(first), variables)
+    return variables
+
+
+def cell_with(notebook: Notebook, text: str) -> str:
+    """The only cell of code that holds `text`."""
+    (found,) = [source(cell) for cell in code_cells(notebook) if text in source(cell)]
+    return found
+
+
+@pytest.mark.parametrize("step", STEPS[1:2])
+def test_too_few_drawings_for_a_split_are_told(
+    notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """As is what to do about it, each time that the store is read."""
+    for name in ("RUNS", "PROCESSED"):
+        monkeypatch.setattr(paths, name, tmp_path / name)
+    to_ndjson(make_drawings("star", 2), tmp_path / "own" / "star.ndjson")
+    values = {"source": str(tmp_path / "own"), "samples_per_class": 2, "name": "few"}
+    variables = run_to_its_folder(notebook, **values)
+    for text in ("words = words or", "prepare(", "splits = {", "splits = {"):
+        exec(cell_with(notebook, text), variables)
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"no drawing for .*test.*: add drawings, or give larger shares.*", told)
+    assert read_store(tmp_path / "PROCESSED" / "few")["words"] == ["star"]
+
+
+def poor_results() -> dict[str, Any]:
+    """What the last cell of a training reads, where the training brought nothing."""
+    best = pd.Series({"epoch": 1, "valid_loss": 9.0})
+    report = pd.DataFrame({"precision": {"accuracy": 0.2}})
+    table = pd.DataFrame({"segment_time": {"retimer": 3.0, "Gaussian": 2.0}})
+    history = pd.DataFrame({"epoch": [1, 2]})
+    known = {"warnings": warnings, "words": ["cat", "car"], "labels": [0, 1]}
+    return known | {"best": best, "history": history, "report": report, "table": table}
+
+
+def test_a_poor_training_is_done_all_the_same(notebook: Notebook, tmp_path: Path) -> None:
+    if not trains(notebook):
+        pytest.skip("it trains nothing")
+    with pytest.warns(UserWarning, match=r"^no (epoch was )?better than "):
+        exec(source(code_cells(notebook)[-1]), poor_results() | {"folder": tmp_path})
 
 
 def test_parameters_are_checked_before_anything_is_done(
