@@ -47,9 +47,7 @@ class Scale:
     Attributes:
         xy: Standard deviation of dx and dy, in pixels of the 255 box: one unit.
         segment_mean, segment_std: Of log(dt / ms) where the pen was down.
-        pause_mean, pause_std: Of log(dt / ms) where the pen was up.
-
-    Those of times are 0 and 1 where no drawing had any.
+        pause_mean, pause_std: Of log(dt / ms) where the pen was up. Without any time, 0 and 1.
     """
 
     xy: float = 1.0
@@ -109,8 +107,7 @@ def geometry_id(drawing: Drawing) -> str:
 def as_drawing(drawing: Sequence) -> Drawing:
     """A checked copy of `drawing` with float64 arrays, from any sequences of numbers.
 
-    Its times count from 0: those of a clock that began earlier, as at page load or in 1970, are
-    shifted.
+    Its times count from 0, whenever the clock began (at page load, in 1970).
 
     Raises:
         ValueError: No strokes, an empty stroke, x, y (and t) of unequal lengths, numbers that are
@@ -133,9 +130,8 @@ def as_drawing(drawing: Sequence) -> Drawing:
         checked.append(arrays)
     if len({len(stroke) for stroke in checked}) != 1:
         raise ValueError("timed strokes [x, y, t] and untimed ones [x, y] are mixed")
-    start = float(checked[0][2][0]) if is_timed(checked) else 0.0
-    for stroke in checked if start else ():
-        stroke[2] -= start
+    if is_timed(checked):
+        checked = [[x, y, t - checked[0][2][0]] for x, y, t in checked]
     return checked
 
 
@@ -144,8 +140,7 @@ def find_faults(
 ) -> dict[str, Bool[np.ndarray, " drawings"]]:
     """Which drawings are not fit for a file, by reason: readers drop them, writers refuse them.
 
-    `points` are x, y (px) and t (ms from 0; NaN where untimed) of one drawing after the other,
-    `starts` where each begins. A drawing too fast for a person is most likely in seconds.
+    `points` are x, y (px) and t (ms from 0, or NaN) of all, each of which begins at its start.
     """
     lengths, t = np.diff(starts, append=points.shape[1]), points[2]
     large = ~(np.abs(points[:2]) <= MAX_MAGNITUDE).all(axis=0) | (np.abs(t) > MAX_MAGNITUDE)
@@ -193,8 +188,7 @@ def to_box(drawing: Sequence, *, size: float = BOX) -> Drawing:
 def to_stroke4(drawing: Sequence) -> Float64[np.ndarray, "n 4"]:
     """One row a point: the move to it in px and ms, and whether the pen was down.
 
-    Raises:
-        ValueError: The drawing is malformed (see `as_drawing`), or its clock runs backwards.
+    ValueError: The drawing is malformed (see `as_drawing`), or its clock runs backwards.
     """
     drawing = as_drawing(drawing)
     timed = is_timed(drawing)
@@ -213,8 +207,7 @@ def to_stroke4(drawing: Sequence) -> Float64[np.ndarray, "n 4"]:
 def from_stroke4(rows: Float[np.ndarray, "n 4"]) -> Drawing:
     """The drawing that `rows` describe, from the origin at t = 0. Inverse of `to_stroke4`.
 
-    Raises:
-        ValueError: `rows` is empty or not (n, 4), or dt is NaN in some rows only.
+    ValueError: `rows` is empty or not (n, 4), or dt is NaN in some rows only.
     """
     rows = np.asarray(rows, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] != 4 or len(rows) == 0:
@@ -262,8 +255,7 @@ def from_stroke6(
 ) -> Float[np.ndarray, "m 4"]:
     """stroke-4 in px and ms, from the row after the start row to the one before the first end row.
 
-    Raises:
-        ValueError: `rows6` is not (n, 6), or holds no point.
+    ValueError: `rows6` is not (n, 6), or holds no point.
     """
     rows6 = np.asarray(rows6, dtype=np.float64)
     if rows6.ndim != 2 or rows6.shape[1] != 6:

@@ -150,8 +150,7 @@ def infer(options: argparse.Namespace) -> None:
         dropped = Counter[str]()
         records = list(read(options.input, recognized=False, dropped=dropped))
         if not records:
-            reasons = f"; dropped: {dict(dropped)}" if dropped else ""
-            raise ValueError(f"{options.input} holds no drawing{reasons}")
+            raise ValueError(f"{options.input} holds no drawing; dropped: {dict(dropped)}")
         if dropped:
             print(f"{options.input}: dropped: {dict(dropped)}", file=sys.stderr)
         names = [f"{record.word} {record.key_id}" for record in records]

@@ -61,7 +61,7 @@ def prepare(
     """Make the store `out`, unless it is there, whole, and was made with the same settings.
 
     Equal drawings and settings give equal bytes. Warns with the number where a word has fewer
-    drawings than asked for.
+    drawings than asked for. Returns `out`; `read_store` says what was kept, what dropped and why.
 
     Args:
         out: The store's folder; an older store there is replaced.
@@ -81,9 +81,6 @@ def prepare(
         cache: Folder for what is fetched; None: ``data/raw``.
         progress: Show it on stderr, see `progress.progress_bar`.
         make_batches: Replaces `make_batches_here`, to do the work elsewhere (see `cluster`).
-
-    Returns:
-        `out`. What was kept, what was dropped and why: `read_store`.
 
     Raises:
         ValueError: A setting out of range, a word or source that does not exist, a word without

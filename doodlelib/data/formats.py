@@ -31,20 +31,17 @@ from doodlelib.strokes import MAX_POINTS, Drawing, Record
 NDJSON = (".ndjson", ".jsonl", ".json")
 MAX_LINE = 2**24  # bytes; a drawing of MAX_POINTS takes a tenth of a MiB
 MAX_DOCUMENT = 2**26  # bytes that are read at once where a file is not made of lines in UTF-8
-EXPECTED = (
-    'expected is a line {"word": "cat", "drawing": [[[x, ...], [y, ...], [t, ...]], ...]} each'
-)
+EXPECTED = 'expected is a line {"drawing": [[[x, ...], [y, ...], [t, ...]], ...]} for each drawing'
 UNREADABLE = "unreadable file, or link out of the folder"
 
 MAX_UNPACKED = 2**30  # bytes of all members; the largest official file has a quarter of it
 MAX_RATIO = 100  # unpacked to packed; strokes come to 2 or 3, a bomb to 1000
 
 _RECORD_IN_A_LINE = re.compile(rb"^\{.*\}\r?$", re.MULTILINE)
-_ENCODINGS = {  # by how a file begins
-    **{codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"},
+_ENCODINGS = {  # by how a file begins that is not in UTF-8
+    **{codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"},
     **{b"{\0": "utf-16-le", b"[\0": "utf-16-le", b"\0{": "utf-16-be", b"\0[": "utf-16-be"},
 }
-
 _NPY_ERRORS = (ValueError, TypeError, OverflowError, SyntaxError, TokenError)  # of a bad header
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError)
 _PICKLE_ERRORS = (  # what the documentation of pickle says a bad stream may raise
@@ -53,11 +50,10 @@ _PICKLE_ERRORS = (  # what the documentation of pickle says a bad stream may rai
 )
 _OPCODES = {  # that build lists and tuples of arrays
     *("PROTO", "FRAME", "MARK", "STOP", "NONE", "NEWTRUE", "NEWFALSE", "GLOBAL", "STACK_GLOBAL"),
-    *("MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "BININT", "BININT1", "BININT2"),
-    "BINFLOAT",
+    *("MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "BINUNICODE", "BINFLOAT"),
     *("TUPLE", "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND", "APPENDS"),
     *("BINBYTES", "SHORT_BINBYTES", "BINSTRING", "SHORT_BINSTRING"),
-    *("BINUNICODE", "SHORT_BINUNICODE", "REDUCE", "BUILD"),
+    *("SHORT_BINUNICODE", "REDUCE", "BUILD", "BININT", "BININT1", "BININT2"),
 }
 _ARRAY_NAMES = {
     *("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"),
@@ -74,9 +70,9 @@ def read(
 ) -> Iterator[Record]:
     """The drawings of a file, whichever of the known formats it is in, or of a folder of files.
 
-    `.ndjson`, `.jsonl`, `.json`: Google's drawings, raw (timed) or simplified, also as other tools
-    write them: in one JSON document, in UTF-16, in the forms of `ndjson.parse_lines`. `.npz`:
-    sketch-rnn's stroke-3, untimed. `.svg`: one drawing of paths and basic shapes, untimed.
+    `.ndjson`, `.jsonl`, `.json`: Google's drawings, raw (timed) or simplified, also in one JSON
+    document, in UTF-16, in the forms of `ndjson.parse_lines`. `.npz`: sketch-rnn's stroke-3,
+    untimed. `.svg`: one drawing of paths and basic shapes, untimed.
 
     A folder holds one's own drawings: files (``cat.ndjson``) or folders of files (``cat/*.svg``)
     named by word. There the name decides the word, whatever the file says. Hidden files, other
@@ -88,10 +84,6 @@ def read(
             first dot: ``cat.svg``, ``face.test.npz``). Of a folder, the only word to read.
         recognized: Leave out what the game did not recognise, where the file says so.
         dropped: Numbers of bad drawings, and of a folder's bad files, are added to it, by reason.
-
-    Returns:
-        Records, read as they are asked for. key_id is ``geom-`` and a digest of the drawing where
-        the file has none.
 
     Raises:
         ValueError: The suffix is unknown, or (while reading) the file as a whole is not what its
@@ -148,15 +140,9 @@ def _good(
 
 
 def from_stroke3(rows: Shaped[np.ndarray, "..."]) -> Drawing:
-    """The untimed drawing that stroke-3 rows describe: dx, dy, and 1 where the pen lifts *after*.
+    """The untimed drawing of (n, 3) rows dx, dy, and 1 where the pen lifts after; else ValueError.
 
-    Row 0 is the move from the origin to the first point, so n rows are n points.
-
-    Raises:
-        ValueError: The array is not (n, 3), of at most `strokes.MAX_POINTS` rows, or its pen column
-            holds anything but 0 and 1.
-
-    Source: Ha & Eck 2017, sec. 3.1; magenta sketch_rnn/utils.py.
+    Inverse of `viz.export.to_npz`.
     """
     if rows.ndim != 2 or rows.shape[1] != 3 or not 0 < len(rows) <= MAX_POINTS:
         raise ValueError(f"stroke-3 is 1 to {MAX_POINTS} rows of 3, not {rows.shape}")
@@ -170,20 +156,18 @@ def from_stroke3(rows: Shaped[np.ndarray, "..."]) -> Drawing:
 def _lines(path: Path) -> Iterator[bytes]:
     """A line of UTF-8 for each record of `path`; one over `MAX_LINE` is in pieces, no JSON."""
     with path.open("rb") as file:
-        head = file.read(MAX_LINE)
-        encoding = next(
-            (name for mark, name in _ENCODINGS.items() if head.startswith(mark)), "utf-8"
-        )
-        mark = codecs.BOM_UTF8 if encoding == "utf-8-sig" else b""
-        if encoding.startswith("utf-8") and _has_lines(head.removeprefix(mark)):
-            file.seek(len(mark))
+        data = file.read(MAX_LINE)
+        head = data.removeprefix(codecs.BOM_UTF8)
+        encoding = next((name for mark, name in _ENCODINGS.items() if head.startswith(mark)), None)
+        if encoding is None and _has_lines(head):
+            file.seek(len(data) - len(head))
             yield from iter(partial(file.readline, MAX_LINE), b"")
             return
         data = head + file.read(MAX_DOCUMENT)
     try:
         if len(data) > MAX_DOCUMENT:
             raise ValueError(f"over {MAX_DOCUMENT >> 20} MiB of another form")
-        text = data.decode(encoding)
+        text = data.decode(encoding or "utf-8")
         data = text.encode()
         yield from data.splitlines() if _has_lines(data) else _records(text)
     except (ValueError, RecursionError) as error:
@@ -204,9 +188,8 @@ def _records(text: str) -> Iterator[bytes]:
         if any(isinstance(one, dict) and "points" in one for one in records):
             records = [{"drawing": records}]  # the strokes of a signature pad
         if not any(isinstance(one, dict) and "drawing" in one for one in records):
-            raise ValueError(
-                f"no record with a drawing up to line {text.count(chr(10), 0, at) + 1}"
-            )
+            line = text.count("\n", 0, at) + 1
+            raise ValueError(f"no record with a drawing up to line {line}")
         yield from (json.dumps(one).encode() for one in records)
         while text[at : at + 1].isspace():
             at += 1
@@ -218,7 +201,7 @@ def _read_npz(path: Path, word: str) -> Iterator[Record | str]:
     A pickle may call any function it names. Here it gets stand-ins for those that arrays need and
     no other, no instruction that arrays do without, and sizes are checked before memory is taken.
     """
-    name, others, is_read = "it", [], False  # the member that is read; those without drawings
+    name, others = "it", []  # the member that is read; those without drawings
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -234,7 +217,6 @@ def _read_npz(path: Path, word: str) -> Iterator[Record | str]:
                 if isinstance(arrays, str):
                     others.append(f"{name} holds {arrays}")
                     continue
-                is_read = True
                 for array in arrays:
                     try:
                         rows = array if isinstance(array, np.ndarray) else array.to_array()
@@ -242,7 +224,7 @@ def _read_npz(path: Path, word: str) -> Iterator[Record | str]:
                     except ValueError:
                         found = ndjson.MALFORMED
                     yield found
-            if others and not is_read:
+            if others and len(others) == len(members):
                 name = ", ".join(others)
                 raise ValueError("no drawings")
     except FileNotFoundError:

@@ -194,8 +194,8 @@ def _parse(
 def _as_strokes(drawing: Any) -> Any:
     """Strokes ``[x, y]`` or ``[x, y, t]``, from whichever form a tool gave them.
 
-    Text (Kaggle's CSV, written by pandas); one object of rows, or such an object for each stroke
-    (Hugging Face); strokes of points ``{x, y, t}``, or with these as ``points`` (signature pads).
+    Text (Kaggle's CSV by pandas); an object of rows for all or each stroke (Hugging Face); points
+    ``{x, y, t}``, also in strokes that have them as ``points`` (signature pads).
     """
     if isinstance(drawing, str):
         drawing = orjson.loads(drawing)
@@ -250,8 +250,7 @@ def _scan(text, starts, points, stroke_sizes, stroke_counts):
         stroke_sizes: (room) receives the points of each stroke.
         stroke_counts: (lines) receives the strokes of each line; 0 where it is unusual.
 
-    Returns:
-        Points and strokes that were written.
+    Returns how many points and strokes were written.
 
     Source: of decimals with over 53 bits, Dekker 1971 (the product of two floats as a sum of two).
     """

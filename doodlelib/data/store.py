@@ -105,8 +105,7 @@ class Split:
 def load_split(folder: str | Path, name: str = "train") -> Split:
     """One split of the store in `folder`, memory-mapped: nothing is read before it is used.
 
-    Raises:
-        ValueError: No such split, no whole store, or a file that is not what the store wrote.
+    ValueError: No such split, no whole store, or a file that is not what the store wrote.
     """
     if name not in SPLITS:
         raise ValueError(f"split {name!r} is not one of {SPLITS}")
@@ -135,8 +134,7 @@ def open_npy(path: Path) -> np.ndarray:
 def read_store(folder: str | Path) -> dict[str, Any]:
     """What ``store.json`` says: settings, words, scale, counts, versions.
 
-    Raises:
-        ValueError: `folder` is no whole store, or one of another format version.
+    ValueError: `folder` is no whole store, or one of another format version.
     """
     path = Path(folder) / "store.json"
     try:
@@ -205,9 +203,7 @@ def replace_store(folder: Path, build: Callable[[Path], None], *, settings: dict
 
     A whole store that was made with the same settings stays. Processes that want the same place
     take turns. Whatever breaks off, `folder` is a whole store or absent.
-
-    Raises:
-        ValueError: `folder` is a file, or holds files that are no store's.
+    ValueError: `folder` is a file, or holds files that are no store's.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; a store is a folder")

@@ -43,10 +43,8 @@ def paced(drawing: Sequence, *, constant: bool = False) -> Drawing:
     """The drawing with the times, from 0, at which to play it.
 
     `constant` moves the pen at one speed, up or down, in the same total time; 6.2 s, if untimed.
-
-    Raises:
-        ValueError: The drawing is malformed or its clock runs backwards; it is untimed and its
-            speed not constant.
+    ValueError: The drawing is malformed, its clock runs backwards, or it is untimed and its speed
+    not constant.
     """
     dx, dy, dt, _ = to_stroke4(drawing).T
     timed = is_timed(drawing)
@@ -67,8 +65,10 @@ def pace_of(drawing: Sequence) -> str:
     if is_timed(drawing):
         return ""
     length = np.hypot(*to_stroke4(drawing)[:, :DT].T).sum()
-    speed, seconds = 1000 * length / TYPICAL_MS, TYPICAL_MS / 1000
-    return f"untimed; plays at a constant {speed:.3g} px/s, {seconds:g} s in all"
+    seconds = paced(drawing, constant=True)[-1][2][-1] / 1000
+    return (
+        f"untimed; plays at a constant {length / (seconds or 1):.3g} px/s, {seconds:.3g} s in all"
+    )
 
 
 def encode_gif(
@@ -85,9 +85,7 @@ def encode_gif(
 
     `panels` are drawings as from `paced`, of which the longest sets the duration; `labels` stand
     below them, or none. The other arguments are those of `export.to_gif`.
-
-    Raises:
-        ValueError: One of them is out of range, or there would be over `MAX_FRAMES` frames.
+    ValueError: One of them is out of range, or there would be over `MAX_FRAMES` frames.
     """
     if not 0 <= hold_ms <= MAX_HOLD:
         raise ValueError(f"hold_ms must be 0 to {MAX_HOLD}, not {hold_ms}")
@@ -128,8 +126,7 @@ def encode_gif(
 def split_time(total: float, *, frame_ms: int) -> list[int]:
     """Frame delays, ms, that add up to `total` rounded to the format's 10 ms, at least `MIN_FRAME`.
 
-    Raises:
-        ValueError: `frame_ms` is no multiple of 10 from 20 to 100, or gives too many frames.
+    ValueError: `frame_ms` is no multiple of 10 from 20 to 100, or gives too many frames.
     """
     if frame_ms % 10 or not MIN_FRAME <= frame_ms <= 100:
         raise ValueError(f"frame_ms must be a multiple of 10 from 20 to 100, not {frame_ms}")
@@ -154,9 +151,7 @@ def render_frames(
 
     It shows what was drawn by then of a drawing as from `paced`. From the drawing's last time on,
     the pen is gone. The other arguments are those of `export.to_gif`.
-
-    Raises:
-        ValueError: `size` is out of range.
+    ValueError: `size` is out of range.
     """
     if not 16 <= size <= MAX_SIZE:
         raise ValueError(f"size must be 16 to {MAX_SIZE} px, not {size}")

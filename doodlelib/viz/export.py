@@ -17,15 +17,7 @@ import orjson
 from PIL import Image
 
 from doodlelib.paths import atomic_write
-from doodlelib.strokes import (
-    BOX,
-    Drawing,
-    Record,
-    as_drawing,
-    find_faults,
-    geometry_id,
-    is_timed,
-)
+from doodlelib.strokes import BOX, Drawing, Record, as_drawing, find_faults, geometry_id
 from doodlelib.viz.animation import GIF_PALETTE, encode_gif, pace_of, paced, render_frames
 
 DIGITS = 2  # decimals of SVG coordinates
@@ -57,9 +49,8 @@ def to_gif(
         pen: Show the pen: a dot where it draws, a ring where it hovers.
         hold_ms: How much longer the finished drawing stays.
 
-    Raises:
-        ValueError: The drawing cannot be played (see `animation.paced`), a value is out of range,
-            or there would be over `animation.MAX_FRAMES` frames.
+    ValueError: The drawing cannot be played (see `animation.paced`), a value is out of range, or
+    there would be over `animation.MAX_FRAMES` frames.
     """
     panels = [paced(drawing, constant=constant)]
     data = encode_gif(
@@ -94,8 +85,7 @@ def to_svg(drawing: Sequence, path: str | Path, *, animate: bool = True, title: 
     False; viewers that do not animate show it whole. An untimed drawing plays at one speed, and its
     description says at which. `title` is for screen readers.
 
-    Raises:
-        ValueError: The drawing is malformed, or its clock runs backwards.
+    ValueError: The drawing is malformed, or its clock runs backwards.
     """
     return _write(path, f"{to_markup(drawing, animate=animate, title=title)}\n".encode())
 
@@ -109,9 +99,7 @@ def to_ndjson(drawings: Record | Iterable, path: str | Path, *, word: str | None
         word: The class label, instead of the records' own. Bare strokes need one; they are written
             as recognised, with the present time and an unknown country (``ZZ``).
 
-    Raises:
-        ValueError: A drawing is malformed or one that `formats.read` would drop, bare strokes have
-            no word, or there are no drawings.
+    ValueError: `formats.read` would drop a drawing, bare strokes have no word, or none is given.
     """
     items = [drawings] if isinstance(drawings, Record) else list(drawings)
     if not items or not all(isinstance(item, Record) for item in items):
@@ -126,22 +114,17 @@ def to_ndjson(drawings: Record | Iterable, path: str | Path, *, word: str | None
 def to_npz(splits: Mapping[str, Iterable], path: str | Path) -> Path:
     """Drawings in sketch-rnn's format: of each split ("train", "valid", "test") an object array.
 
-    Each of its items is (n, 3), float32: dx, dy in px, and 1 where the pen lifts after the point;
-    the first move is from the origin. Times are left out. NumPy 1.26 and newer read it, with
-    ``allow_pickle=True``. Of a store's drawings, which are simplified:
-    ``{name: map(split.drawing, range(len(split)))}``.
-
-    Raises:
-        ValueError: A drawing is malformed or one that `formats.read` would drop.
+    Its items are (n, 3) float32: dx, dy in px, the first from the origin, and 1 where the pen lifts
+    after the point. Times are left out. Of a store's drawings, which are simplified, a split is
+    ``map(split.drawing, range(len(split)))``. ValueError at one that `formats.read` would drop.
 
     Source: Ha & Eck 2017, sec. 3.1; magenta sketch_rnn/utils.py.
     """
     arrays, data = {}, BytesIO()
     for name, drawings in splits.items():
         items = [_stroke3(_readable(getattr(one, "drawing", one))) for one in drawings]
-        arrays[name] = np.empty(len(items), dtype=object)
-        for index, rows in enumerate(items):  # assigned at once, equal lengths would be one array
-            arrays[name][index] = rows
+        arrays[name] = np.empty(len(items), dtype=object)  # else equal lengths make one array
+        arrays[name][:] = items
     np.savez_compressed(data, **arrays)
     return _write(path, data.getvalue())
 
@@ -157,8 +140,8 @@ def _stroke3(drawing: Drawing) -> np.ndarray:
 def _readable(drawing: Sequence) -> Drawing:
     """`as_drawing`; ValueError also where readers would drop the drawing."""
     checked = as_drawing(drawing)
-    points = np.concatenate([np.stack(stroke) for stroke in checked], axis=1)
-    points = np.vstack([points, np.full((3 - len(points), points.shape[1]), np.nan)])
+    rows = [np.concatenate(row) for row in zip(*checked, strict=True)]
+    points = np.stack([*rows, rows[0] * np.nan][:3])
     for reason, (is_bad,) in find_faults(points, np.zeros(1, dtype=np.int64)).items():
         if is_bad:
             raise ValueError(f"no reader would take this drawing: {reason}")
@@ -175,7 +158,7 @@ def to_markup(drawing: Sequence, *, animate: bool = False, title: str = "") -> s
     """The drawing as an ``<svg>`` element; arguments and errors are those of `to_svg`."""
     drawing = as_drawing(drawing)
     pace = pace_of(drawing) if animate else ""
-    drawing = paced(drawing, constant=not is_timed(drawing)) if animate else drawing
+    drawing = paced(drawing, constant=bool(pace)) if animate else drawing
     points = np.concatenate([np.column_stack(stroke[:2]) for stroke in drawing])
     side = float(np.ptp(points, axis=0).max()) or 1.0
     box = [*(points.min(axis=0) - side / 16), *(np.ptp(points, axis=0) + side / 8)]

@@ -95,7 +95,21 @@ def make_readers(folder: Path) -> dict[str, Reader]:
     vector = b"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 9'>%s</svg>"
     paths = [b"<path d='M1 1C2 2 3 3 4 4A1 2 3 0 1 5 5z'/>", b"<polyline points='1,2 3,4 5 6'/>"]
 
+    x, y, t = [1, 2.5, 9], [3, 4, 4], [0, 20, 90]
+    points = [{"x": x, "y": y, "time": 1.7e12 + t} for x, y, t in zip(x, y, t, strict=True)]
+    forms = [
+        json.dumps([[x, y, t]]),
+        {"x": [x], "y": [y], "t": [t]},
+        [points],
+        [{"points": points}],
+    ]
+    lines = [LINE | {"drawing": form} for form in forms]
+    others = [json.dumps(lines, indent=1), "\n".join(map(json.dumps, lines)), json.dumps(points)]
+    ndjsons = [ndjson, ndjson * 3, json.dumps(LINE).encode(), others[0].encode("utf-16")]
+    ndjsons += [text.encode("utf-8-sig") for text in others]
+
     arrays = [to_stroke4(drawings[0]), np.zeros((2, 784), np.uint8), MOVES]
+    arrays += [np.ones((2, 5, 3), kind) for kind in (np.int16, np.float64, object)]
     npys = [_saved(lambda file, a=a: np.save(file, a, allow_pickle=True)) for a in arrays]
 
     bitmap = Image.fromarray(255 - raster.rasterize(drawings[0], 40))
@@ -128,15 +142,13 @@ def make_readers(folder: Path) -> dict[str, Reader]:
     def read_drawings(path: Path) -> None:
         dropped: Counter[str] = Counter()
         found = list(formats.read(path, dropped=dropped))
-        assert len(found) + dropped.total() < 10_000
+        assert len(found) + dropped.total() < 10_000 + path.read_bytes().count(b"\n")
         for record in found:
             assert all(np.isfinite(part).all() for stroke in record.drawing for part in stroke)
             raster.rasterize(record.drawing)
 
     readers = {
-        "ndjson": Reader(
-            [ndjson, ndjson * 3, json.dumps(LINE).encode()], "cat.ndjson", read_drawings
-        ),
+        "ndjson": Reader(ndjsons, "cat.ndjson", read_drawings),
         "svg": Reader([svg, *(vector % path for path in paths)], "cat.svg", read_drawings),
         "npz": Reader([_zipped({"train.npy": npy}) for npy in npys], "cat.npz", read_drawings),
         "npz, inside": Reader(
