@@ -10,8 +10,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import nbformat
 import pytest
 from files import STEPS
+from nbformat.v4 import new_code_cell
 from PIL import Image, ImageSequence
 
 from doodlelib.cli.notebooks import read_yaml
@@ -115,6 +117,31 @@ def test_plain_papermill_goes_on_from_given_weights_from_the_folder_of_the_noteb
             losses[run] = float(next(csv.DictReader(file))["valid_loss"])  # of the first epoch
     assert losses["plain"] < losses["demo"] - 0.1
     assert not (repository / "notebooks" / "reports").exists()
+
+
+def test_plain_papermill_sets_parameters_as_they_are_meant(
+    repository: Path, tmp_path: Path
+) -> None:
+    """Or refuses them in one sentence, in the kernel, which knows the types alone."""
+    whole = nbformat.read(repository / "notebooks" / "02_preprocess.ipynb", as_version=4)
+    code = [cell for cell in whole.cells if cell.cell_type == "code"][:2]
+    whole.cells = [*code, new_code_cell("print([recognized, name, words, str(folder)])")]
+    nbformat.write(whole, tmp_path / "first.ipynb")
+
+    def papermill(*flags: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "papermill", "first.ipynb", "out.ipynb", *flags]
+        environment = {**os.environ, "PYTHONPATH": str(repository)}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+
+    done = papermill("-p", "recognized", "false", "-p", "name", "2026", "-y", "words: [cat]")
+    assert done.returncode == 0, done.stderr
+    *_, last = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    assert last.outputs[0].text.startswith("[False, '2026', ['cat'], ")
+    refused = papermill("-p", "words", "cat")
+    assert refused.returncode
+    assert "ValueError: words must be list, not 'cat': papermill takes -y 'words" in refused.stderr
 
 
 def test_the_whole_way_on_one_s_own_drawings(repository: Path) -> None:
