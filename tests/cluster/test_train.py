@@ -1,4 +1,4 @@
-"""Trials of a sweep, without Ray."""
+"""Trials of a sweep, and the folder of a training, without Ray."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,9 @@ import pytest
 from files import write_notebook
 
 from doodlelib.cli.notebooks import NotebookError
+from doodlelib.cluster.__main__ import main
 from doodlelib.cluster.train import _run_trial
+from doodlelib.data import prepare
 
 PARAMETERS = """
 top: str = ""
@@ -40,3 +42,14 @@ def test_a_poor_trial_counts_as_done_and_a_failed_one_is_run_again(tmp_path: Pat
     for _ in range(2):
         assert _run_trial(*trial) == {"epoch": 2, "valid_loss": 8.5}
     assert (tmp_path / "a" / "runs.txt").read_text() == "8 8 ", "once failed, once done"
+
+
+def test_a_folder_that_holds_a_run_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = prepare(tmp_path / "store", words=["cat"], samples_per_class=5, progress=False)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "DoodleGenRNN_best.pt").touch()
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", str(store), str(tmp_path / "run")])
+    assert "run holds a run already" in capsys.readouterr().err.splitlines()[-1]
