@@ -26,7 +26,7 @@ from doodlelib.config import RetimeConfig, VAEConfig
 from doodlelib.fast.parallel import Sums, in_one_thread, with_gradients
 from doodlelib.models import mdn
 from doodlelib.models.batch import StrokeBatch, collate_drawings
-from doodlelib.models.lstm import LSTM, BiLSTM, Dropout, State
+from doodlelib.models.lstm import LSTM, BiLSTM, Dropout
 from doodlelib.models.network import NUM_FEATURES, SketchNet, input_features
 from doodlelib.simplify import simplify
 from doodlelib.strokes import (
@@ -112,7 +112,6 @@ class TimeNet(nn.Module):
 
     def __init__(self, config: RetimeConfig, *, features: int = 0) -> None:
         super().__init__()
-        self.num_modes = config.num_modes
         self.note = None
         if features:
             self.note = nn.Sequential(
@@ -140,26 +139,68 @@ class TimeNet(nn.Module):
         encoded: Float[Tensor, "B T C"],
         history: Float[Tensor, "B T 5"],
         rows: Float[Tensor, "B T 6"],
-        states: list[State] | None,
         pause_spread: Tensor | float,
-    ) -> tuple[Mixture, list[State]]:
-        """Log weights, means and standard deviations of each row's log time; last states.
+    ) -> Mixture:
+        """Log weights, means and standard deviations of each row's log time.
 
         `encoded` is of the same moves, `history` of those before; the rows' times are not read.
-        `states` are None before the first move.
         """
-        if states is None:
-            zero = rows.new_zeros(len(rows), self.course.hidden_size)
-            states = [(zero, zero)]
-        output, states = self.course(torch.cat([encoded, history], dim=-1), states)
+        zero = rows.new_zeros(len(rows), self.course.hidden_size)
+        output, _ = self.course(torch.cat([encoded, history], dim=-1), [(zero, zero)])
         with torch.autocast(rows.device.type, enabled=False):
-            values = self.head(output.float()).unflatten(-1, (2, self.num_modes, 4))
-            is_pen_up = rows[..., PEN_COLUMNS.start + PEN_UP, None] > 0.5
-            values = torch.where(is_pen_up[..., None], values[..., 1, :, :], values[..., 0, :, :])
-            logits, mean, slope, raw_std = values.unbind(-1)
-            mean = mean + slope * mdn.log_distance(rows[..., :DT])[..., None]
-            std = torch.where(is_pen_up, pause_spread, 1.0) * (F.softplus(raw_std) + MIN_STD)
-        return (logits.log_softmax(-1), mean, std), states
+            return time_mixture(self.head(output.float()), rows, pause_spread)
+
+
+def time_mixture(
+    parameters: Float[Tensor, "*B P"], rows: Float[Tensor, "*B 6"], pause_spread: Tensor | float
+) -> Mixture:
+    """The mixture that a member's last layer describes, for moves with the pen down or up."""
+    parameters = parameters.unflatten(-1, (2, -1, 4))
+    is_pen_up = rows[..., PEN_COLUMNS.start + PEN_UP, None] > 0.5
+    down, up = parameters.unbind(-3)
+    logits, mean, slope, raw_std = torch.where(is_pen_up[..., None], up, down).unbind(-1)
+    mean = mean + slope * mdn.log_distance(rows[..., :DT])[..., None]
+    std = torch.where(is_pen_up, pause_spread, 1.0) * (F.softplus(raw_std) + MIN_STD)
+    return logits.log_softmax(-1), mean, std
+
+
+class Course:
+    """The moves' LSTMs of all members at once, a step at a time: what each is given lies ready.
+
+    Products over all moves, which do not depend on times, are computed first; a step is then one
+    small product for all members.
+
+    Args:
+        members: The ensemble.
+        encoded: By each member, of all moves of B drawings.
+    """
+
+    def __init__(
+        self, members: Iterable[TimeNet], encoded: Sequence[Float[Tensor, "B T C"]]
+    ) -> None:
+        parts = []
+        for member, own in zip(members, encoded, strict=True):
+            layer: Any = member.course.layers[0]
+            weight_ih, weight_hh, bias, more_bias = layer.lstm.parameters()
+            of_moves, of_history = weight_ih.split([own.shape[-1], HISTORY_FEATURES], dim=1)
+            recurrent = torch.cat([of_history, weight_hh], dim=1)
+            gates = F.linear(own, of_moves, bias + more_bias)
+            parts.append((gates, recurrent.T, member.head.weight.T, member.head.bias[None]))
+        self.gates, self.recurrent, self.head, self.bias = map(
+            torch.stack, zip(*parts, strict=True)
+        )
+        self.h = self.c = self.gates.new_zeros(*self.gates.shape[:2], weight_hh.shape[1])
+
+    def step(
+        self, number: int, history: Float[Tensor, "B 5"], row: Float[Tensor, "B 6"], spread: Any
+    ) -> Mixture:
+        """The members' mixtures, (members, B, M), of the move `number`; arguments as `TimeNet`."""
+        given = torch.cat([history.expand(len(self.h), -1, -1), self.h], dim=-1)
+        gates = torch.baddbmm(self.gates[:, :, number], given, self.recurrent)
+        i, f, candidate, o = gates.chunk(4, dim=-1)
+        self.c = f.sigmoid() * self.c + i.sigmoid() * candidate.tanh()
+        self.h = o.sigmoid() * self.c.tanh()
+        return time_mixture(torch.baddbmm(self.bias, self.h, self.head), row, spread)
 
 
 def history_features(rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T 5"]:
@@ -295,7 +336,7 @@ class Retimer(nn.Module):
         views, encoded = self._encode(rows, lengths)
         history, spread, each = history_features(views[:, :-1]), self._spread, []
         for member, own in zip(self.members, encoded, strict=True):
-            (logits, mean, std), _ = member(own[:, 1:], history, views[:, 1:], None, spread)
+            logits, mean, std = member(own[:, 1:], history, views[:, 1:], spread)
             z = (views[:, 1:, DT, None] - mean) / std
             terms = logits - 0.5 * z**2 - std.log() - 0.5 * math.log(2 * math.pi)
             each.append(terms.logsumexp(-1).unflatten(0, (-1, len(rows))))
@@ -321,17 +362,14 @@ class Retimer(nn.Module):
         """
         self.eval()
         views, encoded = self._encode(rows, lengths)
-        states: list[Any] = [None] * len(self.members)
         views[:, known:, DT] = views[:, 0, DT] = 0
+        course, spread = Course(self.members, encoded), self._spread
         for step in range(1, rows.shape[1]):
-            now, history = slice(step, step + 1), history_features(views[:, :step])[:, -1:]
-            mixtures = []
-            for number, (member, own) in enumerate(zip(self.members, encoded, strict=True)):
-                mixture, states[number] = member(
-                    own[:, now], history, views[:, now], states[number], self._spread
-                )
-                mixtures += zip(*(part[:, 0].split(len(rows)) for part in mixture), strict=True)
-            logits, mean, std = (torch.cat(parts, dim=-1) for parts in zip(*mixtures, strict=True))
+            history = history_features(views[:, :step])[:, -1]
+            parts = course.step(step, history, views[:, step], spread)
+            logits, mean, std = (  # of all members and views of a drawing
+                part.unflatten(1, (-1, len(rows))).permute(2, 0, 1, 3).flatten(1) for part in parts
+            )
             chance = torch.rand(len(rows), generator=generator, device=rows.device)
             component = mdn.choose(logits, temperature=temperature, chance=chance)[:, None]
             noise = torch.randn(component.shape, generator=generator, device=rows.device)

@@ -52,7 +52,7 @@ def batch_of(drawings: list) -> StrokeBatch:
 
 def test_one_drawing_waits_for_no_other_thread(retimer: Retimer) -> None:
     seen, before = set(), torch.get_num_threads()
-    retimer.members[0].register_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
+    retimer.members[0].shape.register_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
     torch.set_num_threads(3)
     retimer.retime(DRAWINGS[0])
     torch.set_num_threads(before)
