@@ -64,13 +64,12 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W C"]:
             warnings.catch_warnings(action="error", category=bomb),
             Image.open(path, formats=FORMATS) as file,
         ):
-            image, most = None, -1.0
-            for frame in islice(ImageSequence.Iterator(file), MOST_FRAMES):
-                spread = (
-                    float(np.std(frame.convert("L"))) if getattr(file, "n_frames", 1) > 1 else 0.0
-                )
-                if spread > most:
-                    image, most = ImageOps.exif_transpose(frame), spread
+            image, most = ImageOps.exif_transpose(file), -1.0
+            if getattr(file, "n_frames", 1) > 1:
+                for frame in islice(ImageSequence.Iterator(file), MOST_FRAMES):
+                    spread = float(np.asarray(frame.convert("L")).std())
+                    if spread > most:
+                        image, most = ImageOps.exif_transpose(frame), spread
     except FileNotFoundError:
         raise
     except (Image.DecompressionBombError, bomb, OSError, SyntaxError, ValueError) as error:
@@ -159,7 +158,8 @@ def save_seen(path: str | Path, pictures: Sequence[tuple[np.ndarray, np.ndarray]
         except ValueError:  # so small that it was taken as it is
             ink = frame
         parts = [Image.fromarray(part).convert("RGB") for part in (image, 255 - ink, 255 - frame)]
-        rows.append(np.hstack([ImageOps.pad(part, (WORKING, WORKING)) for part in parts]))
+        size = (WORKING, WORKING)
+        rows.append(np.hstack([np.asarray(ImageOps.pad(part, size)) for part in parts]))
     Image.fromarray(np.vstack(rows)).save(path)
 
 
@@ -319,7 +319,7 @@ def _of_drawing(mask: np.ndarray, page: np.ndarray) -> np.ndarray:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
     areas = stats[:, cv2.CC_STAT_AREA] * (np.arange(len(stats)) > 0)  # the first is the ground
     large = areas >= min(0.3 * _line_width(mask) ** 2, areas.max())  # as a dot of the line
-    return mask * large[labels].astype(np.uint8)
+    return mask * large[labels.astype(int)].astype(np.uint8)
 
 
 def _line_width(mask: np.ndarray) -> float:
@@ -373,4 +373,4 @@ def _without_rim(mask: np.ndarray, page: np.ndarray) -> np.ndarray:
     kept = (sizes > 0) & ~(touching & (is_thick | (along > 0.7 * sizes)))
     if sizes[kept & ~touching].sum() > 0.5 * sizes[kept].sum():
         kept &= ~touching
-    return kept[parts].astype(np.uint8)
+    return kept[parts.astype(int)].astype(np.uint8)
