@@ -51,7 +51,7 @@ CORE = [
     *("strokes.py", "simplify.py", "models/batch.py", "models/lstm.py", "models/mdn.py"),
     *("models/network.py", "models/likelihood.py", "models/sampling.py"),
 ]
-MOST_FILES, MOST_LINES = 69, 12_490  # on the way to 65 and 10,500: lower them with what goes
+MOST_FILES, MOST_LINES = 66, 11_300  # of 70 and 11,500, for all that is still to come
 MOST_CORE_LINES, MOST_NAMES = 1_500, 12
 
 
