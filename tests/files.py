@@ -21,7 +21,10 @@ LINE = {
     "drawing": [[[1, 2.5], [3, 4], [0, 20]], [[5], [6], [90]]],
 }
 MOVES = np.array([np.ones((2, 3), np.int16), np.ones((3, 3), np.int16)], dtype=object)
-SVG = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 100 100'>{}</svg>"
+SVG = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 100 100' fill='none' stroke='black'"
+    " stroke-linecap='round'>{}</svg>"
+)
 
 
 def write_svg(path: Path, content: str) -> Path:

@@ -72,7 +72,7 @@ def read(
 
     `.ndjson`, `.jsonl`, `.json`: Google's drawings, raw (timed) or simplified, also in one JSON
     document, in UTF-16, in the forms of `ndjson.parse_lines`. `.npz`: sketch-rnn's stroke-3,
-    untimed. `.svg`: one drawing of paths and basic shapes, untimed.
+    untimed. `.svg`: one drawing, as a browser shows it, untimed.
 
     A folder holds one's own drawings: files (``cat.ndjson``) or folders of files (``cat/*.svg``)
     named by word. There the name decides the word, whatever the file says. Hidden files, other
@@ -302,7 +302,7 @@ def _arrays_in(data: bytes) -> Sequence[_StandIn] | np.ndarray | str:
 
 
 def _read_svg(path: Path, word: str) -> Iterator[Record | str]:
-    from doodlelib.data import svg_reader  # imports svgelements, which few need
+    from doodlelib.data import svg_reader  # imports much that few need
 
     yield Record(word, "", None, svg_reader.read_drawing(path))
 

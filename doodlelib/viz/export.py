@@ -159,7 +159,7 @@ def to_markup(drawing: Sequence, *, animate: bool = False, title: str = "") -> s
     drawing = as_drawing(drawing)
     pace = pace_of(drawing) if animate else ""
     drawing = paced(drawing, constant=bool(pace)) if animate else drawing
-    points = np.concatenate([np.column_stack(stroke[:2]) for stroke in drawing])
+    points = np.concatenate([np.column_stack(stroke[:2]) for stroke in drawing]).round(DIGITS)
     side = float(np.ptp(points, axis=0).max()) or 1.0
     box = [*(points.min(axis=0) - side / 16), *(np.ptp(points, axis=0) + side / 8)]
     width, height = (value * BOX / max(box[2:]) for value in box[2:])
@@ -168,7 +168,7 @@ def to_markup(drawing: Sequence, *, animate: bool = False, title: str = "") -> s
     if total > 0:
         parts.append(_pen(drawing, radius=side / 45, total=total))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{_join(box)}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{_join(box, DIGITS + 2)}" '
         f'width="{width:.0f}" height="{height:.0f}" role="img" style="background:#fff">'
         f"{f'<title>{escape(title)}</title>' if title else ''}"
         f"{f'<desc>{pace}</desc>' if pace else ''}"

@@ -93,7 +93,13 @@ def make_readers(folder: Path) -> dict[str, Reader]:
     svg = export.to_svg(drawings[0], folder / "seed.svg").read_bytes()
     ndjson = b"".join(json.dumps(record.to_json()).encode() + b"\n" for record in records)
     vector = b"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 9'>%s</svg>"
-    paths = [b"<path d='M1 1C2 2 3 3 4 4A1 2 3 0 1 5 5z'/>", b"<polyline points='1,2 3,4 5 6'/>"]
+    paths = [
+        b"<path d='M1 1C2 2 3 3 4 4A1 2 3 0 1 5 5z'/>",
+        b"<polyline points='1,2 3,4 5 6' fill='none' stroke='red'/>",
+        b"<style>g > .a {fill: #123; transform: rotate(3deg)}</style>"
+        b"<symbol id='s' viewBox='0 0 3 3'><rect width='50%' height='2'/></symbol>"
+        b"<g><use class='a' href='#s' x='1' width='5'/></g>",
+    ]
 
     x, y, t = [1, 2.5, 9], [3, 4, 4], [0, 20, 90]
     points = [{"x": x, "y": y, "time": 1.7e12 + t} for x, y, t in zip(x, y, t, strict=True)]
