@@ -5,6 +5,7 @@ The drawing is told from its page, the page from the desk; then it is cropped, s
 S side of an image, C channel, H, W height and width of a photo.
 """
 
+import struct
 import warnings
 from collections.abc import Sequence
 from itertools import combinations, islice
@@ -59,6 +60,8 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W C"]:
         ValueError: It is no image that can be read whole, or too large to be one of a drawing.
     """
     bomb = Image.DecompressionBombWarning
+    # what Pillow raises over spoilt files; TIFF and GIF are not strict in their errors
+    broken = OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error
     try:
         with (
             warnings.catch_warnings(action="error", category=bomb),
@@ -72,7 +75,7 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W C"]:
                         image, most = ImageOps.exif_transpose(frame), spread
     except FileNotFoundError:
         raise
-    except (Image.DecompressionBombError, bomb, OSError, SyntaxError, ValueError) as error:
+    except (Image.DecompressionBombError, bomb, *broken) as error:
         read = f"{', '.join(FORMATS)} are read"
         raise ValueError(f"{path} cannot be read as a picture ({read}): {error}") from None
     if image.mode.startswith(("I", "F")):  # more than 8 bits, which convert() would cut off
@@ -146,7 +149,8 @@ def find_drawing(image: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "H2 W2"]
         size = f"{grey.shape[1]} x {grey.shape[0]}"
         raise ValueError(f"a picture of {size} px that shows no drawing to cut out; {ADVICE}")
     near = cv2.dilate(mask, np.ones((3, 3)))  # with the lines' soft edges
-    return np.where(near > 0, np.minimum(ink * (LEVEL / level), 255), 0).round().astype(np.uint8)
+    # rounded up, so that above `LEVEL` is what was above `level`, however little
+    return np.ceil(np.where(near > 0, np.minimum(ink * (LEVEL / level), 255), 0)).astype(np.uint8)
 
 
 def save_seen(path: str | Path, pictures: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
