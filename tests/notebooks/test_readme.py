@@ -60,7 +60,7 @@ def test_the_commands_work(lines: list[str], repository: Path) -> None:
     (repository / "brief.json").write_text(json.dumps(brief))
     picture = Image.new("L", (300, 200), 255)
     ImageDraw.Draw(picture).ellipse((90, 40, 210, 160), outline=0, width=4)
-    picture.save(repository / "picture.png")
+    picture.save(repository / "photo.jpg")
     tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PYTHONPATH": str(repository), "PATH": tools}
     for line in lines:
