@@ -1,8 +1,8 @@
 """Quality of a VAE's doodles: recognisability, novelty, diversity, and distance from real drawings.
 
     python experiments/doodles.py MODEL.pt STORE [--judge trained_models/cnn_345.pt]
-        [--retimer trained_models/retime.pt] [--peers FOLDER] [--each 60] [--temperature 0.4]
-        [--figures OUT.json] [--pictures FOLDER]
+        [--retimer trained_models/retime.pt] [--peers FOLDER] [--each 200] [--temperature 0.4]
+        [--latent exemplars] [--timing joint] [--figures OUT.json] [--pictures FOLDER]
 
 The protocol, for others to repeat:
 
@@ -189,17 +189,16 @@ def evaluate(
     store: Path,
     *,
     judge: Path,
-    retimer: Path | None,
-    peers: Path | None,
     each: int,
-    temperature: float | None,
-    pictures: Path | None,
+    retimer: Path | None = None,
+    peers: Path | None = None,
+    pictures: Path | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """All figures of the protocol."""
+    """All figures of the protocol; `options` are those of `generate`."""
     vae, cnn, train = checkpoint.load_vae(model), checkpoint.load_cnn(judge), load_split(store)
     if retimer:
         vae.attach(checkpoint.load_retimer(retimer))
-    options = {} if temperature is None else {"temperature": temperature}
     real = held_out_by_word(store, vae.config.max_seq_len)
     counts = Counter({word: int(n) for word, n in enumerate(np.bincount(train.words))})
     famous = [train.classes[i] for i, _ in counts.most_common(FAMOUS)]
@@ -213,7 +212,7 @@ def evaluate(
         }
 
     ten, everything = made(famous, each, 0), made(train.classes, few, 1000)
-    figures: dict[str, Any] = {"judge": str(judge), "temperature": temperature, "words": famous}
+    figures: dict[str, Any] = {"judge": str(judge), **options, "words": famous}
     shares = {
         "ten words": named(cnn, *of_words(ten, famous, each)),
         "ten words, real": named(cnn, *of_words(real, famous, each)),
@@ -221,7 +220,8 @@ def evaluate(
         "all words, real": named(cnn, *of_words(real, train.classes, few)),
     }
     originals, words = of_words(real, famous, each)
-    back = vae.reconstruct(originals, word=words, temperature=0.1, seed=0)
+    timing = {"timing": options["timing"]} if "timing" in options else {}
+    back = vae.reconstruct(originals, word=words, temperature=0.1, seed=0, **timing)
     shares["ten words, reconstructions"] = named(cnn, back, words)
     if peers:
         theirs = {w: [r.drawing for r in formats.read(peers / f"{w}.ndjson")] for w in others}
@@ -277,10 +277,12 @@ def main() -> None:
         "--each", type=int, default=200, help="doodles of a word; of all words a tenth"
     )
     parser.add_argument("--temperature", type=float, help="default: that of generate")
+    parser.add_argument("--latent", choices=["exemplars", "none"], help="default: as above")
+    parser.add_argument("--timing", choices=["joint", "retimer", "none"], help="default: as above")
     parser.add_argument("--figures", type=Path, help="JSON to write")
     parser.add_argument("--pictures", type=Path, help="folder for grids of doodles")
-    options = vars(parser.parse_args())
-    out = options.pop("figures")
+    options = {key: value for key, value in vars(parser.parse_args()).items() if value is not None}
+    out = options.pop("figures", None)
     figures = evaluate(options.pop("model"), options.pop("store"), **options)
     for name, row in figures["named"].items():
         print(
