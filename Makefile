@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY = passive
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run reports check test lint lab bench constraints clean
+.PHONY: help run reports page check test lint lab bench constraints address clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/'
@@ -26,6 +26,9 @@ reports: $(INSTALLED)  ## all notebooks on published drawings, as pages in repor
 
 lab: $(INSTALLED)  ## open notebook 05 in JupyterLab: sliders, drawing pad, map of the latent space
 	$(BIN)/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/05_latent_space.ipynb
+
+page: $(INSTALLED)  ## one HTML file to draw with the model in a browser, offline
+	$(BIN)/python -m doodlelib -m page
 
 check: lint  ## lint and the fast tests: two minutes
 	$(PYTEST) -m "not slow"
@@ -51,6 +54,12 @@ constraints: $(INSTALLED)  ## pin all packages in constraints.txt; to newer vers
 	  --strip-extras --no-annotate --custom-compile-command "make constraints" --quiet \
 	  $(UPGRADE) --output-file constraints.txt
 	sed -i.before -E '/^(nvidia|cuda)-/d' constraints.txt && rm constraints.txt.before
+
+# The address stands in the files that pip, citation tools and readers look at.
+address:  ## say where this repository lives: OWNER=name of the account
+	sed -i.before 's#github.com/OWNER/#github.com/$(OWNER)/#; s#/gh/OWNER/#/gh/$(OWNER)/#; s#github/OWNER/#github/$(OWNER)/#' \
+	  README.md pyproject.toml CITATION.cff binder/lab.ipynb
+	rm README.md.before pyproject.toml.before CITATION.cff.before binder/lab.ipynb.before
 
 clean:  ## remove caches; data, runs and .venv stay
 	rm -rf .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,9 @@
 """Hyper-parameters of the models and their training, and notebooks' parameters, checked."""
 
+import inspect
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -209,8 +211,9 @@ def as_declared(namespace: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: A value cannot be of the type declared.
     """
-    values = {}
-    for name, declared in namespace.get("__annotations__", {}).items():
+    values, module = {}, ModuleType("notebook")
+    vars(module).update(namespace)  # from 3.14 on, what a module declares is computed when asked
+    for name, declared in inspect.get_annotations(module).items():
         value, config = namespace[name], ConfigDict(coerce_numbers_to_str=True)
         try:
             values[name] = TypeAdapter(declared | None, config=config).validate_python(value)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool
 
 from doodlelib.jit import kernel
 from doodlelib.strokes import Drawing, to_box
@@ -42,14 +43,21 @@ def simplify(
     Source: Ramer 1972, Douglas & Peucker 1973 (the points of ``rdp`` are those of the package of
     that name); for the distance in time Meratnia & de By 2004 (TD-TR, which has that one alone).
     """
-    limits = checked_limits(method, epsilon, epsilon_time)
     boxed = to_box(drawing)
+    masks = kept_points(boxed, method=method, epsilon=epsilon, epsilon_time=epsilon_time)
+    return [[row[mask] for row in stroke] for stroke, mask in zip(boxed, masks, strict=True)]
+
+
+def kept_points(
+    boxed: Drawing, *, method: str, epsilon: float, epsilon_time: float
+) -> list[Bool[np.ndarray, " n"]]:
+    """Which points of each stroke of a drawing in the box `simplify` keeps, and its errors."""
+    limits = checked_limits(method, epsilon, epsilon_time)
     bounds = np.cumsum([0, *(stroke[0].size for stroke in boxed)])
     points = np.full((3, bounds[-1]), np.nan)
     for row, parts in enumerate(zip(*boxed, strict=True)):
         np.concatenate(parts, out=points[row])
-    masks = np.split(keep_mask(points, bounds, *limits), bounds[1:-1])
-    return [[row[mask] for row in stroke] for stroke, mask in zip(boxed, masks, strict=True)]
+    return np.split(keep_mask(points, bounds, *limits), bounds[1:-1])
 
 
 def checked_limits(method: str, epsilon: float, epsilon_time: float) -> tuple[float, float]:

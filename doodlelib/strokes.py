@@ -170,19 +170,21 @@ def duration(drawing: Sequence) -> float:
     return float(drawing[-1][2][-1] - drawing[0][2][0]) if is_timed(drawing) else float("nan")
 
 
+def extent(drawing: Sequence) -> float:
+    """The larger side of the box around the drawing, in its own units."""
+    return max(float(np.ptp(np.concatenate(rows))) for rows in [*zip(*drawing, strict=True)][:2])
+
+
 def to_box(drawing: Sequence, *, size: float = BOX) -> Drawing:
     """Scale to `size` px: least x and y at 0, the larger side `size` long. Time is kept.
 
     A drawing with no extent (one dot) is only moved.
     """
     drawing = as_drawing(drawing)
-    xy = np.concatenate([np.stack(stroke[:2], axis=1) for stroke in drawing])
-    low, extent = xy.min(axis=0), float(np.ptp(xy, axis=0).max())
-    factor = size / extent if extent > 1e-300 else 1.0  # below, the quotient overflows
-    return [
-        [(stroke[0] - low[0]) * factor, (stroke[1] - low[1]) * factor, *stroke[2:]]
-        for stroke in drawing
-    ]
+    left, top = (min(stroke[axis].min() for stroke in drawing) for axis in (0, 1))
+    side = extent(drawing)
+    factor = size / side if side > 1e-300 else 1.0  # below, the quotient overflows
+    return [[(x - left) * factor, (y - top) * factor, *t] for x, y, *t in drawing]
 
 
 def to_stroke4(drawing: Sequence) -> Float64[np.ndarray, "n 4"]:

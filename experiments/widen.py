@@ -31,7 +31,7 @@ def copied(weight: Tensor, times: int, *, gates: int = 1) -> Tensor:
 
 
 def shared(weight: Tensor, times: int, *, generator: torch.Generator) -> Tensor:
-    """Columns of outgoing weights, shared among `times` copies of the unit; they sum to `weight`."""
+    """Columns of outgoing weights, shared among `times` copies of a unit, which sum to `weight`."""
     noise = NOISE * weight.std() * torch.randn(times, *weight.shape, generator=generator)
     return torch.cat(list(weight / times + noise - noise.mean(0)), dim=1)
 

@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page, ViewportSize
@@ -108,6 +108,13 @@ class Lab:
         bar = self.page.locator("#jp-main-statusbar")
         bar.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
 
+    def run_all(self) -> None:
+        """Run all cells."""
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        self.page.locator(".doodle-map").wait_for()  # the last widget
+        self.wait_until_idle()
+
     def output(self, source: str) -> "Locator":
         """What the cell that holds `source` shows, in sight."""
         found = self.page.locator(".jp-CodeCell", has_text=source).locator(".jp-Cell-outputArea")
@@ -160,16 +167,94 @@ def opened(
         try:
             page.goto(f"{server}/lab/tree/{notebook}?token={TOKEN}&reset")
             lab.wait_until_idle()
-            page.get_by_role("menuitem", name="Run", exact=True).click()
-            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-            page.locator(".doodle-map").wait_for()  # the last widget
-            lab.wait_until_idle()
+            lab.run_all()
             yield lab
         finally:
             lab.shoot("last")
             context.close()
     assert not lab.errors, lab.errors
     assert not lab.strangers, "the page asked for something beyond this machine"
+
+
+PLAIN = """
+async ([source, state]) => {
+  const heard = {};
+  const tell = (name, ...more) => (heard[name] ?? []).forEach((listener) => listener(...more));
+  const put = (name, value) => {
+    state[name] = value;
+    tell(`change:${name}`);
+  };
+  window.model = {
+    get: (name) => state[name],
+    set: put,
+    save_changes: () => window.kernelTold(state),
+    on: (names, listener) => names.split(" ").forEach((n) => (heard[n] ??= []).push(listener)),
+    send: (asked) => window.kernelAsked(asked).then((answer) => {
+      if (answer) tell("msg:custom", { ...answer, id: asked.id }, [new Uint8Array([71, 73, 70])]);
+    }),
+    put,
+    tell,
+  };
+  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  const { default: widget } = await import(url);
+  const el = document.createElement("div");
+  document.body.replaceChildren(el);
+  widget.render({ model: window.model, el });
+}
+"""
+
+
+class Plain:
+    """An empty page with one widget, and a kernel that answers as it is told to."""
+
+    def __init__(self, page: "Page") -> None:
+        self.page = page
+        self.told: dict[str, Any] = {}  # the state that the page reported last
+        self.asked: list[dict[str, Any]] = []
+        self.answer: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda _: {}
+        page.expose_function("kernelTold", lambda state: self.told.update(state))
+        page.expose_function("kernelAsked", lambda asked: self._ask(asked))
+
+    def _ask(self, asked: dict[str, Any]) -> dict[str, Any] | None:
+        self.asked.append(asked)
+        return self.answer(asked)
+
+    def show(self, source: str, state: dict[str, Any]) -> None:
+        """The widget of this JavaScript in this state, in the place of the one before."""
+        self.page.evaluate(PLAIN, [source, state])
+
+    def put(self, name: str, value: object) -> None:
+        """A trait's new value, from the kernel."""
+        self.page.evaluate("([name, value]) => model.put(name, value)", [name, value])
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        """Wait for what the page is about to do."""
+        for _ in range(WAIT // 50):
+            if condition():
+                return
+            self.page.wait_for_timeout(50)
+        raise TimeoutError("it never came true")
+
+
+@contextmanager
+def plain(style: Path) -> Generator[Plain]:
+    """A page without a notebook; fails at the end if it had errors."""
+    from playwright.sync_api import sync_playwright
+
+    page_html = f"<!doctype html><style>{style.read_text(encoding='utf-8')}</style>"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1000, "height": 900})
+        page.set_default_timeout(WAIT)
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.route("**", lambda route: route.fulfill(content_type="text/html", body=page_html))
+        page.goto("http://plain.test/")
+        try:
+            yield Plain(page)
+        finally:
+            browser.close()
+    assert not errors, errors
 
 
 def inks(player: "Locator") -> list[str]:

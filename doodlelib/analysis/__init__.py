@@ -18,16 +18,3 @@ from doodlelib.analysis.metrics import (
     speed_profile,
     time_panel,
 )
-
-__all__ = [
-    "calibration",
-    "calibration_error",
-    "classification",
-    "generate_like",
-    "generation_report",
-    "measure",
-    "speed_and_curvature",
-    "speed_profile",
-    "time_baselines",
-    "time_panel",
-]

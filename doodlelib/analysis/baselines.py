@@ -18,14 +18,7 @@ Rows = Float[np.ndarray, "_ 4"]  # of one drawing
 
 
 def time_baselines(train: Sequence[Rows], test: Sequence[Rows]) -> pd.DataFrame:
-    """Mean negative log-likelihood of the time of a segment and of a pause, under each baseline.
-
-    Baselines are fitted on `train` and judged on `test`, both stroke-4 of timed drawings.
-
-    Returns:
-        Rows "Gaussian", "log-normal" and "log-linear regression" (see `LogLinear`); columns
-        "segment_time" and "pause_time".
-    """
+    """Mean negative log-likelihood of the time of a segment and of a pause, under each baseline."""
     dt, _, is_pause = move_features(train)
     dt_test, _, is_pause_test = move_features(test)
     regression = LogLinear(train).negative_log_likelihood(test)
@@ -45,9 +38,7 @@ def time_baselines(train: Sequence[Rows], test: Sequence[Rows]) -> pd.DataFrame:
 class LogLinear:
     """Log-normal times whose mean is linear in the geometry of the move and in the times before it.
 
-    Attributes:
-        weights: Of the regressors (see `move_features`), for segments (False) and pauses (True).
-        std: Of the log time about the mean, likewise.
+    It has `weights` of the regressors and the `std` about the mean of segments (False) and pauses.
     """
 
     def __init__(self, train: Sequence[Rows]) -> None:

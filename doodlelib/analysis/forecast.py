@@ -1,7 +1,4 @@
-"""The distribution that the VAE predicts for one next move of a drawing, on a grid, for plots.
-
-Dimensions in annotations: S side of the grid of positions, n times.
-"""
+"""The distribution that the VAE predicts for one next move of a drawing, on a grid, for plots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,32 +12,21 @@ from doodlelib.models.vae import SketchVAE
 from doodlelib.simplify import simplify
 from doodlelib.strokes import DT, PEN_UP, Drawing, from_stroke4, to_stroke4
 
-MARGIN = 25.0  # px by which the grid exceeds the drawing's bounding box
+MARGIN = 120.0  # px by which the grid exceeds the drawing's bounding box; moves seldom go farther
 
 
 @dataclass(frozen=True)
 class NextMove:
-    """Prediction for one move, given the drawing before it and the z of the drawing's geometry.
+    """Prediction for one move, given the drawing before it and the z of the drawing's geometry."""
 
-    Attributes:
-        before: The drawing up to the move, px from its first point.
-        target: Where the move ends, likewise.
-        pen: Probabilities of pen down, pen up and end of drawing.
-        position: Density per px^2 of the move's end, given the true pen state; rows run down.
-        extent: Left, right, bottom and top of `position`, px from the drawing's first point.
-        times: ms, evenly spaced on a log axis.
-        time: Density of the move's time at `times`, per unit of the natural log, given its end.
-        true_time: ms; NaN in an untimed drawing.
-    """
-
-    before: Drawing
-    target: Float[np.ndarray, "2"]
-    pen: Float[np.ndarray, "3"]
-    position: Float[np.ndarray, "S S"]
-    extent: tuple[float, float, float, float]
-    times: Float[np.ndarray, " n"]
-    time: Float[np.ndarray, " n"]
-    true_time: float
+    before: Drawing  # up to the move, px from its first point
+    target: Float[np.ndarray, "2"]  # where the move ends, likewise
+    pen: Float[np.ndarray, "3"]  # probabilities of pen down, pen up and end of drawing
+    position: Float[np.ndarray, "S S"]  # density per px^2 of its end, given the pen; rows run down
+    extent: tuple[float, float, float, float]  # left, right, bottom and top of that, px
+    times: Float[np.ndarray, " n"]  # ms, evenly spaced on a log axis
+    time: Float[np.ndarray, " n"]  # density at those, per unit of the natural log, given its end
+    true_time: float  # ms; NaN in an untimed drawing
 
     @property
     def median_time(self) -> float:
@@ -51,12 +37,12 @@ class NextMove:
 
 @torch.no_grad()
 def forecast(
-    vae: SketchVAE, drawing: Sequence, point: int, *, word: str | None = None, size: int = 120
+    vae: SketchVAE, drawing: Sequence, point: int, *, word: str | None = None, size: int = 240
 ) -> NextMove:
     """What `vae` predicts for the move to point number `point` of a drawing, from the one before.
 
     The drawing is simplified first, as the training drawings were; `point` counts over all strokes
-    after that, and 1 is the first move's end. `size` is the side of the grid of positions.
+    after that, and 1 is the first move's end. `size` is that of the grid of positions.
 
     Raises:
         ValueError: There is no such point, or the word is unknown.

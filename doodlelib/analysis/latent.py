@@ -1,7 +1,4 @@
-"""Paths and projections in the VAE's latent space.
-
-Dimensions in annotations: N drawings, Z latent size.
-"""
+"""Paths and projections in the VAE's latent space, of Z dimensions."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -65,9 +62,6 @@ def decode_path(
     `words` are those of both ends: the decoder is conditioned on the nearer one, and on none if
     either is None. Temperatures are low, and all drawings share the seed, so that what changes
     along the path is z.
-
-    Raises:
-        ValueError: As `path` and `SketchVAE.decode`.
     """
     nearer = [words[step >= steps / 2] for step in range(steps)]
     return vae.decode(

@@ -2,16 +2,15 @@
 
 Every distance between two sets of drawings comes with its *floor*: the same distance between two
 random halves of the real set. A figure below its floor says no more than one at it, since the
-halves are smaller samples, for which the JSD of histograms is larger.
+halves are smaller samples.
 
-Dimensions in annotations: n moves, s pen-down moves (segments), p pen-up moves (pauses), d
-drawings. Start, end and padding rows are never counted.
+n moves, s pen-down moves (segments), p pen-up moves (pauses), d drawings.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -31,19 +30,7 @@ MIN_LENGTH = 0.1  # px: the log of a length needs one above zero
 
 @dataclass(frozen=True)
 class Measures:
-    """Movement statistics of a set of timed drawings, in px and ms; logs are natural.
-
-    Attributes:
-        dx, dy, dt: Of every move.
-        log_segment_time, log_speed: Of pen-down moves; speed in px per ms.
-        log_pause: Of pen-up moves.
-        log_duration, pen_up_share: Of whole drawings.
-        speed_curvature_exponent: Slope of log speed on log curvature, of drawings with at least
-            `MIN_BENDS` bends. About -1/3 in much human drawing (Viviani & Terzuolo 1982).
-        length_time_correlation: Of log length and log dt over all pen-down moves.
-        lag1_autocorrelation: Of log dt, less its drawing's mean, over consecutive pen-down moves
-            of a stroke.
-    """
+    """Movement statistics of a set of timed drawings, in px and ms; logs are natural."""
 
     dx: Float[np.ndarray, " n"]
     dy: Float[np.ndarray, " n"]
@@ -53,9 +40,10 @@ class Measures:
     log_pause: Float[np.ndarray, " p"]
     log_duration: Float[np.ndarray, " d"]
     pen_up_share: Float[np.ndarray, " d"]
+    # slope of log speed on log curvature: -1/3 in much human drawing (Viviani & Terzuolo 1982)
     speed_curvature_exponent: Float[np.ndarray, " c"]
-    length_time_correlation: float
-    lag1_autocorrelation: float
+    length_time_correlation: float  # of the logs, over pen-down moves
+    lag1_autocorrelation: float  # of log dt, less its drawing's mean, within strokes
 
 
 MARGINALS = tuple(field.name for field in fields(Measures) if field.type is not float)
@@ -97,11 +85,7 @@ def measure(drawings: Sequence) -> Measures:
 def _exponents(
     moves: Float[np.ndarray, "n 4"], owner: Int[np.ndarray, " n"], follows: Bool[np.ndarray, " n-1"]
 ) -> Float[np.ndarray, " c"]:
-    """Least-squares slope of log speed on log curvature of each drawing with enough bends.
-
-    At the point between two pen-down moves: speed is their joint length by their joint time,
-    curvature the turn by half their joint length.
-    """
+    """Least-squares slope of log speed on log curvature of each drawing with enough bends."""
     before, after = moves[:-1][follows], moves[1:][follows]
     cross = before[:, DX] * after[:, DY] - before[:, DY] * after[:, DX]
     turn = np.abs(np.arctan2(cross, (before[:, :DT] * after[:, :DT]).sum(axis=1)))
@@ -129,10 +113,7 @@ def _correlation(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> floa
 
 
 def shape_error(before: Sequence, after: Sequence) -> float:
-    """How far, at most, a point of the stroke `before` is from its simplified self, `after`.
-
-    Both are ``[x, y]`` or ``[x, y, t]``; the time does not count.
-    """
+    """How far, at most, a point of the stroke `before` is from its simplified self, `after`."""
     points, corners = (np.stack(stroke[:2], axis=1, dtype=float) for stroke in (before, after))
     chords = np.diff(corners, axis=0, append=corners[-1:])  # the last one is a point
     starts = points[:, None] - corners
@@ -147,9 +128,7 @@ def speed_profile(
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
     """End (s) of each step of `step_ms`, and the pen's mean speed in it (px/s), over a stroke.
 
-    The stroke is ``[x, y, t]``, px and ms; between points the pen moves evenly. A stroke and its
-    simplified self, with the same first and last point, have the same steps. An untimed stroke is a
-    ValueError.
+    A stroke ``[x, y, t]`` and its simplified self have the same steps. ValueError: it is untimed.
     """
     x, y, t = _timed(stroke)
     clock = np.arange(t[0], t[-1] + step_ms, step_ms)
@@ -162,9 +141,8 @@ def speed_and_curvature(
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
     """Speed (px/s) and curvature (1/px) along a stroke ``[x, y, t]`` (px, ms), every `step_ms`.
 
-    The path is smoothed by a Gaussian of standard deviation `smoothing_ms`, for derivatives of
-    whole pixels are noise. The outer three steps, where the smoothing lacks neighbours, are left
-    out; a stroke of fewer than eight steps gives empty arrays, an untimed one a ValueError.
+    The path is smoothed by a Gaussian, for derivatives of whole pixels are noise. The outer three
+    steps, which lack neighbours, are left out; a stroke of fewer than eight gives empty arrays.
     """
     from scipy.ndimage import gaussian_filter1d
 
@@ -186,10 +164,7 @@ def _timed(stroke: Sequence) -> list[Float[np.ndarray, " n"]]:
 
 
 def jsd(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"]) -> float:
-    """Jensen-Shannon divergence of two samples, bits (0 equal, 1 disjoint), over common bins.
-
-    The bins span both samples but for the outermost 0.1 %, which count in the end bins.
-    """
+    """Jensen-Shannon divergence of two samples, bits (0 equal, 1 disjoint), over common bins."""
     from scipy.spatial.distance import jensenshannon
 
     low, high = np.quantile(np.concatenate([a, b]), [0.001, 0.999])
@@ -200,8 +175,6 @@ def jsd(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"]) -> float:
 
 def distances(real: Sequence, generated: Sequence, *, seed: int = 0) -> pd.DataFrame:
     """JSD, Wasserstein-1 and Kolmogorov-Smirnov distance of each marginal, with floors.
-
-    Both sets are timed drawings; `seed` decides the random halves of `real`.
 
     Returns:
         One row for each of `MARGINALS`; columns ``jsd`` (bits), ``w1`` (the marginal's unit),
@@ -239,15 +212,12 @@ def time_panel(real: Sequence, generated: Sequence, *, seed: int = 0) -> pd.Data
     """The panel by which timing is judged: JSD of marginals, correlations, two-sample tests.
 
     Constant speed passes the marginals of duration, shuffled times pass those of dt; the rest
-    catches both. Both sets are timed drawings, `real` held out; `seed` decides all that is random.
+    catches both. `real` is held out. ValueError: as `distances`.
 
     Returns:
         One row for each statistic, columns ``real``, ``generated`` and ``floor``: for a JSD (bits)
         0, the distance, and that between halves of `real`; for a correlation both values, and the
         difference between halves; for an AUC 0.5, its value, and its value on the halves.
-
-    Raises:
-        ValueError: A set has fewer than `MIN_DRAWINGS` drawings, or an untimed one.
     """
     table = distances(real, generated, seed=seed)
     halves = _halves(real, seed)
@@ -268,8 +238,7 @@ def time_panel(real: Sequence, generated: Sequence, *, seed: int = 0) -> pd.Data
 def two_sample_auc(a: Sequence, b: Sequence, *, seed: int = 0) -> dict[str, float]:
     """Cross-validated AUC of classifiers that tell timed drawings of `a` from those of `b`.
 
-    The first sees a drawing's "timing", the second its "shape", the third both and their relation
-    ("joint"). `seed` is that of classifiers and folds.
+    One sees a drawing's "timing", one its "shape", one both and their relation ("joint").
 
     Source: Lopez-Paz & Oquab 2017 (arXiv 1610.06545), classifier two-sample tests.
     """
@@ -327,14 +296,10 @@ def generate_like(
 def generation_report(
     vae: "SketchVAE", real: Sequence, words: Sequence[str], *, n: int, epoch: int, path: Path
 ) -> pd.DataFrame:
-    """`distances` of `n` generated drawings from `real` ones, timed and held out, after an `epoch`.
+    """`distances` of `n` generated drawings from `real` ones, held out, after an `epoch`.
 
-    `words` are those of `real`; the epoch is the seed, and a column of the table. The CSV at `path`
-    holds all reports of a run; rows of this and later epochs, which a resumed run trains again,
-    are replaced.
-
-    Raises:
-        ValueError: As `distances`.
+    `words` are those of `real`; the epoch is the seed. The CSV at `path` holds all reports of a
+    run; rows of this and later epochs, which a resumed run trains again, are replaced.
     """
     table = distances(real, generate_like(vae, words, n=n, seed=epoch)).assign(epoch=epoch)
     earlier = [pd.read_csv(path, index_col=0)] if path.exists() else []
@@ -347,12 +312,9 @@ def classification(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Precision, recall, F1 and support of each word with their averages, and the confusion matrix.
 
-    `labels` are indices of the true words, `probabilities` the predicted ones of all `words`.
-
-    Returns:
-        The report, with the rows "accuracy" and "top 3" (share of drawings whose word is the
-        likeliest, and among the three likeliest); and counts, true words in rows, predicted ones
-        in columns.
+    `labels` are indices of the true words. The report has the rows "accuracy" and "top 3" (share of
+    drawings whose word is the likeliest, and among the three likeliest); the matrix has true words
+    in rows, predicted ones in columns.
     """
     from sklearn.metrics import classification_report, confusion_matrix
 
@@ -370,28 +332,30 @@ def classification(
 
 
 def calibration(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n w"], *, bins: int = 15
+    labels: Int[np.ndarray, " n"],
+    probabilities: Float[np.ndarray, "n w"],
+    *,
+    bins: int = 15,
+    equal: Literal["width", "count"] = "width",
 ) -> pd.DataFrame:
     """Accuracy of the likeliest word in bins of its predicted probability (reliability diagram).
 
-    `labels` are indices of the true words; the `bins` have equal width from 0 to 1.
-
-    Returns:
-        A row for each bin with drawings, by its lower edge; columns ``confidence`` (mean
-        probability), ``accuracy``, ``count``.
+    `labels` are indices of the true words; the `bins` have equal width from 0 to 1, or `equal`
+    counts of drawings, so that none says much from little. A row for each bin with drawings, by its
+    lower edge; columns ``confidence`` (mean probability), ``accuracy``, ``count``.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     table = pd.DataFrame({"confidence": confidence, "accuracy": right, "count": 1})
     lower = np.minimum((confidence * bins).astype(int), bins - 1) / bins
+    if equal == "count":
+        rank = confidence.argsort(kind="stable").argsort()
+        lower = table["confidence"].groupby(rank * bins // len(rank)).transform("min")
     how = {"confidence": "mean", "accuracy": "mean", "count": "sum"}
     return table.groupby(pd.Index(lower, name="from")).agg(how)
 
 
 def calibration_error(table: pd.DataFrame) -> float:
-    """Expected calibration error of a table of `calibration`; 0 is best.
-
-    Source: Guo et al. 2017 (arXiv 1706.04599), eq. 3 (ECE).
-    """
+    """Expected calibration error of such a table (Guo et al. 2017, arXiv 1706.04599, eq. 3)."""
     gaps = (table["confidence"] - table["accuracy"]).abs()
     return float((gaps * table["count"]).sum() / table["count"].sum())

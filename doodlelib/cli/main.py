@@ -1,4 +1,4 @@
-"""Train, generate and infer from the command line."""
+"""Train, generate, infer and make a page from the command line."""
 
 import argparse
 import json
@@ -20,10 +20,11 @@ KINDS = ("raw", "simplified", "sample")  # of sources; any other is a folder
 SOURCES = {"full": "raw", "simplified": "simplified", "reduced": "simplified"}
 IMAGE_SIZES = {"simplified": 255, "reduced": 28}  # px, by data mode
 READ_BY = {  # options that not every mode reads
-    **dict.fromkeys(("num_samples_per_class", "processed_data_path", "source"), ("train",)),
+    **dict.fromkeys(("num_samples_per_class", "source"), ("train",)),
+    **{"processed_data_path": ("train", "page"), "output": ("generate", "page")},
     **dict.fromkeys(("num_generations", "temperature", "time_temperature"), ("generate",)),
     **dict.fromkeys(("words", "seed"), ("generate", "train")),
-    **{"parameter": ("train",), "output": ("generate",), "input": ("infer",)},
+    **{"parameter": ("train",), "input": ("infer",)},
     **{"show": ("infer",), "json": ("infer",)},
 }
 UNSAFE = r"[^\w -]"  # characters in a file's name
@@ -33,6 +34,7 @@ examples:
   python -m doodlelib -m train -mt rnn -dm full -nspc 1000 --words cat dog -p epochs 20
   python -m doodlelib -m generate -ng 5 --word cat -o doodles
   python -m doodlelib -m infer -i drawing.png
+  python -m doodlelib -m page -o doodles.html
 """
 
 
@@ -127,12 +129,12 @@ def infer(options: argparse.Namespace) -> None:
     from doodlelib.data.photos import pictures_in, read_image, save_seen, to_frame
     from doodlelib.models.checkpoint import load_cnn
 
-    cnn = load_cnn(options.model_path or "trained")
+    cnn = load_cnn(options.model_path or "trained_345")
     size = IMAGE_SIZES.get(options.data_mode, cnn.config.image_size)
     if size != cnn.config.image_size:
         raise ValueError(f"-dm {options.data_mode}: this model reads {cnn.config.image_size} px")
     if not options.json:
-        print(f"model: {options.model_path or 'the shipped one, trained_models/cnn.pt'}")
+        print(f"model: {options.model_path or 'the shipped one, trained_models/cnn_345.pt'}")
     found, refused = {}, {}
     for path in pictures_in(options.input):
         try:
@@ -164,13 +166,31 @@ def infer(options: argparse.Namespace) -> None:
         print(json.dumps({"name": name, "error": why}) if options.json else f"{name}: {why}")
 
 
-MODES = {"train": train, "generate": generate, "infer": infer}
+def page(options: argparse.Namespace) -> None:
+    """Write one HTML file to draw with the model in a browser, and what its 8 bits cost."""
+    from doodlelib.data import load_split, sample_store
+    from doodlelib.models.checkpoint import load_cnn, load_vae
+    from doodlelib.page import build, nats_lost
+
+    vae, cnn = load_vae(options.model_path or "trained"), load_cnn("trained_345")
+    path = options.output or RUNS / "page" / "doodles.html"
+    size = build(path, vae, cnn)
+    print(f"{path}: {size / 1e6:.1f} MB; open it in any browser", flush=True)
+    held_out = load_split(options.processed_data_path or sample_store(), "valid")
+    float_nats, page_nats, points = nats_lost(vae, held_out)
+    print(
+        f"nats a point of {points} held-out points, {held_out.origin}: {float_nats:.4f}; with the "
+        f"page's weights of 8 bits {page_nats:.4f}"
+    )
+
+
+MODES = {"train": train, "generate": generate, "infer": infer, "page": page}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m doodlelib",
-        usage="%(prog)s -m {train,generate,infer} [options]",
+        usage="%(prog)s -m {train,generate,infer,page} [options]",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -194,7 +214,10 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("train").add_argument
     text = "drawings of each word (default: as in notebook 02)"
     add("-nspc", "--num_samples_per_class", type=_positive, metavar="N", help=text)
-    text = "prepared data, taken as they are if they exist (default: new in data/processed/)"
+    text = (
+        "prepared data, taken as they are if they exist (default: new in data/processed/); "
+        "page: of which held-out drawings are judged (default: the sample)"
+    )
     add("-pdp", "--processed_data_path", type=Path, metavar="DIR", help=text)
     text = (
         "raw, simplified, sample (made by a program, no download) or a folder of drawings "
@@ -208,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-ng", "--num_generations", type=_positive, metavar="N", help="doodles (default: 10)")
     text = (
         "their folder; if it holds anything, a new one in it (default: a new one in "
-        "reports/runs/generated/)"
+        "reports/runs/generated/); page: the HTML file (default: reports/runs/page/doodles.html)"
     )
     add("-o", "--output", type=Path, metavar="OUT", help=text)
     add("--temperature", type=float, metavar="T", help="of the shape (default: 0.4)")
@@ -229,7 +252,7 @@ def _check(options: argparse.Namespace, error: Callable[[str], Any]) -> None:
     for name, modes in READ_BY.items():
         if getattr(options, name) is not None and options.mode not in modes:
             error(f"--{name} goes with -m {' or '.join(modes)}, not with {options.mode}")
-    only = {"generate": "rnn", "infer": "cnn"}.get(options.mode)
+    only = {"generate": "rnn", "infer": "cnn", "page": "rnn"}.get(options.mode)
     options.model_type = options.model_type or only or MODELS.get(options.data_mode, "rnn")
     if only and options.model_type != only:
         error(f"-m {options.mode} needs -mt {only}, not {options.model_type}")

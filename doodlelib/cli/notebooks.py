@@ -32,12 +32,7 @@ class NotebookError(RuntimeError):
 
 
 def read_parameters(notebook: str | Path) -> dict[str, str]:
-    """Type of each parameter of a notebook, by name, as Python writes it; `object` for any.
-
-    Raises:
-        FileNotFoundError: There is no such notebook.
-        ValueError: It is no notebook.
-    """
+    """Type of each parameter of a notebook, by name, as Python writes it; `object` for any."""
     notebook, types = Path(notebook), {}
     if not notebook.is_file():
         reason = f"no notebook at {notebook}" if NOTEBOOKS.is_dir() else NO_CLONE.format(notebook)
@@ -57,13 +52,7 @@ def read_parameters(notebook: str | Path) -> dict[str, str]:
 
 
 def check_parameters(notebook: str | Path, parameters: Mapping[str, Any]) -> None:
-    """Refuse parameters that the notebook does not have; papermill would only warn, and go on.
-
-    Raises:
-        FileNotFoundError: There is no such notebook.
-        ValueError: A name is not one of the notebook's parameters (the nearest are named), or a
-            value is not of the type declared.
-    """
+    """Raise ValueError at parameters that the notebook does not have, or of another type."""
     notebook = Path(notebook)
     declared = read_parameters(notebook)
     for name, value in parameters.items():
@@ -125,13 +114,11 @@ def run_notebook(
         notebook: Its kernel is python3 whatever its metadata say.
         output: Where the executed copy goes, once all cells have run. If one fails, the copy so
             far is ``<name>.failed.ipynb`` beside it, and an older `output` stays as it was.
-        parameters: Values by name, for the cell tagged ``parameters``.
+        parameters: Values by name; see `check_parameters`.
         timeout: Seconds that one cell may take.
         live: Print what the cells print, as it appears.
 
     Raises:
-        FileNotFoundError, ValueError: Before anything is run; see `check_parameters`.
-        OSError: `output` cannot be written.
         NotebookError: A cell failed. The message ends with the cell's own error.
         KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM.
     """
@@ -204,12 +191,9 @@ def run_notebook(
 def run_series(series: str, *, source: str | None = None, html: bool = False) -> None:
     """Run the notebooks of ``config/<series>`` in order, and list the files they wrote.
 
-    Args:
-        series: ``NN.yaml`` holds the parameters of the notebook with that number; what follows the
-            number in a file's name tells two runs of one notebook apart.
-        source: Where drawings come from, for each notebook with a parameter of that name; None:
-            as the files say.
-        html: Also write each executed notebook as one self-contained page into ``reports/html``.
+    There ``NN.yaml`` holds the parameters of the notebook with that number; what follows the number
+    tells two runs of one notebook apart. `source` replaces the parameter of that name; `html`: also
+    write each executed notebook as one self-contained page into ``reports/html``.
     """
     files = sorted((ROOT / "config" / series).glob("*.yaml"))
     if not files:

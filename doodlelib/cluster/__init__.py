@@ -7,5 +7,3 @@ doodlelib.cluster`` is their command line.
 
 from doodlelib.cluster.prepare import connected, prepare
 from doodlelib.cluster.train import sweep, train
-
-__all__ = ["connected", "prepare", "sweep", "train"]

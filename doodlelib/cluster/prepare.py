@@ -28,16 +28,10 @@ ENVIRONMENT = {  # of Ray, unless there are other values
 
 
 def prepare(out: str | Path, *, address: str | None = None, **options: Any) -> Path:
-    """`dataset.prepare`, with the work done by a Ray cluster; the store is the same to the byte.
+    """`dataset.prepare`, with its arguments, by the cluster at `address` (see `connected`).
 
-    Args:
-        out: The store's folder, written by this process.
-        address: Of the cluster; see `connected`.
-        **options: Those of `dataset.prepare`. A folder of drawings must be seen by all nodes.
-
-    Raises:
-        ValueError, FileNotFoundError, ConnectionError: As `dataset.prepare`.
-        RuntimeError: Workers were lost too often.
+    This process writes the store. A folder of drawings must be seen by all nodes. RuntimeError:
+    workers were lost too often.
     """
     with connected(address) as ray:
         return dataset.prepare(out, **options, make_batches=partial(_batches, ray))
@@ -45,15 +39,10 @@ def prepare(out: str | Path, *, address: str | None = None, **options: Any) -> P
 
 @contextmanager
 def connected(address: str | None) -> Generator[Any]:
-    """The `ray` module, connected to a cluster.
+    """The `ray` module, connected to a cluster; ConnectionError if there is none.
 
-    Args:
-        address: ``HOST:PORT`` of the cluster; None: that in the environment as ``RAY_ADDRESS``,
-            else a new one on this machine, which ends with the block.
-
-    Raises:
-        ModuleNotFoundError: Ray is not installed; says how to install it.
-        ConnectionError: There is no cluster at `address`, or none could be started.
+    `address` is its ``HOST:PORT``; None: that in the environment as ``RAY_ADDRESS``, else a new one
+    on this machine, which ends with the block.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)

@@ -44,18 +44,18 @@ def train(
 
     Args:
         store: Of prepared drawings, in a folder that all nodes see.
-        folder: Gets the files of the run (see `fit`); all nodes see it.
+        folder: Gets the files of the run; all nodes see it.
         address: Of the Ray cluster; see `connected`.
         workers: How many train together.
         gpu: One for each worker, which then speak by NCCL; otherwise by gloo.
         seed: Of everything random.
         precision: "float32", "bfloat16" or "auto"; see `fit`.
         resume: A checkpoint to go on from, of any number of workers.
-        overwrite: Delete another run in `folder`, which is refused otherwise.
+        overwrite: As of `run_folder`.
         parameters: Hyper-parameters in place of those of config/model_params.json.
 
     Raises:
-        ValueError, FloatingPointError, OSError: As `fit`; FileExistsError: as `run_folder`.
+        ValueError, FloatingPointError, OSError: As `fit` and `run_folder`.
         RuntimeError: Workers were lost too often.
     """
     if workers < 1:
@@ -179,8 +179,7 @@ def sweep(
         least validation loss of its ``*_metrics.csv``.
 
     Raises:
-        ValueError, FileNotFoundError: No such notebook, a parameter or value that it does not
-            take, or that is fixed as well; none to try.
+        ValueError, FileNotFoundError: As `check_parameters`; or one is swept and fixed.
     """
     import pandas as pd
 

@@ -10,18 +10,3 @@ from doodlelib.data.quickdraw import read_drawings
 from doodlelib.data.sample import SAMPLE_NOTE, make_drawings
 from doodlelib.data.store import Split, load_split, read_store
 from doodlelib.strokes import Record
-
-__all__ = [
-    "SAMPLE_NOTE",
-    "Record",
-    "Split",
-    "default_words",
-    "load_split",
-    "make_drawings",
-    "prepare",
-    "read",
-    "read_drawings",
-    "read_files",
-    "read_store",
-    "sample_store",
-]

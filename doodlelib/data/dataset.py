@@ -60,8 +60,8 @@ def prepare(
 ) -> Path:
     """Make the store `out`, unless it is there, whole, and was made with the same settings.
 
-    Equal drawings and settings give equal bytes. Warns with the number where a word has fewer
-    drawings than asked for. Returns `out`; `read_store` says what was kept, what dropped and why.
+    Equal drawings and settings give equal bytes. Returns `out`; `read_store` says what was kept,
+    what dropped and why.
 
     Args:
         out: The store's folder; an older store there is replaced.
@@ -79,7 +79,7 @@ def prepare(
         seed: Of the sample.
         base_url: Of the published files; see `quickdraw.read_drawings`.
         cache: Folder for what is fetched; None: ``data/raw``.
-        progress: Show it on stderr, see `progress.progress_bar`.
+        progress: Show it on stderr.
         make_batches: Replaces `make_batches_here`, to do the work elsewhere (see `cluster`).
 
     Raises:
@@ -128,8 +128,7 @@ def read(
     """The drawings that `prepare` would take from its sources, as records, word by word.
 
     `limit` is how many of each word from each source, at most (None: all). What was left out is
-    added to `dropped`, by reason. All else, `base_url`, `cache` and `progress` too, and the errors
-    are those of `prepare`.
+    added to `dropped`, by reason. All else and the errors are those of `prepare`.
     """
     if limit is None and "sample" in _listed(source):
         raise ValueError("the sample has no end: limit must be a number")
@@ -167,10 +166,7 @@ def find_folder(source: Source) -> Path:
 
 
 def scale_of(points: Float32[np.ndarray, "n 4"], offsets: Int64[np.ndarray, " bounds"]) -> Scale:
-    """Standard deviations and means over all moves within drawings.
-
-    `points` are the drawings' stroke-4 rows, `offsets` where each begins, and the end.
-    """
+    """Standard deviations and means over all moves within drawings."""
     is_move = np.ones(len(points), dtype=bool)
     is_move[offsets[:-1]] = False
     sums = np.zeros((3, 3))  # of xy, log segment, log pause: count, sum, sum of squares
@@ -189,10 +185,7 @@ def scale_of(points: Float32[np.ndarray, "n 4"], offsets: Int64[np.ndarray, " bo
 def make_tasks(
     settings: dict[str, Any], sources: Sequence[Source]
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Word, source, and arguments of `batches_of` for each part of a store, in its order.
-
-    `settings` are the store's (see `read_store`), `sources` what `prepare` was given.
-    """
+    """Word, source, and arguments of `batches_of` for each part of a store, in its order."""
     for word in settings["words"]:
         for source, described in zip(sources, settings["sources"], strict=True):
             place = find_folder(source).resolve() if described["kind"] == "folder" else source
@@ -216,9 +209,7 @@ def batches_of(
     """A word's first good drawings, batch by batch, in order; simplified if `settings` say how.
 
     No more is read than these take: as many items as drawings are missing, until none is.
-
-    `settings` are a store's, of which ``samples_per_class``, ``recognized`` and ``seed`` must be
-    there; `reading` are `base_url`, `cache` and `progress` of `quickdraw.lines`.
+    `settings` are a store's; `reading` are `base_url`, `cache` and `progress` of `quickdraw.lines`.
     """
     recognized, missing = settings["recognized"], settings["samples_per_class"]
     unread: Counter[str] = Counter()

@@ -18,7 +18,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -26,13 +25,16 @@ from jaxtyping import Shaped
 
 from doodlelib.data import ndjson
 from doodlelib.data.ragged import RaggedDrawings
+from doodlelib.data.store import NPY_ERRORS
 from doodlelib.strokes import MAX_POINTS, Drawing, Record
 
 NDJSON = (".ndjson", ".jsonl", ".json")
 MAX_LINE = 2**24  # bytes; a drawing of MAX_POINTS takes a tenth of a MiB
 MAX_DOCUMENT = 2**26  # bytes that are read at once where a file is not made of lines in UTF-8
 EXPECTED = 'expected is a line {"drawing": [[[x, ...], [y, ...], [t, ...]], ...]} for each drawing'
-UNREADABLE = "unreadable file, or link out of the folder"
+LINK = "link out of the folder"
+UNREADABLE = "other files that cannot be read"
+MAX_NAMED = 5  # of a folder's files that cannot be read: so many are named, with the reason
 
 MAX_UNPACKED = 2**30  # bytes of all members; the largest official file has a quarter of it
 MAX_RATIO = 100  # unpacked to packed; strokes come to 2 or 3, a bomb to 1000
@@ -42,7 +44,6 @@ _ENCODINGS = {  # by how a file begins that is not in UTF-8
     **{codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"},
     **{b"{\0": "utf-16-le", b"[\0": "utf-16-le", b"\0{": "utf-16-be", b"\0[": "utf-16-be"},
 }
-_NPY_ERRORS = (ValueError, TypeError, OverflowError, SyntaxError, TokenError)  # of a bad header
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError)
 _PICKLE_ERRORS = (  # what the documentation of pickle says a bad stream may raise
     *(pickle.UnpicklingError, EOFError, AttributeError, ImportError, LookupError),
@@ -70,10 +71,6 @@ def read(
 ) -> Iterator[Record]:
     """The drawings of a file, whichever of the known formats it is in, or of a folder of files.
 
-    `.ndjson`, `.jsonl`, `.json`: Google's drawings, raw (timed) or simplified, also in one JSON
-    document, in UTF-16, in the forms of `ndjson.parse_lines`. `.npz`: sketch-rnn's stroke-3,
-    untimed. `.svg`: one drawing, as a browser shows it, untimed.
-
     A folder holds one's own drawings: files (``cat.ndjson``) or folders of files (``cat/*.svg``)
     named by word. There the name decides the word, whatever the file says. Hidden files, other
     suffixes and deeper folders are passed over; links that lead out of it are never followed.
@@ -86,8 +83,8 @@ def read(
         dropped: Numbers of bad drawings, and of a folder's bad files, are added to it, by reason.
 
     Raises:
-        ValueError: The suffix is unknown, or (while reading) the file as a whole is not what its
-            name says, or the folder holds no drawing files (of that word). Names the file.
+        ValueError: The suffix is unknown, the file as a whole is not what its name says, or the
+            folder holds no drawing files (of that word). Names the file.
     """
     path, dropped = Path(path), Counter() if dropped is None else dropped
     options: dict[str, Any] = {"recognized": recognized, "dropped": dropped}
@@ -116,14 +113,17 @@ def _read_folder(
     ]
     if not files:
         raise ValueError(f"{folder} holds no files named by word{f' for {word!r}' if word else ''}")
+    refused = 0
     for path, own in files:
         if not path.resolve().is_relative_to(root):
-            dropped[UNREADABLE] += 1
+            dropped[LINK] += 1
             continue
         try:
             yield from read(path, word=own, dropped=dropped, **options)
-        except ValueError:
-            dropped[UNREADABLE] += 1
+        except ValueError as error:
+            refused += 1
+            why = str(error).replace(str(path), path.relative_to(root).as_posix())
+            dropped[why if refused <= MAX_NAMED else UNREADABLE] += 1
 
 
 def _good(
@@ -199,7 +199,7 @@ def _read_npz(path: Path, word: str) -> Iterator[Record | str]:
     """sketch-rnn's splits, one after the other: object arrays of stroke-3, that is, pickles.
 
     A pickle may call any function it names. Here it gets stand-ins for those that arrays need and
-    no other, no instruction that arrays do without, and sizes are checked before memory is taken.
+    no other, and no instruction that arrays do without.
     """
     name, others = "it", []  # the member that is read; those without drawings
     try:
@@ -229,7 +229,7 @@ def _read_npz(path: Path, word: str) -> Iterator[Record | str]:
                 raise ValueError("no drawings")
     except FileNotFoundError:
         raise
-    except (*_ZIP_ERRORS, *_NPY_ERRORS) as error:
+    except (*_ZIP_ERRORS, *NPY_ERRORS) as error:
         raise ValueError(f"{path} is no readable npz: {name}: {error}") from error
 
 
@@ -269,10 +269,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _arrays_in(data: bytes) -> Sequence[_StandIn] | np.ndarray | str:
-    """The drawings in `data`, a whole .npy; where it is no array of drawings, what it holds.
-
-    Drawings of equal length are one array, of numbers or (by ``dtype=object``) of pickled ones.
-    """
+    """The drawings in `data`, a whole .npy; where it is no array of drawings, what it holds."""
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):

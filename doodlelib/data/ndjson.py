@@ -1,8 +1,7 @@
 """Lines of ndjson to ragged arrays of the good drawings: the parser behind every reader.
 
-Some hundred lines at a time become one `RaggedDrawings`, on which all that follows (filters,
-simplification, storing) works. Lines in the published form are read by a compiled loop, which
-makes all of preparing twice as fast; `_parse` reads the others, whichever tool wrote them.
+Lines in the published form are read by a compiled loop, which makes all of preparing twice as fast;
+`_parse` reads the others, whichever tool wrote them.
 """
 
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 from jaxtyping import Float64
+from pydantic import TypeAdapter
 
 from doodlelib.data.ragged import RaggedDrawings, to_offsets
 from doodlelib.jit import kernel
@@ -28,12 +28,13 @@ UNRECOGNIZED = "not recognised"
 
 _DRAWING = b'"drawing":'
 _METADATA = {  # the keys that are read beside it, and what they may hold
-    "word": {str},
+    "word": {str, int},  # a label, of which only its data set knows the name
     "key_id": {str, int, type(None)},
     "recognized": {bool, type(None)},
     "countrycode": {str, type(None)},
     "timestamp": {str, int, type(None)},
 }
+_STROKES = TypeAdapter(list[list[list[float]]])
 _METADATA_TYPES = set(product(*_METADATA.values()))
 
 # Of `_scan`
@@ -52,10 +53,7 @@ def parse_records(
     limit: int | None = None,
     dropped: Counter[str],
 ) -> Iterator[Record]:
-    """The first `limit` good drawings among `lines`; `dropped` counts what was left out.
-
-    No more lines are taken than these need. The other arguments are those of `parse_lines`.
-    """
+    """The first `limit` good drawings among `lines`, of which no more are taken than these need."""
     lines = iter(lines)
     while limit != 0 and (batch := list(islice(lines, min(BATCH, limit or BATCH)))):
         drawings = parse_lines(batch, word=word, recognized=recognized)
@@ -99,10 +97,7 @@ def parse_lines(
 
 
 def select_good(drawings: RaggedDrawings, *, recognized: bool) -> RaggedDrawings:
-    """Those that are as `parse_lines` wants them, all with a key_id; `dropped` counts the others.
-
-    Their times count from 0, as in `strokes.as_drawing`. No stroke may be empty.
-    """
+    """Those that are as `parse_lines` wants them, with a key_id, and times that count from 0."""
     starts, points = drawings.offsets[:-1], drawings.points.copy()
     with np.errstate(over="ignore"):  # infinite is too large
         points[2] -= np.repeat(points[2, starts], np.diff(drawings.offsets))
@@ -167,13 +162,11 @@ def _parse(
         raise _Fault(NOT_JSON) from None
     metadata = _read_metadata(record, word)
     try:
-        drawing = _as_strokes(record["drawing"])
+        drawing = _STROKES.validate_python(_as_strokes(record["drawing"]), strict=True)
     except (KeyError, TypeError, ValueError):
         raise _Fault(MALFORMED) from None
-    if drawing == []:
+    if not drawing:
         raise _Fault(EMPTY)
-    if not _all_lists([drawing]) or not _all_lists(drawing) or not _all_lists(chain(*drawing)):
-        raise _Fault(MALFORMED)
     widths = set(map(len, drawing))
     if widths not in ({2}, {3}):
         raise _Fault(MALFORMED)
@@ -183,11 +176,8 @@ def _parse(
         raise _Fault(LENGTHS)
     if 0 in sizes:
         raise _Fault(EMPTY)
-    numbers = [list(chain(*row)) for row in rows]
-    if not set(map(type, chain(*numbers))) <= {int, float}:
-        raise _Fault(MALFORMED)
     points = np.full((3, sum(sizes)), np.nan)
-    points[: len(numbers)] = numbers
+    points[: len(rows)] = [list(chain(*row)) for row in rows]
     return points, sizes, metadata
 
 
@@ -225,14 +215,9 @@ def _read_metadata(record: object, word: str | None) -> dict[str, Any]:
         metadata["word"] = word
     if tuple(map(type, metadata.values())) not in _METADATA_TYPES:
         raise _Fault(MALFORMED)
-    metadata["key_id"] = "" if metadata["key_id"] is None else str(metadata["key_id"])
-    if metadata["timestamp"] is not None:
-        metadata["timestamp"] = str(metadata["timestamp"])
-    return metadata
-
-
-def _all_lists(values: Iterable) -> bool:
-    return set(map(type, values)) <= {list}
+    metadata["key_id"] = metadata["key_id"] or ""
+    texts = ("word", "key_id", "timestamp")
+    return metadata | {k: str(metadata[k]) for k in texts if metadata[k] is not None}
 
 
 @kernel
@@ -240,17 +225,11 @@ def _scan(text, starts, points, stroke_sizes, stroke_counts):
     """Read the arrays of numbers that begin at `starts` in `text`, as raw JSON has them.
 
     Accepts less than JSON: ``[[[x,…],[y,…],[t,…]],…]}`` in decimals of up to 18 digits without
-    blanks or exponents, rows of a stroke equally long and not empty, then the line's end. Anything
-    else is not judged here: the line gets no strokes.
+    blanks or exponents, rows of a stroke equally long and not empty, then the line's end, a
+    newline. Anything else is not judged here: the line gets no strokes.
 
-    Args:
-        text: (bytes) uint8, every line ended by a newline.
-        starts: (lines) where the drawing of each line begins.
-        points: (3, room) receives x, y, t; t is NaN where there are two rows.
-        stroke_sizes: (room) receives the points of each stroke.
-        stroke_counts: (lines) receives the strokes of each line; 0 where it is unusual.
-
-    Returns how many points and strokes were written.
+    Fills `points` (3, room), `stroke_sizes` and, for each line, `stroke_counts`; returns how many
+    points and strokes were written.
 
     Source: of decimals with over 53 bits, Dekker 1971 (the product of two floats as a sum of two).
     """

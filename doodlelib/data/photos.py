@@ -35,6 +35,7 @@ RIM = np.ones((11, 11))  # px at `PAGE_SIDE`: how far from its rim a page is loo
 LEAST_INK = 0.0005  # of the picture: less is no drawing on the page
 LEAST_LINES = 5  # parallel ones that make paper ruled
 MOST_PARTS = 80  # of a drawing; text and textures have more
+LETTER = 0.15  # of a text's side: no part of it is larger
 OTSU = cv2.THRESH_BINARY | cv2.THRESH_OTSU
 ADVICE = "take it from above, in even light, with the drawing alone on blank paper, or crop it"
 
@@ -51,13 +52,9 @@ def pictures_in(path: str | Path) -> list[Path]:
 
 
 def read_image(path: str | Path) -> UInt8[np.ndarray, "H W C"]:
-    """An image file, upright, as RGB or RGBA, at most 1024 px wide and high.
+    """An image file, upright, as RGB or RGBA, at most 1024 px wide and high; else ValueError.
 
     Of an animation the frame with most contrast, which of a doodle's is the finished one.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no image that can be read whole, or too large to be one of a drawing.
     """
     bomb = Image.DecompressionBombWarning
     # what Pillow raises over spoilt files; TIFF and GIF are not strict in their errors
@@ -89,14 +86,8 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W C"]:
 def to_frame(image: Shaped[np.ndarray, "..."], size: int = 28) -> UInt8[np.ndarray, "S S"]:
     """A photo of a drawing as `rasterize` would render it: ink high, centred, lines as wide.
 
-    What `find_drawing` finds is cropped, scaled, and thinned or thickened.
-
-    Args:
-        image: uint8 (H, W), or (H, W, C): C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
-        size: Side of the result, px.
-
-    Raises:
-        ValueError: See `find_drawing`.
+    `image` is uint8 (H, W), or (H, W, C): C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA. ValueError:
+    see `find_drawing`.
     """
     grey = _grey(image)
     if grey.shape == (size, size):
@@ -337,13 +328,23 @@ def _depth(mask: np.ndarray) -> np.ndarray:
 
 
 def _is_drawing(mask: np.ndarray) -> bool:
-    """Whether the marks are large and long enough for a drawing, and not as many as in a text."""
-    if not mask.any():
+    """Whether the marks are large and long enough for a drawing, no text and no empty canvas."""
+    count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
+    if count == 1 or count > MOST_PARTS:
         return False
-    count, _ = cv2.connectedComponents(mask)
-    side = max(cv2.boundingRect(mask)[2:])
-    length = mask.sum() / _line_width(mask)
-    return count <= MOST_PARTS and side > 0.08 * min(mask.shape) and length > 0.4 * side
+    shapes = stats[1:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]]
+    sides, largest = shapes.max(axis=1), shapes.max(axis=1).argmax()
+    side, line = max(cv2.boundingRect(mask)[2:]), _line_width(mask)
+    is_large = side > 0.08 * min(mask.shape) and mask.sum() > 0.4 * side * line
+    is_text = sides.max() < LETTER * side
+    others = np.delete(shapes, largest, axis=0).min(axis=1)  # low where they are lines of text
+    has_more = (others > 0.05 * min(mask.shape)).any()
+    x, y, width, height, _ = stats[1 + largest]
+    part, rim = mask[y : y + height, x : x + width], int(1.2 * line) + 2
+    edges = part[:rim], part[-rim:], part[:, :rim].T, part[:, -rim:].T
+    is_ruled = np.sort([edge.any(axis=0).mean() for edge in edges])[1] > 0.9  # on three sides
+    is_empty = is_ruled and not part[rim:-rim, rim:-rim].any()
+    return is_large and not is_text and (has_more or not is_empty)
 
 
 def _framed_area(mask: np.ndarray, page: np.ndarray) -> np.ndarray | None:

@@ -1,10 +1,8 @@
 """The published Quick, Draw! files, from the public bucket or a mirror of it; only what is needed.
 
-Base URLs are ``https://``, ``http://`` or ``file://``; without one given, the environment variable
-``DOODLELIB_QUICKDRAW_URL`` decides, then the public bucket. Files of a ``file://`` mirror are read
-in place. Of the others the first bytes, as many as were needed, are kept under
-``data/raw/<server>/``, with ``.part`` at the end of their names until they are whole. What is there
-is not fetched again; to fetch it anew, delete it.
+Base URLs are ``https://``, ``http://`` or ``file://``, whose files are read in place. Of the others
+the first bytes, as many as were needed, are kept under ``data/raw/<server>/``, with ``.part`` at
+the end of their names until they are whole. What is there is not fetched again.
 """
 
 import os
@@ -79,18 +77,15 @@ def read_drawings(
         kind: ``"raw"``, with time, or ``"simplified"``, without.
         limit: How many; None: all.
         base_url: Of the published data or a mirror; see the module.
-        recognized: Leave out what the game did not recognise. Where that was not published the
-            drawing stays.
+        recognized: Leave out what the game did not recognise, where that was published.
         dropped: Lines without a good drawing are dropped; their number is added to it, by reason.
         cache: Folder for what is fetched; None: ``data/raw``.
         progress: Show on stderr what is fetched, see `progress.progress_bar`.
 
     Raises:
-        ValueError: No such word, kind or kind of URL, or a limit below 0; while reading: a line
-            of over 16 MB.
-        FileNotFoundError: The mirror has no such file; of a server, while reading.
-        ConnectionError: While reading: the server cannot be reached or used, after some attempts.
-            What was fetched is kept.
+        ValueError: No such word, kind or kind of URL, or a limit below 0; or a line over 16 MB.
+        FileNotFoundError: There is no such file.
+        ConnectionError: The server cannot be reached or used. What was fetched is kept.
     """
     if limit is not None and limit < 0:
         raise ValueError(f"limit is how many are wanted, 0 or more, not {limit}")

@@ -15,21 +15,13 @@ from doodlelib.strokes import BOX, DT, PEN, Record
 
 @dataclass(frozen=True)
 class RaggedDrawings:
-    """Drawings of unequal length, one after the other in flat arrays.
+    """Drawings of unequal length, one after the other in flat arrays."""
 
-    Attributes:
-        points: x, y (px) and t (ms; NaN where untimed) of all points.
-        strokes: Stroke j has points ``strokes[j]`` up to ``strokes[j + 1]``.
-        drawings: Drawing i has strokes ``drawings[i]`` up to ``drawings[i + 1]``.
-        metadata: The other fields of each drawing's `Record`.
-        dropped: How many others were left out where these were read, by reason.
-    """
-
-    points: Float64[np.ndarray, "3 n"]
-    strokes: Int64[np.ndarray, " stroke_bounds"]
-    drawings: Int64[np.ndarray, " bounds"]
-    metadata: list[dict[str, Any]]
-    dropped: Counter[str] = field(default_factory=Counter)
+    points: Float64[np.ndarray, "3 n"]  # x, y (px) and t (ms; NaN where untimed)
+    strokes: Int64[np.ndarray, " stroke_bounds"]  # stroke j has points strokes[j] to strokes[j + 1]
+    drawings: Int64[np.ndarray, " bounds"]  # drawing i has strokes drawings[i] to drawings[i + 1]
+    metadata: list[dict[str, Any]]  # the other fields of each drawing's `Record`
+    dropped: Counter[str] = field(default_factory=Counter)  # what was left out, by reason
 
     @classmethod
     def from_arrays(

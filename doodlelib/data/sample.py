@@ -1,19 +1,9 @@
 """The embedded sample: drawings of ten words that a program makes, without a download.
 
-**No person drew them.** What the sample shows of people is what was built in:
-
-- geometry: shapes of our own by a grammar (``sample_shapes.json``), each drawn in its own order,
-  size, slant and direction, with a hand's misses and slow drift
-- speed within a stroke: a train of log-normal pulses along the path (Plamondon 1995, there summed
-  as vectors), slower where the path bends (a power law of curvature: Lacquaniti, Terzuolo &
-  Viviani 1983)
-- a stroke's time grows with its length to the power 0.73, a pause's with the distance that the pen
-  travels in the air to the power 0.3, both with log-normal scatter
-- a person's tempo scales all times of a drawing, another factor all its pauses
-- medians of drawing and pause time of each word: those that Google published for that word
-- a device's clock (8 or 16.7 ms, with missed looks and jitter) and its pixels round the outcome
-
-So a model that finds these laws in the sample has found what this file says, not how people draw.
+**No person drew them.** `SAMPLE_NOTE` says which laws were built in; a model that finds these in
+the sample has found what this file says, not how people draw. Sources: Plamondon 1995 for trains of
+log-normal pulses (there summed as vectors), Lacquaniti, Terzuolo & Viviani 1983 for the power law
+of curvature, Google's statistics for the medians of each word.
 
 ``sample_shapes.json`` maps a name to steps, in the order of drawing. A step maps what may be drawn
 to how likely it is; what lacks to 1 is the chance that the step is left out. What may be drawn is
@@ -206,9 +196,7 @@ def make_drawings(word: str, n: int, seed: int = 0) -> list[Record]:
     """`n` drawings of `word` as the raw files have them: px, whole ms from the first touch.
 
     Drawing i depends on `word`, `seed` and i alone, so asking for more keeps those one has.
-
-    Raises:
-        ValueError: `word` is not one of `WORDS`, or `n` is negative.
+    ValueError: `word` is not one of `WORDS`, or `n` is negative.
     """
     if word not in WORDS:
         raise ValueError(f"no sample of {word!r}; there are {', '.join(WORDS)}")

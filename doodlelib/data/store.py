@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
@@ -35,31 +36,21 @@ _ARRAYS = {  # type, and shape of an entry
     "timed": (np.dtype("?"), ()),
     "ids": (np.dtype(f"S{ID_WIDTH}"), ()),
 }
-_NPY_ERRORS = (ValueError, TypeError, OverflowError, SyntaxError, TokenError)  # of a bad header
+NPY_ERRORS = (ValueError, TypeError, OverflowError, SyntaxError, TokenError)  # of a bad header
 _OWN_FILE = re.compile(rf"({'|'.join(SPLITS)})(\.[a-z]+)+|store\.json")  # also of older versions
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a store, memory-mapped.
+    """One split of a store, memory-mapped."""
 
-    Attributes:
-        points: stroke-4 rows of all drawings, px in the 255 box and ms.
-        offsets: Drawing i has rows ``offsets[i]`` up to ``offsets[i + 1]``.
-        words: Index of each drawing's word in `classes`.
-        timed: Whether each drawing has times; where not, its dt is NaN.
-        ids: key_id of each drawing as bytes; see `key_id`.
-        classes: The store's words.
-        scale: Of the train split, whichever this one is.
-    """
-
-    points: Float32[np.ndarray, "n 4"]
-    offsets: Int64[np.ndarray, " bounds"]
-    words: Int16[np.ndarray, " drawings"]
-    timed: Bool[np.ndarray, " drawings"]
-    ids: Shaped[np.ndarray, " drawings"]
-    classes: tuple[str, ...]
-    scale: Scale
+    points: Float32[np.ndarray, "n 4"]  # stroke-4 rows of all drawings, px in the 255 box and ms
+    offsets: Int64[np.ndarray, " bounds"]  # drawing i has rows offsets[i] up to offsets[i + 1]
+    words: Int16[np.ndarray, " drawings"]  # index of each drawing's word in `classes`
+    timed: Bool[np.ndarray, " drawings"]  # where not, dt is NaN
+    ids: Shaped[np.ndarray, " drawings"]  # key_id of each drawing as bytes
+    classes: tuple[str, ...]  # the store's words
+    scale: Scale  # of the train split, whichever this one is
 
     def __len__(self) -> int:
         return len(self.words)
@@ -119,7 +110,7 @@ def load_split(folder: str | Path, name: str = "train") -> Split:
         counts = {len(split.words), len(split.timed), len(split.ids), len(split.offsets) - 1}
         if len(counts) > 1 or split.offsets[-1] != len(split.points):
             raise ValueError("its arrays do not belong together")
-    except (OSError, KeyError, *_NPY_ERRORS) as error:
+    except (OSError, KeyError, *NPY_ERRORS) as error:
         raise ValueError(
             f"{folder}: the split {name} is damaged ({error}); prepare the store again"
         ) from error
@@ -212,8 +203,11 @@ def replace_store(folder: Path, build: Callable[[Path], None], *, settings: dict
         raise ValueError(f"{folder} holds {min(others)!r}, which is no store's; choose another")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if _is_current(folder, settings):
-            return
+        with suppress(ValueError):  # of what is no whole store
+            for name in SPLITS:
+                load_split(folder, name)
+            if read_store(folder)["settings"] == settings:
+                return
         work = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
         (work / "new").mkdir(parents=True)
@@ -225,13 +219,3 @@ def replace_store(folder: Path, build: Callable[[Path], None], *, settings: dict
             sync_folder(folder.parent)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-
-
-def _is_current(folder: Path, settings: dict[str, Any]) -> bool:
-    """Whether `folder` is a whole store that was made with these settings."""
-    try:
-        for name in SPLITS:
-            load_split(folder, name)
-        return read_store(folder)["settings"] == settings
-    except ValueError:
-        return False

@@ -73,12 +73,11 @@ def read_drawing(path: str | Path) -> Drawing:
 
     Each subpath of a stroked or filled shape is a stroke, as far as it is in the view box. What is
     not to be seen is left out: hidden, without paint, or in the page's colour. A broken path is
-    read up to its error. Curves get a point about every `CURVE_STEP` px of the box that the
-    drawing will be scaled to.
+    read up to its error.
 
     Raises:
-        ValueError: The file is no SVG, shows no lines, or is beyond a bound of this module (bytes,
-            entities, nesting, points, magnitude). Names the file, and says what to do.
+        ValueError: The file is no SVG, shows no lines, or is beyond a bound of this module. Names
+            the file, and says what to do.
     """
     path = Path(path)
     if path.stat().st_size > MAX_BYTES:

@@ -8,5 +8,3 @@ tests, and turned off by the environment variable DOODLELIB_FAST=0.
 from doodlelib.fast.cuda_graphs import Gradients
 from doodlelib.fast.parallel import in_one_thread, in_parts, with_gradients
 from doodlelib.jit import is_fast
-
-__all__ = ["Gradients", "in_one_thread", "in_parts", "is_fast", "with_gradients"]

@@ -47,26 +47,16 @@ def is_available(like: Tensor) -> bool:
 
 
 class CompiledDecoder:
-    """State and weights of a decoder; see `models.sampling.Decoder`.
-
-    Args:
-        layers: Parameters of each `PlainLayer` or `NormLayer`, by name.
-        states: h and c of each layer, (B, H).
-        condition: (B, C) what the first layer reads at every step, behind the features.
-        head: Weight and bias from hidden states to pen logits and mixture parameters.
-        features: (B, F) of the last row of each drawing, which is read next.
-        pen: (B, 2, 2) position and start of the stroke after that row.
-        limits: Constants.
-    """
+    """State and weights of a decoder; see `models.sampling.Decoder`."""
 
     def __init__(
         self,
-        layers: Sequence[Mapping[str, Tensor]],
-        states: Sequence[tuple[Tensor, Tensor]],
-        condition: Float[Tensor, "B C"],
-        head: tuple[Tensor, Tensor],
-        features: Float[Tensor, "B F"],
-        pen: Float[Tensor, "B 2 2"],
+        layers: Sequence[Mapping[str, Tensor]],  # parameters by name
+        states: Sequence[tuple[Tensor, Tensor]],  # h and c of each layer, (B, H)
+        condition: Float[Tensor, "B C"],  # read at every step, behind the features
+        head: tuple[Tensor, Tensor],  # weight and bias
+        features: Float[Tensor, "B F"],  # of the last row of each drawing, which is read next
+        pen: Float[Tensor, "B 2 2"],  # position and start of the stroke after that row
         limits: Limits,
     ) -> None:
         self.limits, self.weights, self.affines = limits, [], []

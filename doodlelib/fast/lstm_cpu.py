@@ -1,8 +1,7 @@
 """Kernels of the layer-norm LSTM for a CPU, compiled by Numba, forward and backward.
 
 All elementwise work of a step is done row by row, so that a row stays in the cache, where PyTorch's
-own functions would carry every array through memory a dozen times. bfloat16, which NumPy does not
-have, is seen as int16 of the same bits.
+own functions would carry every array through memory a dozen times.
 
 B batch, T step, H hidden; gates lie in the order input, forget, candidate, output. Rows are arrays
 of their own: Numba does not vectorise loops over rows unpacked from a matrix (strided, to it) or
@@ -28,14 +27,17 @@ def forward(
 ) -> None:
     """All steps from the first state in `saved` on, which is filled, as are the outputs `y`.
 
-    `projected` is the inputs' share of the gates, (T, B, 4 H), in the type of matrix products, as
-    is the recurrent `weight`; the rest as for `lstm.LayerFunction`, an empty `keep_mask` for None.
+    `projected` is the inputs' share of the gates, (T, B, 4 H); an empty `keep_mask` stands for 1.
     """
     weight, product = weight.t().contiguous(), torch.empty_like(projected[0])
-    arrays = [as_arrays(value) for value in (product, projected, affine, keep_mask, saved, y)]
+    saved.gates.copy_(projected)  # does nothing where they are the same
+    values = affine, keep_mask, saved.cells, saved.gates, saved.rstd, y
+    arrays = [as_arrays(value) for value in values]
     for t in range(len(projected)):
         torch.mm(saved.hidden[t], weight, out=product)
-        _forward_step(t, *arrays)
+        _forward_step(t, as_arrays(product.to(y.dtype)), *arrays)
+        if y.dtype != weight.dtype:  # else `y` is a part of `saved.hidden`
+            saved.hidden[t + 1] = y[t]
 
 
 def backward(
@@ -47,27 +49,25 @@ def backward(
     saved: Any,
     d_affine: Any,
 ) -> Tensor:
-    """Gradient of `forward`'s `projected`; in the memory of `saved.gates` if of its type.
+    """Gradient of `forward`'s `projected`; in the memory of `saved.gates`, which is used up.
 
     `dy` are gradients of the outputs; `d_state` come as what flows back into the last h (in the
     type of matrix products) and c, and become the gradients of the first; `d_affine` is added to.
     """
-    same_type = saved.gates.dtype == weight.dtype
-    d_gates = saved.gates if same_type else torch.empty_like(saved.gates, dtype=weight.dtype)
-    values = (*d_state, dy, affine, keep_mask, saved, d_gates, d_affine)
+    dh, dc = d_state
+    values = dc, dy, affine, keep_mask, saved.cells, saved.gates, saved.rstd, d_affine
     arrays = [as_arrays(value) for value in values]
     for t in reversed(range(len(dy))):
-        _backward_step(t, *arrays)
-        torch.mm(d_gates[t], weight, out=d_state[0])
-    return d_gates
+        _backward_step(t, as_arrays(dh.to(dy.dtype)), *arrays)
+        torch.mm(saved.gates[t].to(weight.dtype), weight, out=dh)
+    return saved.gates.to(weight.dtype)
 
 
 def as_arrays(value: Any) -> Any:
-    """Tensors as arrays that share their memory, bfloat16 as the int16 of the same bits."""
+    """Tensors as arrays that share their memory."""
     if isinstance(value, tuple):
         return type(value)(*map(as_arrays, value))
-    value = value.detach()
-    return value.view(torch.int16).numpy() if value.dtype == torch.bfloat16 else value.numpy()
+    return value.numpy(force=True)
 
 
 def _fast(function):
@@ -75,21 +75,18 @@ def _fast(function):
 
 
 @_fast
-def _forward_step(t, product, projected, affine, keep_mask, saved, y):
-    """Step `t`: from `product`, the recurrent share of the gates, to cells and outputs."""
-    size = saved.cells.shape[2]
+def _forward_step(t, product, affine, keep_mask, cells, gates, rstd, y):
+    """Step `t`: from `gates`, the inputs' share, and `product`, the recurrent one, to outputs."""
+    size = cells.shape[2]
     raw, active = np.empty(4 * size, y.dtype), np.empty(4 * size, y.dtype)
     no_mask = np.empty(0, y.dtype)
     for b in range(len(product)):
-        _load(product[b], raw)
-        _load(projected[t, b], active)
+        own = gates[t, b]
         for k in range(4 * size):
-            raw[k] += active[k]
+            raw[k] = product[b, k] + own[k]
         mask = keep_mask[t, b] if len(keep_mask) else no_mask
-        cell, shown = saved.cells[t + 1, b], y[t, b]
-        _gates(raw, affine, saved.gates[t, b], saved.rstd[t, b], active)
-        _cell_forward(active, affine, mask, saved.cells[t, b], cell, raw[:size], shown)
-        _store(shown, saved.hidden[t + 1, b])
+        _gates(raw, affine, own, rstd[t, b], active)
+        _cell_forward(active, affine, mask, cells[t, b], cells[t + 1, b], raw[:size], y[t, b])
 
 
 @_fast
@@ -115,32 +112,30 @@ def decode_step(affine, product, known, cell, read, above):
 
 
 @_fast
-def _backward_step(t, dh, dc, dy, affine, keep_mask, saved, d_gates, d_affine):
+def _backward_step(t, dh, dc, dy, affine, keep_mask, cells, all_gates, all_rstd, d_affine):
     """Step `t` backward: from what flows back into `dh` and `dc` to gates and the cell before."""
     size = dc.shape[1]
-    no_mask = np.empty(0, dc.dtype)
-    dh_row, d_shown = np.empty(size, dc.dtype), np.empty(size, dc.dtype)
+    no_mask, d_shown = np.empty(0, dc.dtype), np.empty(size, dc.dtype)
     shown, normed = np.empty(size, dc.dtype), np.empty(size, dc.dtype)
     active, d_active = np.empty(4 * size, dc.dtype), np.empty(4 * size, dc.dtype)
     for b in range(len(dh)):
-        gates, cell = saved.gates[t, b], saved.cells[t + 1, b]
+        gates = all_gates[t, b]
         _affine(gates, affine.gain, affine.bias, active)
         _activate(active)
-        rstd = _layer_norm(cell, normed)
+        rstd = _layer_norm(cells[t + 1, b], normed)
         _affine(normed, affine.cell_gain, affine.cell_bias, shown)
         _tanh(shown, 1)
-        _load(dh[b], dh_row)
         d_o = d_active[3 * size :]
-        _backward_output_gate(dh_row, dy[t, b], active[3 * size :], shown, d_shown, d_o)
+        _backward_output_gate(dh[b], dy[t, b], active[3 * size :], shown, d_shown, d_o)
         _accumulate_norm_grads(d_shown, normed, d_affine.cell_gain, d_affine.cell_bias)
         _layer_norm_backward(d_shown, affine.cell_gain, normed, rstd)
         mask = keep_mask[t, b] if len(keep_mask) else no_mask
-        _backward_cell(d_shown, mask, saved.cells[t, b], active, dc[b], d_active)
+        _backward_cell(d_shown, mask, cells[t, b], active, dc[b], d_active)
         _accumulate_norm_grads(d_active, gates, d_affine.gain, d_affine.bias)
         for k in range(4):
-            own, factor = slice(k * size, (k + 1) * size), saved.rstd[t, b, k]
+            own, factor = slice(k * size, (k + 1) * size), all_rstd[t, b, k]
             _layer_norm_backward(d_active[own], affine.gain[own], gates[own], factor)
-        _store(d_active, d_gates[t, b])
+        gates[:] = d_active
 
 
 @_fast
@@ -208,30 +203,6 @@ def _cell_forward(active, affine, mask, before, cell, normed, shown):
     _tanh(shown, 1)
     for k in range(size):
         shown[k] *= o[k]
-
-
-@_fast
-def _load(source, out):
-    """Copy a row, from bfloat16 if of int16."""
-    if source.itemsize == 2:
-        for k in range(len(out)):
-            out[k] = np.int32(np.int32(source[k]) << 16).view(np.float32)
-    else:
-        for k in range(len(out)):
-            out[k] = source[k]
-
-
-@_fast
-def _store(source, out):
-    """Copy a row, to bfloat16 if into int16: to the nearest, ties to even."""
-    if out.itemsize == 2:
-        for k in range(len(out)):
-            bits = np.float32(source[k]).view(np.int32)
-            odd = (bits >> 16) & np.int32(1)
-            out[k] = (bits + np.int32(0x7FFF) + odd) >> 16
-    else:
-        for k in range(len(out)):
-            out[k] = source[k]
 
 
 @_fast

@@ -215,10 +215,7 @@ def shared_loss(model: Any) -> Callable[..., tuple[Tensor, Sums]]:
 
 
 def parallel_loss(model: Any) -> Callable[..., tuple[Tensor, Sums]]:
-    """`shared_loss` whose gradients are averaged over ranks (`DistributedDataParallel`).
-
-    All ranks begin with the weights of the first. Keep the result until the last backward pass.
-    """
+    """`shared_loss` whose gradients are averaged over ranks; to be kept until the last of them."""
     if world_size() == 1:
         return model.loss
     shared = SharedLoss(model)

@@ -7,11 +7,3 @@ can run, a static picture stands in for it.
 from doodlelib.lab.explorers import LatentMap, interpolation_explorer, temperature_explorer
 from doodlelib.lab.pad import DrawingPad
 from doodlelib.lab.player import Player
-
-__all__ = [
-    "DrawingPad",
-    "LatentMap",
-    "Player",
-    "interpolation_explorer",
-    "temperature_explorer",
-]

@@ -8,7 +8,6 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import ipywidgets
 import traitlets
 
 from doodlelib.lab.player import Pictured, module
@@ -72,8 +71,12 @@ def text(label: str, value: str, *, suggestions: Sequence[str] = ()) -> Field:
     return {"kind": "text", "label": label, "value": value, "suggestions": list(suggestions)}
 
 
-class Message(ipywidgets.HTML):
+class Message(Pictured):
     """A line of text, which screen readers read out when it changes."""
+
+    _esm = module("message.js")
+
+    value = traitlets.Unicode().tag(sync=True)  # HTML
 
     def say(self, text: str) -> None:
         """Replace the text."""

@@ -1,35 +1,41 @@
 """A pad to draw on in a notebook; the models guess, complete, reconstruct and retime drawings."""
 
 import itertools
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ipywidgets
 import numpy as np
 import traitlets
 
-from doodlelib.lab.controls import Controls, Message, text
 from doodlelib.lab.player import Pictured, Player, Stage, module
+from doodlelib.models.checkpoint import load_cnn
 from doodlelib.models.cnn import DoodleCNN
 from doodlelib.models.vae import SketchVAE
 from doodlelib.paths import RAW, RUNS, checked_name
-from doodlelib.strokes import Drawing, as_drawing, geometry_id
-from doodlelib.viz.export import to_gif, to_markup, to_ndjson, to_svg
+from doodlelib.strokes import Drawing, as_drawing, geometry_id, to_box
+from doodlelib.viz.animation import encode_gif, paced
+from doodlelib.viz.export import to_gif, to_markup, to_ndjson, to_png, to_svg
 
 GUESSES = 5  # words that the classifier names
 ENDINGS = 10  # that the VAE draws
+GIF: dict[str, Any] = {"trail_ms": 300.0, "hold_ms": 1000}
 
 
 class Paper(Pictured):
-    """A square of `size` px to draw on with mouse, finger, pen or arrow keys; undo and clear."""
+    """A square of `size` px to draw on, with all that is around it in the page.
+
+    `words` can be drawn, `named` recognised; by `name` the browser finds the drawing again.
+    """
 
     _esm = module("pad.js")
 
     strokes = traitlets.List().tag(sync=True)
     guesses = traitlets.List().tag(sync=True)
     size = traitlets.Int(320).tag(sync=True)
+    words = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    named = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    name = traitlets.Unicode().tag(sync=True)
 
     def to_html(self) -> str:
         """The drawing, standing still."""
@@ -37,109 +43,101 @@ class Paper(Pictured):
 
 
 class DrawingPad(Stage):
-    """Paper to draw on, with the classifier's guesses, and buttons for the VAE and for saving.
+    """Paper to draw on, with the classifier's guesses, what the VAE makes of it, and files.
 
-    Times are those of the pen, ms since the first touch. A stroke that is undone leaves its time
-    behind, as a longer pause.
+    Times are those of the pen, ms since the first touch. A stroke that is undone or erased leaves
+    its time behind, as a longer pause. The drawing outlives this object in the browser: the pad of
+    a cell that is run again, in a new kernel too, has it.
 
     Args:
         vae: Completes, reconstructs and retimes the drawing.
-        cnn: Guesses what it shows.
+        cnn: Guesses what it shows; by default the shipped one that knows all words.
         own: Folder for ``<word>/*.ndjson``, which `data.prepare` takes as a source.
-        pictures: Folder for SVG and GIF.
+        pictures: Folder for GIF, SVG and PNG.
         seed: Of the first button press; each press takes the next.
+        name: Of the pad, where a notebook has several.
     """
 
     def __init__(
         self,
         vae: SketchVAE,
-        cnn: DoodleCNN,
+        cnn: DoodleCNN | None = None,
         *,
         own: str | Path = RAW / "mine",
         pictures: str | Path = RUNS / "pad",
         seed: int = 0,
+        name: str = "pad",
     ) -> None:
-        self._vae, self._cnn = vae, cnn
+        self._vae, self._cnn = vae, cnn or load_cnn("trained_345")
         self._own, self._pictures = Path(own), Path(pictures)
         self._seeds = itertools.count(seed)
-        self.paper, self.message = Paper(), Message()
-        self.controls = Controls(word=text("Word", "", suggestions=vae.words))
+        self.paper = Paper(words=vae.words, named=self._cnn.words, name=name)
         self.player: Player | None = None
-        actions = {
-            "Complete": (self._complete, f"{ENDINGS} ways to finish your drawing"),
-            "Reconstruct": (self._reconstruct, "Your drawing, encoded and decoded again"),
-            "Retime": (self._retime, "Your drawing at the model's pace"),
-            "Save ndjson": (partial(self._save, ".ndjson"), "Training data, under its word"),
-            "Save SVG": (partial(self._save, ".svg"), "An animated picture"),
-            "Save GIF": (partial(self._save, ".gif"), "An animated picture"),
-        }
-        buttons = [self._button(name, *action) for name, action in actions.items()]
-        rows = [ipywidgets.HBox(buttons[:3]), ipywidgets.HBox(buttons[3:])]
-        super().__init__([self.paper, self.controls, *rows, self.message])
+        super().__init__([self.paper])
         self.paper.observe(self._guess, "strokes")
+        self.paper.on_msg(self._hear)
 
     @property
     def drawing(self) -> Drawing:
         """The drawing on the paper, strokes ``[x, y, t]``, px and ms; ValueError: it is empty."""
         return as_drawing(self.paper.strokes)
 
-    def _button(self, name: str, act: Callable[[], None], tooltip: str) -> ipywidgets.Button:
-        button = ipywidgets.Button(description=name, tooltip=tooltip)
+    def answer(
+        self, act: str, strokes: Sequence, word: str = "", *, n: int = ENDINGS, **saved: Any
+    ) -> dict[str, Any]:
+        """What a button of the page asks for: "complete", "reconstruct", "retime", "gif", "save".
 
-        def press(_button: ipywidgets.Button) -> None:
-            button.disabled = True
-            try:
-                with self.message.errors_shown():
-                    act()
-            finally:
-                button.disabled = False
+        The strokes come with it, since those of the paper may be older. It holds what the page is
+        to show: `n` "endings" (0 to 255 px), the bytes of a "gif", or where one is "saved".
 
-        button.on_click(press)
-        return button
+        Raises:
+            ValueError: There are no strokes, or the word is unknown or no name for a folder.
+            OSError: The file cannot be written.
+        """
+        drawing, word = as_drawing(strokes), checked_name(word) if word else ""
+        if act == "gif":
+            return {"gif": encode_gif([paced(drawing)], **GIF)}
+        if act == "save":
+            return {"saved": str(self._save(drawing, word, **saved))}
+        options: dict[str, Any] = {"word": self._vae.word_or_none(word or None)}
+        options["seed"] = next(self._seeds)
+        if act == "complete":
+            endings = self._vae.complete(to_box(drawing), n=n, **options)
+            lists = [[[row.round(2).tolist() for row in stroke] for stroke in e] for e in endings]
+            return {"endings": lists}
+        if act == "reconstruct":
+            (other,), title = self._vae.reconstruct([drawing], **options), "through the latent"
+        else:
+            other, title = self._vae.retime(drawing, seed=options["seed"]), "the model's pace"
+        if self.player is None:
+            self.player = Player([drawing, other], titles=["yours", title])
+            self.children = [*self.children, self.player]
+        self.player.show([drawing, other], titles=["yours", title])
+        return {}
+
+    def _hear(self, _paper: Paper, asked: dict[str, Any], _buffers: object) -> None:
+        number = asked.pop("id")
+        answer: dict[str, Any] = {"error": "this went wrong; the kernel's log says why"}
+        try:
+            answer = self.answer(**asked)
+        except (OSError, ValueError) as error:  # for the person to mend
+            answer = {"error": str(error)}
+        finally:
+            files = [answer.pop("gif")] if "gif" in answer else []
+            self.paper.send({**answer, "id": number}, files)
 
     def _guess(self, _change: object) -> None:
-        with self.message.errors_shown():
-            shares = self._cnn.predict([self.drawing])[0] if self.paper.strokes else np.array([])
-            best = shares.argsort()[::-1][:GUESSES]
-            self.paper.guesses = [(self._cnn.words[i], float(shares[i])) for i in best]
+        shares = self._cnn.predict([self.drawing])[0] if self.paper.strokes else np.array([])
+        best = shares.argsort()[::-1][:GUESSES]
+        self.paper.guesses = [(self._cnn.words[i], float(shares[i])) for i in best]
 
-    def _options(self) -> dict[str, Any]:
-        return {"word": self._word or None, "seed": next(self._seeds)}
-
-    def _complete(self) -> None:
-        self._play(self._vae.complete(self.drawing, n=ENDINGS, **self._options()))
-
-    def _reconstruct(self) -> None:
-        (back,) = self._vae.reconstruct([self.drawing], **self._options())
-        self._play([self.drawing, back], titles=["yours", "through the latent"])
-
-    def _retime(self) -> None:
-        retimed = self._vae.retime(self.drawing, seed=next(self._seeds))
-        self._play([self.drawing, retimed], titles=["your pace", "the model's pace"])
-
-    def _play(self, drawings: Sequence, *, titles: Sequence[str] = ()) -> None:
-        if self.player is None:
-            self.player = Player(drawings, titles=titles, columns=5)
-            self.children = [*self.children, self.player]
-        else:
-            self.player.show(drawings, titles=titles)
-
-    def _save(self, suffix: str) -> None:
-        drawing, word = self.drawing, self._word
+    def _save(self, drawing: Drawing, word: str, *, suffix: str, wait: float | None) -> Path:
         name = geometry_id(drawing) + suffix
         path = self._pictures / f"{word or 'drawing'}_{name}"
-        if suffix == ".svg":
-            to_svg(drawing, path, title=word)
-        elif suffix == ".gif":
-            to_gif(drawing, path, trail_ms=300.0, hold_ms=1000)
-        elif word:
-            path = to_ndjson(drawing, self._own / word / name, word=word)
-        else:
+        if suffix == ".gif":
+            return to_gif(drawing, path, **GIF)
+        if suffix != ".ndjson":
+            return to_png(drawing, path) if suffix == ".png" else to_svg(drawing, path, title=word)
+        if not word:
             raise ValueError("to keep a drawing as data, say in Word what it shows")
-        self.message.say(f"Saved {path}")
-
-    @property
-    def _word(self) -> str:
-        """The word that the person typed, fit for a folder's name; or empty."""
-        word = self.controls.values["word"].strip()
-        return checked_name(word) if word else ""
+        return to_ndjson(drawing, self._own / word / name, word=word, first_point_ms=wait)

@@ -16,19 +16,35 @@ from doodlelib.viz.animation import paced
 from doodlelib.viz.export import to_markup
 
 STATIC = Path(__file__).parent / "static"
+IMPORT = re.compile(r'import \{([^}]+)\} from "\./(\w+)\.js";')
+EXPORT = re.compile(r"^export (default|(?:async )?(?:function|const) (?=(\w+)))", re.MULTILINE)
 
 
 def module(name: str) -> str:
-    """A widget's JavaScript, with `dom.js` in the place where it imports it.
+    """A widget's JavaScript and all that it imports, each file in a scope of its own, as one text.
 
-    It reaches the page as one text, from which no other file can be found.
+    It reaches the page as a text from which no other file can be found.
     """
-    shared, own = ((STATIC / file).read_text(encoding="utf-8") for file in ("dom.js", name))
-    return re.sub(r'import .* from "./dom.js";\n', lambda _: shared, own)
+    scopes: dict[str, str] = {}
+
+    def add(file: str) -> None:
+        text = (STATIC / f"{file}.js").read_text(encoding="utf-8")
+        for _, needed in IMPORT.findall(text):
+            if needed not in scopes:
+                add(needed)
+        names = [name or "default: $default" for _, name in EXPORT.findall(text)]
+        text = IMPORT.sub(lambda m: f"const {{{m[1].replace(' as ', ': ')}}} = ${m[2]};", text)
+        text = EXPORT.sub(lambda m: m[1] if m[2] else "const $default =", text)
+        scopes[file] = (
+            f"const ${file} = (() => {{\n{text}\nreturn {{ {', '.join(names)} }};\n}})();"
+        )
+
+    add(name.removesuffix(".js"))
+    return "\n".join([*scopes.values(), f"export default ${[*scopes][-1]}.default;\n"])
 
 
 class Pictured(anywidget.AnyWidget):
-    """A widget with a static picture for where no widget can run: HTML export, nbviewer."""
+    """A widget with a picture for where no widget can run: HTML export, nbviewer."""
 
     _css = STATIC / "doodles.css"
 
@@ -41,21 +57,37 @@ class Pictured(anywidget.AnyWidget):
         return {**data, "text/html": self.to_html()}, metadata
 
 
-class Stage(ipywidgets.VBox):
-    """Widgets in a column, with the static pictures of those that have one."""
+def _references(children: list[ipywidgets.Widget], _: object) -> list[tuple[str, str]]:
+    return [(type(child).__name__, f"IPY_MODEL_{child.model_id}") for child in children]
+
+
+class Stage(Pictured):
+    """Widgets in a column, or `beside` one another where there is room, with their pictures."""
+
+    _esm = module("stage.js")
+
+    children = traitlets.List().tag(sync=True, to_json=_references)
+    beside = traitlets.Bool(False).tag(sync=True)
+
+    def __init__(self, children: Sequence[ipywidgets.Widget], *, beside: bool = False) -> None:
+        super().__init__(children=list(children), beside=beside)
+
+    @property
+    def doodles(self) -> list:
+        """The drawings that play, strokes ``[x, y, t]``, px and ms, as the model made them."""
+        players = (child for child in self.children if isinstance(child, Player))
+        return [doodle for player in players for doodle in player.doodles]
 
     def to_html(self) -> str:
         """The pictures, as self-contained HTML."""
         return "".join(child.to_html() for child in self.children if isinstance(child, Pictured))
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        return {**super()._repr_mimebundle_(**kwargs), "text/html": self.to_html()}
-
 
 class Player(Pictured):
     """A grid of drawings with play, scrub, speed and loop; it plays without asking the kernel.
 
-    Space plays and pauses, the arrow keys scrub.
+    Space plays and pauses, the arrow keys scrub. What is shown, all or one that is clicked at, can
+    be copied or downloaded as SVG, GIF or ndjson.
 
     Args:
         drawings: At least one. An untimed drawing plays at constant speed.
@@ -67,11 +99,15 @@ class Player(Pictured):
         size: Side of each drawing, px, 16 or more.
         pace: "human" time, "constant" speed in the same total time, or "both" side by side.
         speed: Factor, 0.25 to 4.
-        loop: Start again at the end.
+        smooth: Draw curves through the points (see `viz.curves`), not straight lines.
+        loop: Each drawing starts again by itself; the clock takes their median duration.
         autoplay: Start at once (never for people who asked their system for less motion).
         along: Label of a slider from the first drawing to the last, which shows one at a time.
             Empty: all drawings are shown.
         share: Position of that slider, 0 to 1.
+        curve: Show the pen's speed over time, of the drawing that was clicked at or the first.
+        word: What the drawings show, for files of them; empty: their titles say it.
+        doodles: The drawings, as they were given.
 
     Raises:
         ValueError: No drawings, another number of titles, a setting is out of range, or a drawing
@@ -87,39 +123,43 @@ class Player(Pictured):
     pace = traitlets.Enum(("human", "constant", "both"), "human").tag(sync=True)
     speed = traitlets.Float(1.0, min=0.25, max=4.0).tag(sync=True)
     loop = traitlets.Bool(True).tag(sync=True)
+    smooth = traitlets.Bool(True).tag(sync=True)
     autoplay = traitlets.Bool(True).tag(sync=True)
     along = traitlets.Unicode().tag(sync=True)
     share = traitlets.Float(0.0, min=0.0, max=1.0).tag(sync=True)
+    curve = traitlets.Bool(False).tag(sync=True)
+    word = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, drawings: Sequence, *, titles: Sequence[str] = (), **settings: Any) -> None:
+        super().__init__()
+        self.show(drawings, titles=titles, **settings)
+
+    def show(self, drawings: Sequence, *, titles: Sequence[str] = (), **settings: Any) -> None:
+        """Replace the drawings; arguments and errors are those of the class."""
         if unknown := settings.keys() - self.class_traits(sync=True):
             raise TypeError(f"a player has no setting {', '.join(sorted(unknown))}")
         strokes, titles = _checked(drawings, titles)
         try:
-            super().__init__(strokes=strokes, titles=titles, **settings)
+            with self.hold_sync():
+                for name, value in {**settings, "strokes": strokes, "titles": titles}.items():
+                    self.set_trait(name, value)
         except traitlets.TraitError as error:
             raise ValueError(str(error)) from None
-
-    def show(
-        self, drawings: Sequence, *, titles: Sequence[str] = (), along: str | None = None
-    ) -> None:
-        """Replace the drawings; arguments and errors are those of the class, None keeps `along`."""
-        strokes, titles = _checked(drawings, titles)
-        with self.hold_sync():
-            self.strokes, self.titles = strokes, titles
-            self.along = self.along if along is None else along
+        self.doodles = list(drawings)
 
     def to_html(self) -> str:
-        """The finished drawings with their titles."""
+        """The drawings with their titles, each playing at its own pace."""
+        size = 80 if self.along else self.size  # a filmstrip
         figures = [
-            f'<figure style="margin:0;width:{self.size}px;text-align:center">'
-            f"{to_markup(strokes, title=title or 'doodle')}"
+            f'<figure style="margin:0;width:{size}px;text-align:center">'
+            f"{to_markup(strokes, animate=True, title=title or 'doodle', smooth=self.smooth)}"
             f"<figcaption>{escape(title)}</figcaption></figure>"
             for strokes, title in zip(self.strokes, self.titles, strict=True)
         ]
-        width = self.columns * (self.size + 8)
+        fitting = "<style>.doodle-figures svg {max-width: 100%; height: auto}</style>"
+        width = 900 if self.along else self.columns * (size + 8)
         style = f"display:flex;flex-wrap:wrap;gap:8px;align-items:end;max-width:{width}px"
-        return f'<div style="{style}">{"".join(figures)}</div>'
+        return f'<div class="doodle-figures" style="{style}">{fitting}{"".join(figures)}</div>'
 
 
 def _checked(drawings: Sequence, titles: Sequence[str]) -> tuple[list, list[str]]:

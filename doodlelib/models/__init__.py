@@ -11,15 +11,3 @@ from doodlelib.models.cnn import DoodleCNN
 from doodlelib.models.likelihood import LogLikelihood
 from doodlelib.models.retimer import Retimer
 from doodlelib.models.vae import SketchVAE
-
-__all__ = [
-    "DoodleCNN",
-    "LogLikelihood",
-    "Retimer",
-    "SketchVAE",
-    "load_cnn",
-    "load_retimer",
-    "load_vae",
-    "read",
-    "save",
-]

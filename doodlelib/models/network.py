@@ -220,7 +220,8 @@ class SketchNet(nn.Module):
         beta-VAE). Time, word and z are masked in random shares of the drawings, so that the model
         also learns q(z | shape), p(drawing | z) and p(drawing | word).
 
-        `step` decides the KL term's weight; None: its final one. Parts are sums and counts.
+        `step` decides the KL term's weight; None: its final one. Parts are sums and counts; that of
+        the loss is under the final weight, so that epochs compare, and training with validation.
 
         Source: Ha & Eck 2017, eq. 9-11, the mean over dimensions as in magenta's code.
         """
@@ -248,11 +249,12 @@ class SketchNet(nn.Module):
             self.exemplars.update(true_words, mean.detach(), log_std.detach())
         kl = 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std)  # (B, Z)
         free = parallel.mean_over_ranks(kl) < config.kl_tolerance  # of the whole batch
-        cost = self.kl_weight(step) * torch.where(free, config.kl_tolerance, kl.mean())
-        loss = cost - values.sum() / (batch.size * config.max_seq_len)
+        cost = torch.where(free, config.kl_tolerance, kl.mean())
+        loss = self.kl_weight(step) * cost - values.sum() / (batch.size * config.max_seq_len)
         sums = dict(zip(EVENTS, zip(-values.sum(0), counts.sum(0), strict=True), strict=True))
         size = torch.tensor(float(batch.size))
-        sums |= {"loss": (loss * size, size), "kl": (kl.sum(), size)}
+        final = loss + (config.kl_weight - self.kl_weight(step)) * cost
+        sums |= {"loss": (final * size, size), "kl": (kl.sum(), size)}
         return loss, {name: (total.detach(), count) for name, (total, count) in sums.items()}
 
     def make_optimizer(self) -> torch.optim.Optimizer:

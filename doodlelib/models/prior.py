@@ -96,6 +96,17 @@ class ExemplarPrior(nn.Module):
         std = math.sqrt(temperature) * self.std[words, nth].float()
         return self.mean[words, nth].float() + std * noise.to(device)
 
+    def densest(self, word: int, n: int) -> tuple[Float[Tensor, "N Z"], Float[Tensor, "N Z"]]:
+        """Means and standard deviations of a word's `n` exemplars in the densest regions.
+
+        Of fewer, some come again; of none, N(0, 1).
+        """
+        if not self.count[word]:
+            return torch.zeros(n, self.mean.shape[-1]), torch.ones(n, self.mean.shape[-1])
+        order = self._densest_first(word).to(self.mean.device)
+        chosen = order[torch.arange(n, device=order.device) % len(order)]
+        return self.mean[word, chosen].float(), self.std[word, chosen].float()
+
     def _densest_first(self, word: int) -> Int64[Tensor, " k"]:
         """Indices of a word's exemplars, by their density under the others' posteriors."""
         seen = min(int(self.count[word]), self.mean.shape[1])

@@ -28,15 +28,17 @@ from doodlelib.models import mdn
 from doodlelib.models.batch import StrokeBatch, collate_drawings
 from doodlelib.models.lstm import LSTM, BiLSTM, Dropout
 from doodlelib.models.network import NUM_FEATURES, SketchNet, input_features
-from doodlelib.simplify import simplify
+from doodlelib.simplify import kept_points, simplify
 from doodlelib.strokes import (
     DT,
     PEN_COLUMNS,
     PEN_UP,
     Drawing,
     Scale,
+    as_drawing,
     from_stroke4,
     from_stroke6,
+    to_box,
     to_stroke4,
     without_time,
 )
@@ -257,15 +259,27 @@ class Retimer(nn.Module):
     def retime_all(
         self, drawings: Sequence, *, temperature: float = 1.0, seed: int | None = None
     ) -> list[Drawing]:
-        """The drawings, simplified by geometry alone, with times that a person might have taken.
+        """The drawings with times, from 0, that a person might have taken.
 
-        Their own times are not read. Temperature 0 takes the likeliest times, 1 the model's own
-        spread; equal seeds give equal times (on a CPU). ValueError where the temperature is
-        not from 0 to 1e6, a drawing is malformed, or there is none.
+        Times are predicted for the points that `simplify` keeps of the geometry alone; those
+        between pass at constant speed. Their own times are not read. Temperature 0 takes the
+        likeliest times, 1 the model's own spread; equal seeds give equal times (on a CPU).
+        ValueError where the temperature is not from 0 to 1e6, a drawing is malformed, or there is
+        none.
         """
-        plain = [simplify(without_time(drawing), **self.simplification) for drawing in drawings]
-        rows = [to_stroke4(drawing) for drawing in plain]
-        return self.time_rows(rows, temperature=temperature, seed=seed)
+        plain = [without_time(as_drawing(drawing)) for drawing in drawings]
+        rows = [to_stroke4(simplify(drawing, **self.simplification)) for drawing in plain]
+        timed = self.time_rows(rows, temperature=temperature, seed=seed)
+        return list(map(self.time_all_points, plain, timed))
+
+    def time_all_points(self, drawing: Drawing, kept: Drawing) -> Drawing:
+        """`drawing`, untimed, with times: those of `kept`, which begins with its simplification."""
+        masks, timed = kept_points(to_box(drawing), **self.simplification), []
+        for (x, y), mask, (*_, times) in zip(drawing, masks, kept, strict=False):
+            way = np.hypot(np.diff(x, prepend=x[0]), np.diff(y, prepend=y[0])).cumsum()
+            way += np.arange(x.size) * 1e-6 * (way[-1] or 1)  # so that equal points take time too
+            timed.append([x, y, np.interp(way, way[mask], times[: mask.sum()])])
+        return timed
 
     @in_one_thread
     def time_rows(
@@ -276,7 +290,7 @@ class Retimer(nn.Module):
         temperature: float = 1.0,
         seed: int | None = None,
     ) -> list[Drawing]:
-        """`retime_all` for stroke-4 as it is; its first `known` rows keep their times."""
+        """Drawings of stroke-4 rows, timed; the first `known` of each keep their times."""
         if not 0 <= temperature <= mdn.MAX_TEMPERATURE:
             raise ValueError(f"temperatures are 0 to 1e6, not {temperature}")
         if len(rows) == 0:

@@ -22,15 +22,20 @@ from doodlelib.models.retimer import Retimer
 from doodlelib.models.sampling import Decoder, sample
 from doodlelib.simplify import simplify
 from doodlelib.strokes import (
+    BOX,
     DT,
     END,
+    PEN,
     PEN_UP,
     Drawing,
     Scale,
+    as_drawing,
+    extent,
     from_stroke4,
     from_stroke6,
     is_timed,
     to_stroke4,
+    without_time,
 )
 
 Latent = Literal["exemplars", "none"]
@@ -44,8 +49,9 @@ COMPARED = (4, 12, 28, 60)  # rows after which latents are compared
 class SketchVAE(SketchNet):
     """Sequence VAE over strokes with time.
 
-    Drawings that it is given are simplified as its training drawings were; drawings that it makes
-    are in px of the 255 box and ms. Methods that make drawings share these options:
+    Drawings that it is given are simplified as its training drawings were, and come back with all
+    their points; drawings that it makes are in px of the 255 box and ms. Methods that make drawings
+    share these options:
 
     - `word`: One for all drawings or one for each; None: not conditioned on a word.
     - `temperature`: Of geometry and pen; 0 takes the likeliest, 1 the model's own spread.
@@ -163,10 +169,11 @@ class SketchVAE(SketchNet):
         time_temperature: float = 1.0,
         seed: int | None = None,
     ) -> list[Drawing]:
-        """`n` drawings that begin with `drawing`. Options and errors: see the class.
+        """`n` drawings that begin with all of `drawing`. Options and errors: see the class.
 
-        Its last stroke may be continued or not. Its times are kept (but with timing "none"); where
-        it has none, and timing is "joint", the retimer gives it some first. Latents are resampled
+        They are in its px. Its last stroke may be continued or not. Its times, from 0, are kept
+        (but with timing "none"); where it has none, the retimer gives it some, with timing "joint"
+        before it is continued. Latents are resampled
         from the exemplars in proportion to the likelihood of the beginning (sampling-importance
         resampling), which is p(z | beginning).
         """
@@ -178,12 +185,17 @@ class SketchVAE(SketchNet):
         generator, timed = _generator(seed), timing == "joint"
         decoder = self.condition_on_prefix(drawing, n, word, generator, latent=latent, timed=timed)
         known, seed = len(decoder.prefix) if is_timed(drawing) else 1, _next_seed(generator)
-        return self._sample(decoder, timing, temperature, time_temperature, seed, known=known)
+        temperatures = temperature, time_temperature
+        endings = self._sample(decoder, timing, *temperatures, seed, known=known)
+        return [self._continue(drawing, ending, len(decoder.prefix)) for ending in endings]
 
     def retime(
         self, drawing: Sequence, *, temperature: float = 1.0, seed: int | None = None
     ) -> Drawing:
-        """The drawing with times that a person might have taken, from the attached retimer."""
+        """All points of the drawing with times that a person might have taken.
+
+        From the attached retimer; see `Retimer.retime_all`.
+        """
         if self.retimer is None:
             raise ValueError(NO_RETIMER)
         return self.retimer.retime(drawing, temperature=temperature, seed=seed)
@@ -303,6 +315,20 @@ class SketchVAE(SketchNet):
         if latent == "exemplars":
             return self.exemplars.sample(words, temperature=temperature, generator=generator)
         return torch.zeros(len(words), self.config.latent_size, device=self.device)
+
+    def _continue(self, drawing: Sequence, ending: Drawing, known: int) -> Drawing:
+        """`drawing`, and after it what follows `known` points of `ending`, in the units of both."""
+        drawing, rows = as_drawing(drawing), to_stroke4(ending)[known:]
+        if not is_timed(ending):
+            drawing = without_time(drawing)
+        elif not is_timed(drawing) and self.retimer:
+            drawing = self.retimer.time_all_points(drawing, ending)
+        unit = extent(drawing) / BOX or 1.0
+        moves = rows[:, : len(drawing[0])] * [unit, unit, 1][: len(drawing[0])]
+        points = moves.cumsum(axis=0) + [values[-1] for values in drawing[-1]]
+        first, *others = np.split(points, np.flatnonzero(rows[:, PEN] < 0.5))
+        last = [np.concatenate(both) for both in zip(drawing[-1], first.T, strict=True)]
+        return [*drawing[:-1], last, *(list(stroke.T) for stroke in others)]
 
     def _sample(
         self,

@@ -8,18 +8,3 @@ strokes; `images_of` and `ImageBatches` those for the classifier.
 from doodlelib.training.batches import ImageBatches, StrokeBatches, images_of
 from doodlelib.training.loop import Interrupted, chosen_precision, fit, log_line, validate
 from doodlelib.training.setup import calibrate, fill_prior, loaders, make_model
-
-__all__ = [
-    "ImageBatches",
-    "Interrupted",
-    "StrokeBatches",
-    "calibrate",
-    "chosen_precision",
-    "fill_prior",
-    "fit",
-    "images_of",
-    "loaders",
-    "log_line",
-    "make_model",
-    "validate",
-]

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -55,19 +55,11 @@ class StrokeBatches(_Epoch):
         seed: int = 0,
         epoch: int | None = None,
     ) -> None:
-        """Choose and shuffle this epoch's drawings.
+        """Choose and shuffle this epoch's drawings; ValueError if none can be taken.
 
         Drawings with more than ``max_seq_len`` points are left out (`left_out` counts them); for a
-        retimer also those without time. An epoch for training is augmented and balanced.
-
-        Args:
-            split: Of a prepared store.
-            config: Of the batches and the augmentation.
-            seed: With the epoch decides order and augmentation.
-            epoch: Number of the pass; None: one for validation, of the drawings as they are.
-
-        Raises:
-            ValueError: No drawing is short enough, or timed.
+        retimer also those without time. An epoch for training is augmented and balanced; epoch
+        None is for validation, of the drawings as they are.
         """
         self.split, self.seed, self.epoch = split, seed, epoch or 0
         self.num_workers = config.num_workers if epoch is not None else 0
@@ -150,7 +142,12 @@ def augment(
     continues[first[1:] - 1] = False
     inner = (rows[:, PEN] > 0.5) & continues
     inner[first] = False
-    kept = ~_some(inner, drawing, first, share=augment_stroke_prob, rng=rng)
+    count = augment_stroke_prob * np.bincount(drawing[inner], minlength=len(lengths))
+    count = (count + rng.random(len(lengths))).astype(np.int64)  # rounded at random
+    # each drawing's rows in random order, inner ones before the others
+    order = np.argsort(drawing + (rng.random(len(rows)) + ~inner) / 2)
+    kept = np.empty_like(inner)
+    kept[order] = np.arange(len(rows)) - first[drawing] >= count[drawing]
 
     untimed = np.isnan(rows[:, DT])
     cumulative = np.nan_to_num(rows[:, :PEN].astype(np.float64)).cumsum(axis=0)
@@ -174,27 +171,6 @@ def augment(
     return new, np.bincount(drawing[kept], minlength=len(lengths))
 
 
-def _some(
-    allowed: Bool[np.ndarray, " T"],
-    drawing: Int[np.ndarray, " T"],
-    first: Int[np.ndarray, " B"],
-    *,
-    share: float,
-    rng: np.random.Generator,
-) -> Bool[np.ndarray, " T"]:
-    """Choose a `share` of the allowed rows of each drawing; the number is rounded at random.
-
-    `drawing` is the index of each row's drawing, ascending; `first` each drawing's first row.
-    """
-    candidates = np.bincount(drawing[allowed], minlength=len(first))
-    count = (share * candidates + rng.random(len(first))).astype(np.int64)
-    # each drawing's rows in random order, allowed ones before the others
-    order = np.argsort(drawing + (rng.random(len(allowed)) + ~allowed) / 2)
-    chosen = np.empty_like(allowed)
-    chosen[order] = np.arange(len(allowed)) - first[drawing] < count[drawing]
-    return chosen
-
-
 class ImageBatches(_Epoch):
     """One epoch of image batches."""
 
@@ -207,11 +183,7 @@ class ImageBatches(_Epoch):
         seed: int = 0,
         epoch: int | None = None,
     ) -> None:
-        """Shuffle and augment the images; epoch None: in the order given, as they are.
-
-        Raises:
-            ValueError: There are no images.
-        """
+        """Shuffle and augment the images; epoch None: in the order given, as they are."""
         if not len(images):
             raise ValueError("there are no images to make batches of")
         self.images, self.labels, self.config = images, labels, config
@@ -239,10 +211,7 @@ def images_of(split: Split, config: CNNConfig) -> UInt8[np.ndarray, "N C S S"]:
 def augment_images(
     images: UInt8[Tensor, "B C S S"], *, generator: torch.Generator, config: CNNConfig
 ) -> UInt8[Tensor, "B C S S"]:
-    """Shift, rotate, zoom and mirror each image and change its line width, by random amounts.
-
-    Up to those of `config`; images and generator are on the CPU.
-    """
+    """Shift, rotate, zoom and mirror each image and change its line width, at random."""
 
     def uniform(most: float, *shape: int) -> Tensor:
         return most * (2 * torch.rand(len(images), *shape, generator=generator) - 1)

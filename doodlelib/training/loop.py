@@ -53,8 +53,7 @@ def fit(
         folder: Of the run.
         seed: Of everything random.
         checkpoint_every: Epochs between the checkpoints that are kept.
-        precision: "bfloat16" computes matrix products in bfloat16 (autocast), which is faster on
-            a GPU and on a processor with instructions for it, slower on others; weights and
+        precision: "bfloat16" computes matrix products in bfloat16 (autocast); weights and
             likelihood stay in float32. "auto": see `chosen_precision`.
         resume: A checkpoint to go on from; only `RESUMABLE_KEYS` of its configuration may differ.
         key_id: Names a drawing by its index in the training split, where an error is about it.
@@ -64,9 +63,8 @@ def fit(
         the epoch, ``train_*`` and ``valid_*``.
 
     Raises:
-        ValueError: `resume` does not fit the model, or `precision` is none of the three.
+        ValueError: `resume` does not fit the model.
         FloatingPointError: A loss or gradient is not finite; names the drawings of the batch.
-        OSError: `folder` cannot be written, or is gone.
         Interrupted: By Ctrl-C or SIGTERM. Whatever is raised, earlier checkpoints are kept.
     """
     device = next(model.parameters()).device
@@ -116,10 +114,7 @@ def fit(
 
 @torch.no_grad()
 def validate(model: Model, batches: Iterable[Batch], *, seed: int = 0) -> Sums:
-    """Sums and counts of the model's figures over `batches`, under the final KL weight.
-
-    Whatever is random in the loss follows from `seed`, so that epochs can be compared.
-    """
+    """Sums and counts of the model's figures over `batches`, under the final KL weight."""
     model.eval()
     loss, device = parallel.shared_loss(model), next(model.parameters()).device
     sums: Sums = {}
@@ -131,11 +126,7 @@ def validate(model: Model, batches: Iterable[Batch], *, seed: int = 0) -> Sums:
 
 
 def chosen_precision(precision: str, device: str | torch.device) -> str:
-    """What `fit` computes in; "auto" is bfloat16 where `device` has instructions for it.
-
-    Raises:
-        ValueError: `precision` is none of the three.
-    """
+    """What `fit` computes in; "auto" is bfloat16 where `device` has instructions for it."""
     if precision not in ("float32", "bfloat16", "auto"):
         raise ValueError(f"precision must be 'float32', 'bfloat16' or 'auto', not {precision!r}")
     if precision == "auto":
@@ -144,7 +135,7 @@ def chosen_precision(precision: str, device: str | torch.device) -> str:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether `device` has instructions for matrix products in bfloat16, so that it is faster."""
+    """Whether `device` has instructions for matrix products in bfloat16, which then are faster."""
     if device.type == "cuda":
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -155,11 +146,16 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def log_line(row: Row, *, epochs: int) -> str:
-    """One epoch in one line, with the time left if all epochs take as long."""
-    shown = [key for key in row if key.startswith("valid_") or key == "train_loss"]
-    figures = " ".join(f"{key} {row[key]:.4g}" for key in shown)
+    """One epoch in a line that fits a page: losses, the validation's parts, and the time left.
+
+    The time is what is left if all epochs take as long.
+    """
+    names = [key.removeprefix("valid_") for key in row if key.startswith("valid_")]
+    parts = [name for name in names if name != "loss"]
+    figures = " ".join(f"{name.removesuffix('_time')} {row[f'valid_{name}']:.3g}" for name in parts)
+    losses = f"loss {row['train_loss']:.4g} valid {row['valid_loss']:.4g}"
     left = (epochs - row["epoch"]) * row["seconds"] / 60
-    return f"epoch {row['epoch']}/{epochs} {figures} ({row['seconds']:.1f} s, {left:.1f} min left)"
+    return f"epoch {row['epoch']}/{epochs} {losses}: {figures} ({left:.1f} min left)"
 
 
 def _train(

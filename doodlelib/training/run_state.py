@@ -1,8 +1,6 @@
 """State of a training run: what is kept on disk after each epoch, and how a run is resumed."""
 
-import csv
 import dataclasses
-import io
 import math
 import tempfile
 from collections.abc import Sequence
@@ -11,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Generic
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -85,8 +84,7 @@ class RunState(Generic[Model]):
     def make_folder(self) -> None:
         """Make the folder, or clear it of files that a killed run left half written.
 
-        Raises:
-            OSError: It cannot be written: better known now than after an epoch.
+        OSError: It cannot be written, which is better known now than after an epoch.
         """
         if parallel.is_first_rank():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -95,11 +93,7 @@ class RunState(Generic[Model]):
                 leftover.unlink()
 
     def restore(self, path: Path) -> None:
-        """Load a checkpoint of the same training.
-
-        Raises:
-            FileNotFoundError, ValueError: See `checkpoint.read`; or it is of another training.
-        """
+        """Load a checkpoint; ValueError if it is of another training. See `checkpoint.read`."""
         stored, training = checkpoint.read(path, type(self.model))
         ours, theirs = (
             dataclasses.asdict(model.config)
@@ -135,9 +129,7 @@ class RunState(Generic[Model]):
     def save(self, stem: str, *, epoch: Epoch | None = None) -> Path:
         """Write ``<name>_<stem>.pt``, a checkpoint to resume from, within `epoch` if one is given.
 
-        Raises:
-            FileNotFoundError: The folder is gone.
-            FloatingPointError, OSError: See `checkpoint.save`.
+        FloatingPointError, OSError: See `checkpoint.save`.
         """
         path = self.folder / f"{self.name}_{stem}.pt"
         if not parallel.is_first_rank():
@@ -163,12 +155,9 @@ class RunState(Generic[Model]):
         return self.save("last")
 
     def _write_history(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self.history[0]))
-        writer.writeheader()
-        writer.writerows(self.history)
+        text = pd.DataFrame(self.history).to_csv(index=False, na_rep="nan")
         with atomic_write(self.folder / f"{self.name}_metrics.csv") as file:
-            file.write(text.getvalue().encode())
+            file.write(text.encode())
 
 
 def epochs_without_gain(history: Sequence[Row]) -> int:

@@ -42,15 +42,8 @@ def make_model(
 ) -> Any:
     """A sketch VAE or a retimer, whichever `config` is of, for the words and scale of a store.
 
-    Args:
-        config: Of the model.
-        store: See `dataset.prepare`.
-        seed: Of the weights.
-        reader: A VAE trained on this store, whose features of a drawing's geometry the retimer is
-            given; its weights stay as they are.
-
-    Raises:
-        ValueError: The reader's scale is another, or a VAE is given one.
+    `seed` is of the weights. `reader` is a VAE trained on this store (else ValueError), whose
+    features of a drawing's geometry the retimer is given; its weights stay as they are.
     """
     described, split = read_store(store)["settings"], load_split(store)
     known: dict[str, Any] = {

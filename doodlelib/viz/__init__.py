@@ -14,18 +14,3 @@ from doodlelib.viz.plots import (
     plot_speed,
     use_style,
 )
-
-__all__ = [
-    "compare_gif",
-    "draw_drawing",
-    "draw_grid",
-    "draw_images",
-    "plot_distributions",
-    "plot_losses",
-    "plot_speed",
-    "to_gif",
-    "to_ndjson",
-    "to_png",
-    "to_svg",
-    "use_style",
-]

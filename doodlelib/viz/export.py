@@ -19,6 +19,7 @@ from PIL import Image
 from doodlelib.paths import atomic_write
 from doodlelib.strokes import BOX, Drawing, Record, as_drawing, find_faults, geometry_id
 from doodlelib.viz.animation import GIF_PALETTE, encode_gif, pace_of, paced, render_frames
+from doodlelib.viz.curves import curved, handles
 
 DIGITS = 2  # decimals of SVG coordinates
 
@@ -33,6 +34,7 @@ def to_gif(
     trail_ms: float = 0.0,
     pen: bool = True,
     hold_ms: int = 0,
+    smooth: bool = True,
 ) -> Path:
     """An endless GIF of the drawing being drawn, at the pace of its own timestamps.
 
@@ -48,49 +50,68 @@ def to_gif(
         trail_ms: For how long ink is blue, and black thereafter.
         pen: Show the pen: a dot where it draws, a ring where it hovers.
         hold_ms: How much longer the finished drawing stays.
+        smooth: Draw curves through the points (see `viz.curves`), not straight lines.
 
     ValueError: The drawing cannot be played (see `animation.paced`), a value is out of range, or
     there would be over `animation.MAX_FRAMES` frames.
     """
-    panels = [paced(drawing, constant=constant)]
+    panels = [paced(curved(drawing) if smooth else drawing, constant=constant)]
     data = encode_gif(
         panels, frame_ms=frame_ms, size=size, trail_ms=trail_ms, pen=pen, hold_ms=hold_ms
     )
     return _write(path, data)
 
 
-def compare_gif(drawing: Sequence, path: str | Path, *, size: int = 255) -> Path:
+def compare_gif(
+    drawing: Sequence, path: str | Path, *, size: int = 255, smooth: bool = True
+) -> Path:
     """A GIF of a timed drawing twice, side by side: at human and at constant speed.
 
     `size` is the side of each, px. Errors are those of `to_gif`.
     """
+    drawing = curved(drawing) if smooth else drawing
     panels = paced(drawing), paced(drawing, constant=True)
     labels = "human time", "constant speed"
     return _write(path, encode_gif(panels, labels=labels, size=size, trail_ms=300, hold_ms=1000))
 
 
-def to_png(drawing: Sequence, path: str | Path, *, size: int = 255) -> Path:
+def to_png(drawing: Sequence, path: str | Path, *, size: int = 255, smooth: bool = True) -> Path:
     """The finished drawing as a PNG, black on white, `size` px square; errors as `to_gif`."""
-    (frame,) = render_frames(paced(drawing, constant=True), [math.inf], size=size)
+    drawing = paced(curved(drawing) if smooth else drawing, constant=True)
+    (frame,) = render_frames(drawing, [math.inf], size=size)
     image, data = Image.fromarray(frame), BytesIO()
     image.putpalette(GIF_PALETTE)
     image.convert("L").save(data, format="PNG", optimize=True)
     return _write(path, data.getvalue())
 
 
-def to_svg(drawing: Sequence, path: str | Path, *, animate: bool = True, title: str = "") -> Path:
+def to_svg(
+    drawing: Sequence,
+    path: str | Path,
+    *,
+    animate: bool = True,
+    title: str = "",
+    smooth: bool = True,
+) -> Path:
     """The drawing as an SVG, a path for each stroke, in its own coordinates.
 
     It plays (SMIL) at the pace of its timestamps, over and over, with a pen, unless `animate` is
     False; viewers that do not animate show it whole. An untimed drawing plays at one speed, and its
-    description says at which. `title` is for screen readers.
+    description says at which. `title` is for screen readers; `smooth` is that of `to_gif`.
 
     ValueError: The drawing is malformed, or its clock runs backwards.
     """
-    return _write(path, f"{to_markup(drawing, animate=animate, title=title)}\n".encode())
+    markup = to_markup(drawing, animate=animate, title=title, smooth=smooth)
+    return _write(path, f"{markup}\n".encode())
 
 
-def to_ndjson(drawings: Record | Iterable, path: str | Path, *, word: str | None = None) -> Path:
+def to_ndjson(
+    drawings: Record | Iterable,
+    path: str | Path,
+    *,
+    word: str | None = None,
+    first_point_ms: float | None = None,
+) -> Path:
     """Drawings in Google's raw schema (simplified, where they are untimed), one a line.
 
     Args:
@@ -98,6 +119,7 @@ def to_ndjson(drawings: Record | Iterable, path: str | Path, *, word: str | None
         path: Where to write.
         word: The class label, instead of the records' own. Bare strokes need one; they are written
             as recognised, with the present time and an unknown country (``ZZ``).
+        first_point_ms: From when the person was asked to draw; written too, if it is known.
 
     ValueError: `formats.read` would drop a drawing, bare strokes have no word, or none is given.
     """
@@ -108,7 +130,8 @@ def to_ndjson(drawings: Record | Iterable, path: str | Path, *, word: str | None
         now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
         items = [Record(word, geometry_id(as_drawing(items)), True, items, "ZZ", now)]
     checked = [replace(r, word=word or r.word, drawing=_readable(r.drawing)) for r in items]
-    return _write(path, b"".join(orjson.dumps(r.to_json()) + b"\n" for r in checked))
+    also = {} if first_point_ms is None else {"first_point_ms": first_point_ms}
+    return _write(path, b"".join(orjson.dumps(r.to_json() | also) + b"\n" for r in checked))
 
 
 def to_npz(splits: Mapping[str, Iterable], path: str | Path) -> Path:
@@ -154,17 +177,19 @@ def _write(path: str | Path, data: bytes) -> Path:
     return Path(path)
 
 
-def to_markup(drawing: Sequence, *, animate: bool = False, title: str = "") -> str:
+def to_markup(
+    drawing: Sequence, *, animate: bool = False, title: str = "", smooth: bool = True
+) -> str:
     """The drawing as an ``<svg>`` element; arguments and errors are those of `to_svg`."""
-    drawing = as_drawing(drawing)
-    pace = pace_of(drawing) if animate else ""
+    data, pace = paths(as_drawing(drawing), smooth=smooth), pace_of(drawing) if animate else ""
+    drawing = curved(drawing) if smooth else as_drawing(drawing)
     drawing = paced(drawing, constant=bool(pace)) if animate else drawing
     points = np.concatenate([np.column_stack(stroke[:2]) for stroke in drawing]).round(DIGITS)
     side = float(np.ptp(points, axis=0).max()) or 1.0
     box = [*(points.min(axis=0) - side / 16), *(np.ptp(points, axis=0) + side / 8)]
     width, height = (value * BOX / max(box[2:]) for value in box[2:])
     total = drawing[-1][2][-1] if animate else 0.0
-    parts = [_path(stroke, total=total) for stroke in drawing]
+    parts = [_path(*both, total=total) for both in zip(data, drawing, strict=True)]
     if total > 0:
         parts.append(_pen(drawing, radius=side / 45, total=total))
     return (
@@ -177,15 +202,27 @@ def to_markup(drawing: Sequence, *, animate: bool = False, title: str = "") -> s
     )
 
 
-def path_data(stroke: Sequence[Iterable[float]], *, digits: int = DIGITS) -> str:
-    """A stroke as the ``d`` of an SVG path; a single point is closed, so that it shows as a dot."""
-    points = [_join(point, digits) for point in zip(*stroke[:2], strict=True)]
-    return f"M{points[0]}" + (f"L{' '.join(points[1:])}" if len(points) > 1 else "z")
+def paths(drawing: Drawing, *, digits: int = DIGITS, smooth: bool = True) -> list[str]:
+    """The ``d`` of an SVG path for each stroke, in curves where they bend and `smooth` is on.
+
+    A single point is closed, so that it shows as a dot.
+    """
+    found = []
+    for stroke, curves in zip(drawing, handles(drawing), strict=True):
+        first, *points = np.column_stack(stroke[:2])
+        data = [f"M{_join(first, digits)}" + ("" if points else "z")]
+        for point, curve in zip(points, curves, strict=True):
+            chord, off = point - first, (curve - first) @ [[0, -1], [1, 0]]
+            bends = smooth and np.abs(off @ chord).max() > 1e-9 * (chord @ chord)
+            ends = [*curve.flat, *point] if bends else point
+            data.append(("C" if bends else "L") + _join(ends, digits))
+            first = point
+        found.append("".join(data))
+    return found
 
 
-def _path(stroke: list[np.ndarray], *, total: float) -> str:
+def _path(data: str, stroke: list[np.ndarray], *, total: float) -> str:
     """A stroke; with a `total` above 0 (ms), it appears at its start and grows as it was drawn."""
-    data = path_data(stroke)
     if not total:
         return f'<path d="{data}"/>'
     xy = np.round(stroke[:2], DIGITS)

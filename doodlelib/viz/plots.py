@@ -15,13 +15,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Real
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba_array
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from doodlelib.strokes import as_drawing, duration, is_timed
+from doodlelib.viz.curves import curved
 
 INK = "#22223b"
 # seaborn's "colorblind", less its yellow, which is lost on white
@@ -73,14 +76,16 @@ def draw_drawing(
     seconds: float | None = None,
     pauses: bool = False,
     line_width: float = 2.0,
+    smooth: bool = True,
 ) -> Axes:
     """One drawing as lines: y runs down, no frame, one scale for x and y.
 
     Colours are the time since the first touch, up to `seconds` or else the drawing's end; an
     untimed drawing, and one with `color_by` None, has one. `pauses` shows pen-up moves, dotted.
-    `line_width` is in points. Errors are those of `strokes.as_drawing`.
+    `line_width` is in points. `smooth` draws curves through the points (see `viz.curves`), not
+    straight lines. Errors are those of `strokes.as_drawing`.
     """
-    drawing = as_drawing(drawing)
+    drawing = curved(drawing) if smooth else as_drawing(drawing)
     strokes = [np.stack(stroke, axis=1) for stroke in drawing]
     counts = [max(len(stroke) - 1, 1) for stroke in strokes]  # of lines; a dot is one
     starts = np.concatenate([s[:n] for s, n in zip(strokes, counts, strict=True)])
@@ -112,19 +117,21 @@ def draw_grid(
     titles: Sequence[str] | None = None,
     columns: int = 8,
     size: float = 1.4,
+    seconds: float | None = None,
 ) -> Figure:
-    """Drawings side by side, with one colour scale of time, up to the end of the longest.
+    """Drawings side by side; colours are shares of each one's own time, so all show their order.
 
-    There are at most `columns` in a row, each `size` inches wide, with one of `titles` above it. No
-    drawings, or another number of titles, is a ValueError.
+    Or they are the time, up to `seconds`, where it is the pace that is to be compared. There are at
+    most `columns` in a row, each `size` inches wide, with one of `titles` above it. No drawings, or
+    another number of titles, is a ValueError.
     """
     figure, cells = _panels(len(drawings), titles=titles, columns=columns, size=(size, size))
-    seconds = max((duration(d) / 1000 for d in drawings if is_timed(d)), default=0.0)
     for ax, drawing in zip(cells, drawings, strict=True):
         draw_drawing(drawing, ax=ax, seconds=seconds)
-    if seconds:
-        scale = ScalarMappable(Normalize(0, seconds), TIME_COLORS)
-        bar = figure.colorbar(scale, ax=figure.axes, label="time (s)", aspect=25, pad=0.02)
+    if any(map(is_timed, drawings)):
+        scale = ScalarMappable(Normalize(0, seconds or 100), TIME_COLORS)
+        label = "time (s)" if seconds else "share of each one's time (%)"
+        bar = figure.colorbar(scale, ax=figure.axes, label=label, aspect=25, pad=0.02)
         bar.outline.set_visible(False)
     return figure
 
@@ -160,7 +167,8 @@ def plot_speed(drawing: Sequence, *, ax: Axes | None = None) -> Axes:
         ax.plot((time[moved] + time[moved + 1]) / 2, speed, color=PALETTE[0], marker=".")
     ax.set(xlabel="time (s)", ylabel="speed (px/s)", xlim=0, ylim=0)
     if len(seconds) > 1:
-        ax.legend(handles=ax.patches[:1], loc="upper right")
+        look = {"loc": "lower right", "bbox_to_anchor": (1, 1), "frameon": False}
+        ax.legend(handles=ax.patches[:1], **look)
     return ax
 
 
@@ -188,6 +196,13 @@ def plot_losses(history: pd.DataFrame | Sequence[Mapping[str, float | int]]) -> 
     return figure
 
 
+def plain_log_ticks(axis: Axis) -> None:
+    """Ticks at 1, 3, 10, 30 and so on of a log axis, in plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 3)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
+
+
 def plot_distributions(measures: Any) -> Figure:
     """Histograms of segment times, pauses, speeds and durations of `analysis.measure`, log axes."""
     panels = {
@@ -205,9 +220,7 @@ def plot_distributions(measures: Any) -> Figure:
         share = 100 * np.histogram(values, edges)[0] / max(len(values), 1)
         ax.stairs(share, edges, color=PALETTE[0], fill=True, alpha=0.6)
         ax.set(xlabel=label, xscale="log", ylim=0)
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-        ax.xaxis.set_minor_locator(NullLocator())
+        plain_log_ticks(ax.xaxis)
         ax.tick_params(axis="x", labelsize="small")
     axes[0].set_ylabel("share (%)")
     return figure
@@ -215,12 +228,15 @@ def plot_distributions(measures: Any) -> Figure:
 
 def plot_pit(values: Mapping[str, Float[np.ndarray, " n"]], *, ax: Axes | None = None) -> Axes:
     """Histograms of `SketchVAE.time_pit`, by name; those of a calibrated model are flat."""
-    ax = ax or new_axes(figsize=(5.0, 3.0))
-    for name, some in values.items():
-        ax.stairs(*np.histogram(some, bins=20, range=(0, 1), density=True), label=name, lw=1.5)
-    ax.axhline(1, color="black", lw=1, ls=":", label="calibrated")
+    ax = ax or new_axes(figsize=(6.4, 3.0))
+    for color, (name, some) in zip(PALETTE, values.items(), strict=False):
+        bins = int(np.clip(len(some) // 50, 5, 20))  # with few values more would be noise
+        heights, edges = np.histogram(some, bins=bins, range=(0, 1), density=True)
+        label = f"{len(some)} {name}"
+        ax.stairs(heights, edges, baseline=None, label=label, color=color, lw=2)
+    ax.axhline(1, color=INK, lw=1, ls=":", label="calibrated")
     ax.set(xlabel="predicted share of shorter times", ylabel="density", xlim=(0, 1), ylim=0)
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return ax
 
 
@@ -240,9 +256,15 @@ def plot_position_density(
     mass = (levels * np.bincount(order.ravel()))[::-1].cumsum()[::-1]  # where it is as dense
     share = (mass / mass[0])[order].reshape(density.shape)
     x, y = np.linspace(*extent[:2], len(density)), np.linspace(*extent[:1:-1], len(density))
-    ax.contourf(x, y, share, levels=[0, 0.5, 0.9, 0.99], colors=["#2171b5", "#6baed6", "#deebf7"])
+    rows, columns = ((share < 1 - 1e-3).any(axis=axis).nonzero()[0] for axis in (1, 0))
+    part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)  # the page ends there
+    regions = {0.5: "#2171b5", 0.9: "#6baed6", 0.99: "#deebf7"}
+    levels, colors = [0, *regions], [*regions.values()]
+    ax.contourf(x[part[1]], y[part[0]], share[part], levels=levels, colors=colors)
+    for level, color in regions.items():
+        ax.fill([], [], color=color, label=f"{level:.0%} of the prediction")
     if target is not None:
-        ax.plot(*target, "o", color=PALETTE[1], markersize=7, markeredgecolor="white")
+        ax.plot(*target, "o", color=PALETTE[1], ms=7, mec="white", label="where the pen went")
     return ax
 
 
@@ -263,33 +285,51 @@ def plot_confusion(matrix: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_calibration(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axes:
-    """Reliability diagram of tables of `analysis.calibration`, by name; larger dots count more."""
-    ax = ax or new_axes(figsize=(4.4, 4.0))
+    """Reliability diagram of tables of `analysis.calibration`, by name, with standard errors."""
+    ax = ax or new_axes(figsize=(8.0, 4.0))
     ax.plot([0, 1], [0, 1], color=INK, lw=1, ls=":", label="calibrated")
     for color, (name, table) in zip(PALETTE, tables.items(), strict=False):
-        ax.plot(table["confidence"], table["accuracy"], color=color, lw=1.5, label=name)
-        area = 10 + 190 * table["count"] / table["count"].sum()
-        ax.scatter(table["confidence"], table["accuracy"], s=area, color=color, linewidths=0)
+        share, count = table["accuracy"], table["count"]
+        error = np.sqrt(share * (1 - share) / count)
+        counts = " to ".join(map(str, np.unique([count.min(), count.max()])))
+        look: dict[str, Any] = {"fmt": "o-", "color": color, "ms": 4, "elinewidth": 1}
+        ax.errorbar(table["confidence"], share, error, label=f"{name}, {counts} a dot", **look)
     ax.set(xlabel="predicted probability", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
-    ax.legend(frameon=False)
+    ax.set_aspect("equal")
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return ax
+
+
+def word_colors(words: Sequence[str]) -> dict[str, str]:
+    """A colour for each word, sorted: no two of one hue, and neighbours light and dark by turns."""
+    import seaborn as sns
+
+    names = sorted(set(words))
+    hues = [sns.husl_palette(len(names), s=0.95, l=light).as_hex() for light in (0.55, 0.7)]
+    return {name: hues[i % 2][i] for i, name in enumerate(names)}
 
 
 def plot_projection(
     points: Float[np.ndarray, "n 2"], labels: Sequence[str], *, ax: Axes | None = None
 ) -> Axes:
-    """Latents in the plane (see `latent.project`), coloured by word."""
-    import seaborn as sns
-
-    ax = ax or new_axes(figsize=(7.0, 6.0))
-    names = sorted(set(labels))
-    palette = sns.color_palette("colorblind" if len(names) <= 10 else "husl", len(names))
-    for name, color in zip(names, palette, strict=True):
+    """Latents in the plane (see `latent.project`), coloured by word, with names in their midst."""
+    ax = ax or new_axes(figsize=(8.0, 5.6))
+    halo = [withStroke(linewidth=3, foreground="white")]
+    look: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold", "path_effects": halo}
+    colors, taken = word_colors(labels), []
+    wide, high = np.ptp(points, axis=0) * (0.15, 0.05) + 1e-9  # of a name
+    for name, color in colors.items():
         own = points[np.array(labels) == name]
-        ax.scatter(*own.T, s=12, color=color, alpha=0.8, linewidths=0, label=name)
-    ax.set(xlabel="first axis (no unit)", ylabel="second axis (no unit)")
+        ax.scatter(*own.T, s=16, color=color, alpha=0.7, linewidths=0, label=name)
+        x, y = np.median(own, axis=0)
+        while any(abs(x - a) < wide and abs(y - b) < 0.99 * high for a, b in taken):
+            y += high
+        taken.append((x, y))
+        ax.text(x, y, name, color=color, **look)
+    ax.set(xticks=[], yticks=[], xlabel="first axis (no unit)", ylabel="second axis (no unit)")
     ax.set_aspect("equal", adjustable="datalim")
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=2)
+    columns = math.ceil(len(colors) / 20)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, ncols=columns)
     return ax
 
 
@@ -298,11 +338,14 @@ def plot_active_units(kl_by_dimension: Float[np.ndarray, " z"], *, ax: Axes | No
     ax = ax or new_axes(figsize=(6.4, 2.8))
     kl = np.sort(kl_by_dimension)[::-1]
     active = int((kl > ACTIVE_KL).sum())
-    ax.bar(np.arange(1, len(kl) + 1), kl, width=1, linewidth=0, color=PALETTE[0])
+    colors = [PALETTE[0]] * active + ["0.8"] * (len(kl) - active)
+    ax.bar(np.arange(1, len(kl) + 1), kl, width=0.8, linewidth=0, color=colors)
     ax.axhline(ACTIVE_KL, color=INK, linestyle=":")
     ax.set_title(f"{active} of {len(kl)} dimensions have a KL above {ACTIVE_KL} nats")
     ax.set(xlabel="latent dimension, sorted", ylabel="KL (nats per drawing)")
     ax.set(ylim=(ACTIVE_KL / 10, 2 * max(ACTIVE_KL, kl[0])), yscale="log")  # zeros have no scale
+    ax.set_xlim(0.4, len(kl) + 0.6)
+    plain_log_ticks(ax.yaxis)
     return ax
 
 

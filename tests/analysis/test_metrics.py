@@ -116,6 +116,15 @@ def test_calibration_by_hand() -> None:
     assert metrics.calibration_error(table) == pytest.approx(error)
 
 
+def test_calibration_in_bins_of_equal_counts() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(3) / 2, 103)
+    table = metrics.calibration(rng.integers(0, 3, 103), probabilities, bins=10, equal="count")
+    assert set(table["count"]) == {10, 11} and table["count"].sum() == 103
+    assert table.index.is_monotonic_increasing and table["confidence"].is_monotonic_increasing
+    assert (table["confidence"] >= table.index).all()
+
+
 def test_honest_probabilities_are_calibrated() -> None:
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(4), 20_000)

@@ -38,7 +38,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vae = SketchVAE(config, words=WORDS, scale=scale, simplification={})
     checkpoint.save(folder / "rnn.pt", vae)
     cnn = DoodleCNN(read_config(CNNConfig, image_size=28, width=4), words=WORDS)
-    checkpoint.save(folder / "cnn.pt", cnn)
+    for name in ("cnn.pt", "cnn_345.pt"):
+        checkpoint.save(folder / name, cnn)
     return folder
 
 
@@ -69,7 +70,7 @@ def usage_error(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         main([str(argument) for argument in arguments])
     assert exit_info.value.code == 2
     usage, *message = capsys.readouterr().err.splitlines()
-    assert usage.startswith("usage: python -m doodlelib -m {train,generate,infer}")
+    assert usage.startswith("usage: python -m doodlelib -m {train,generate,infer,page}")
     assert len(message) == 1
     return message[0]
 
@@ -206,7 +207,8 @@ def test_the_shipped_models_are_taken_and_named(
         *("dog_01.gif", "dog_01.svg", "dog_02.gif", "dog_02.svg")
     ]
     assert Path(printed[0]).parent.parent == tmp_path / "generated"
-    assert run("-m", "infer", "-i", picture)[0] == "model: the shipped one, trained_models/cnn.pt"
+    named = "model: the shipped one, trained_models/cnn_345.pt"  # all words, not ten
+    assert run("-m", "infer", "-i", picture)[0] == named
 
 
 def shares(line: str) -> dict[str, float]:

@@ -28,7 +28,7 @@ def test_ndjson(tmp_path):
 def test_ndjson_that_names_no_word_is_named_by_its_file(tmp_path):
     path = tmp_path / "house boat.test.ndjson"
     nameless = {"drawing": LINE["drawing"]}
-    lines = [nameless, nameless | {"word": None}, LINE, nameless | {"word": 7}]
+    lines = [nameless, nameless | {"word": None}, LINE, nameless | {"word": [7]}]
     path.write_text("\n".join(json.dumps(line, separators=(",", ":")) for line in lines))
     dropped = Counter()
     records = list(formats.read(path, dropped=dropped))
@@ -204,16 +204,26 @@ def test_folder_is_never_left(tmp_path):
     dropped = Counter()
     words = [record.word for record in formats.read(folder, dropped=dropped)]
     assert words == ["dog", "loop"]
-    assert dropped == {formats.UNREADABLE: 3}  # cat.svg, loop/cat.svg, pig/secret.svg
+    assert dropped == {formats.LINK: 3}  # cat.svg, loop/cat.svg, pig/secret.svg
 
 
-def test_folder_goes_on_after_an_unreadable_file(tmp_path):
-    (tmp_path / "cat.svg").write_text("not XML")
+def test_folder_goes_on_after_an_unreadable_file_and_says_why(tmp_path):
+    (tmp_path / "pig").mkdir()
+    (tmp_path / "pig" / "1.svg").write_text("not XML")
     (tmp_path / "ant.npz").write_text("not zip")
     write_svg(tmp_path / "dog.svg", "<path d='M0 0L1 1'/>")
     dropped = Counter()
     assert [r.word for r in formats.read(tmp_path, dropped=dropped)] == ["dog"]
-    assert dropped == {formats.UNREADABLE: 2}
+    assert sorted(dropped.values()) == [1, 1]
+    npz, svg = sorted(dropped)
+    assert npz.startswith("ant.npz is no readable npz: it: File is not a zip file")
+    assert svg.startswith("pig/1.svg is no safe XML: syntax error")  # the folder may move
+    for number in range(8):
+        (tmp_path / f"cow{number}.svg").write_text("not XML")
+    dropped = Counter()
+    assert len(list(formats.read(tmp_path, dropped=dropped))) == 1
+    assert dropped[formats.UNREADABLE] == 5
+    assert len(dropped) == 1 + formats.MAX_NAMED
 
 
 def test_geometry_id_is_that_of_the_line():

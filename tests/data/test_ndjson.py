@@ -144,6 +144,14 @@ def test_forms_of_other_tools_are_read(form):
     assert not dropped
 
 
+def test_a_label_without_its_name_is_read_as_text():
+    """Hugging Face's `ClassLabel` is a number; the names are elsewhere."""
+    for one in (line(word=7), line(word=7).replace(b",", b", ")):
+        (record,), dropped = parse(one)
+        assert (record.word, dict(dropped)) == ("7", {})
+    assert parse(line(word=True))[1] == {ndjson.MALFORMED: 1}
+
+
 def test_forms_without_time_are_untimed():
     rows = [[[0, 3, 7.5], [1, -2, 4]]]
     for form in (json.dumps(rows), {"x": [rows[0][0]], "y": [rows[0][1]]}, [as_points(rows[0])]):

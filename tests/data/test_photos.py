@@ -70,6 +70,23 @@ def test_text_is_no_drawing() -> None:
         photos.to_frame(page)
 
 
+@pytest.mark.parametrize("name", ["screenshot", "screenshot, dark mode"])
+def test_an_empty_canvas_in_a_window_is_refused(name: str, scenes: ModuleType) -> None:
+    frames = [scenes.framed(picture) for picture in scenes.pictures(name, 8 * [None], SEED)]
+    assert sum(frame is None for frame in frames) >= 6
+
+
+def test_squares_are_no_empty_canvas() -> None:
+    by_hand = [[[0, 4, 92, 95, 1], [0, 88, 90, 2, 3]]]
+    house = [[[0, 0, 90, 90, 0], [40, 99, 99, 40, 40]], [[0, 45, 90], [40, 0, 40]]]
+    for drawing in (by_hand, house, [house[0], [[120, 130, 125, 120], [0, 5, 12, 0]]]):
+        picture = 255 - np.pad(rasterize(drawing, 300), 30)
+        assert photos.to_frame(picture).max() > 200
+    frame = np.pad(np.full((300, 400), 255, np.uint8), 3)
+    with pytest.raises(ValueError, match="shows no drawing"):
+        photos.to_frame(np.pad(frame, 40, constant_values=255))
+
+
 @pytest.fixture
 def picture() -> Image.Image:
     return Image.fromarray(255 - rasterize([[[0, 90, 90, 0, 0], [0, 0, 50, 50, 0]]], 200))

@@ -221,7 +221,7 @@ def test_two_workers_one_of_them_killed_train_as_one_process(
     last = go_on("both", last, 2, num_epochs=3)
     assert (tmp_path / "killed").exists()
     go_on("on", last, 1, num_epochs=4)
-    assert "epoch 4/4 train_loss" in capsys.readouterr().out
+    assert "epoch 4/4 loss" in capsys.readouterr().out
     for row, expected in zip(rows(tmp_path / "on"), rows(tmp_path / "alone"), strict=True):
         for name in row.keys() - {"seconds"}:
             assert row[name] == pytest.approx(expected[name], rel=1e-4), name

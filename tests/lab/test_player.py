@@ -1,11 +1,14 @@
 """What the page is told to play, and the picture that stands in for it."""
 
+import re
+
 import numpy as np
 import pytest
 from defusedxml.ElementTree import fromstring
 
 from doodlelib.data.sample import make_drawings
-from doodlelib.lab.player import Player, Stage
+from doodlelib.lab.controls import Message
+from doodlelib.lab.player import STATIC, Player, Stage, module
 from doodlelib.strokes import duration, to_box, without_time
 from doodlelib.viz.animation import TYPICAL_MS
 
@@ -68,9 +71,10 @@ def test_where_no_widget_runs_every_finished_drawing_is_shown() -> None:
     page = fromstring(bundle["text/html"])
     paths = [path.get("d") for path in page.iter("{http://www.w3.org/2000/svg}path")]
     assert len(paths) == 3 and paths[0] == paths[2]
-    assert "animate" not in bundle["text/html"] and "script" not in bundle["text/html"]
+    assert "<animate " in bundle["text/html"] and "script" not in bundle["text/html"]
+    assert "svg {max-width: 100%; height: auto}" in bundle["text/html"]  # small, not cut off
     assert page.find(".//figcaption").text == "a <cat>"
-    assert Stage([player])._repr_mimebundle_()["text/html"] == bundle["text/html"]
+    assert Stage([player])._repr_mimebundle_()[0]["text/html"] == bundle["text/html"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # nbconvert's own
@@ -83,3 +87,34 @@ def test_the_html_export_of_a_notebook_shows_the_picture() -> None:
     cell = nbformat.v4.new_code_cell("player", outputs=[output])
     page, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
     assert "<figcaption>a cat</figcaption>" in page and '<path d="M0 0L255 0' in page
+    assert 'dur="2000ms"' in page and 'repeatcount="indefinite"' in page.lower()  # it plays there
+
+
+def test_what_is_shown_can_be_had_in_code_as_it_was_made() -> None:
+    player = Player([DRAWING])
+    assert player.doodles == [DRAWING]
+    player.show([DRAWING[:1], DRAWING], columns=2, word="cat")
+    assert player.doodles == Stage([player]).doodles == [DRAWING[:1], DRAWING]
+    assert (player.columns, player.word) == (2, "cat")
+    with pytest.raises(ValueError, match="'columns'"):
+        player.show([DRAWING], columns=0)
+    assert player.doodles == [DRAWING[:1], DRAWING] and len(player.strokes) == 2
+
+
+def test_a_stage_tells_the_page_what_its_parts_are() -> None:
+    player, message = Player([DRAWING]), Message()
+    stage = Stage([message])
+    stage.children = [*stage.children, player]
+    references = [["Message", message.model_id], ["Player", player.model_id]]
+    expected = [(kind, f"IPY_MODEL_{model}") for kind, model in references]
+    assert stage.get_state("children")["children"] == expected
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in STATIC.glob("*.js")))
+def test_a_module_is_one_text_that_imports_nothing(name: str) -> None:
+    text = module(name)
+    assert not re.search(r"^\s*import |^export (?!default \$)", text, re.MULTILINE)
+    used = set(re.findall(r"const \{.*?\} = (\$\w+);", text, re.DOTALL))
+    order = [text.index(f"const {scope} = ") for scope in used]
+    assert len(order) == len(used) and text.count("export default $") == 1
+    assert text.count("const $dom = ") <= 1  # however many files need it

@@ -137,6 +137,18 @@ def test_kl_weight_is_a_pure_function_of_the_step() -> None:
     assert net.kl_weight(None) == 0.5
 
 
+def test_losses_that_are_kept_are_under_the_final_weight() -> None:
+    """So that those of all epochs compare, and training with validation."""
+    net = make_net(kl_weight=0.5, kl_weight_start=0.01, kl_tolerance=0.0, recurrent_dropout=0.0)
+    batch, minimised, kept = make_batch(9, 9), [], []
+    for step in (0, None):
+        torch.manual_seed(1)
+        loss, sums = net.loss(batch, step=step)
+        minimised.append(loss.item())
+        kept.append((sums["loss"][0] / sums["loss"][1]).item())
+    assert minimised[0] < minimised[1] == pytest.approx(kept[0]) == pytest.approx(kept[1])
+
+
 def test_free_nats_cost_nothing() -> None:
     batch = make_batch(9, 9)
     losses = {}

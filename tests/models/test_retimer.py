@@ -14,8 +14,17 @@ from doodlelib.models import mdn
 from doodlelib.models.batch import StrokeBatch, collate_drawings
 from doodlelib.models.retimer import Retimer, ShapeFeatures
 from doodlelib.models.vae import SketchVAE
-from doodlelib.simplify import simplify
-from doodlelib.strokes import DT, PEN, Scale, duration, is_timed, to_stroke4, without_time
+from doodlelib.simplify import kept_points, simplify
+from doodlelib.strokes import (
+    DT,
+    PEN,
+    Scale,
+    duration,
+    is_timed,
+    to_box,
+    to_stroke4,
+    without_time,
+)
 
 SIMPLIFICATION = {"method": "timed", "epsilon": 2.0, "epsilon_time": 8.0}
 SCALE = Scale(30.0, 4.4, 0.8, 6.0, 0.8)
@@ -215,14 +224,12 @@ def test_it_learns_slow_pauses_and_quick_lines(retimer: Retimer) -> None:
     assert np.median(rows[~drawn, DT]) == pytest.approx(400, rel=0.2)
 
 
-def test_retiming_keeps_the_shape_and_is_seeded(retimer: Retimer) -> None:
+def test_retiming_keeps_every_point_and_is_seeded(retimer: Retimer) -> None:
     drawing = DRAWINGS[3]
     first, again, other = (retimer.retime(drawing, seed=seed) for seed in (1, 1, 2))
-    shape = simplify(without_time(drawing), **SIMPLIFICATION)
-    origin = np.array([[shape[0][0][0]], [shape[0][1][0]]])
     assert is_timed(first)
-    for stroke, expected in zip(first, shape, strict=True):
-        np.testing.assert_allclose(stroke[:2], np.asarray(expected) - origin, atol=1e-3)
+    for stroke, expected in zip(first, drawing, strict=True):
+        np.testing.assert_array_equal(stroke[:2], expected[:2])
     assert duration(first) == duration(again) != duration(other)
     slower = [[x, y, 3 * t] for x, y, t in drawing]
     assert duration(retimer.retime(slower, seed=1)) == duration(first)
@@ -349,3 +356,29 @@ def test_several_drawings_are_timed_at_once(retimer: Retimer) -> None:
         np.testing.assert_allclose(to_stroke4(found), to_stroke4(alone), rtol=1e-3, atol=1e-3)
     with pytest.raises(ValueError, match="no drawings"):
         retimer.retime_all([])
+
+
+def test_points_between_those_that_simplification_keeps_are_timed_by_distance(
+    retimer: Retimer,
+) -> None:
+    """A smooth curve whose points lie close comes back whole; a list does as its drawings alone."""
+    turn = np.linspace(0, 2 * np.pi, 200)
+    curve = [[(160 + 90 * np.sin(turn)).tolist(), (120 + 60 * np.cos(2 * turn)).tolist()]]
+    pairs = [curve, [[[3, 3, 3, 9], [4, 4, 4, 4]], [[5], [5]]]]  # of which a pen rested
+    for drawing, found in zip(pairs, retimer.retime_all(pairs, temperature=0), strict=True):
+        (few,) = retimer.time_rows(
+            [to_stroke4(simplify(drawing, **SIMPLIFICATION))], temperature=0, known=1
+        )
+        alone = retimer.retime(drawing, temperature=0)
+        assert len(to_stroke4(found)) == len(to_stroke4(drawing))
+        assert (to_stroke4(found)[1:, DT] > 0).all()
+        masks = kept_points(to_box(drawing), **SIMPLIFICATION)
+        for index, (x, y, t) in enumerate(found):
+            np.testing.assert_array_equal((x, y), drawing[index][:2])
+            np.testing.assert_allclose(t[masks[index]], few[index][2], rtol=1e-4)
+            np.testing.assert_allclose(t, alone[index][2], rtol=1e-4)
+    ((x, y, t),), (mask,) = retimer.retime(curve), kept_points(to_box(curve), **SIMPLIFICATION)
+    first, stop = np.flatnonzero(mask)[:2]
+    speed = np.hypot(np.diff(x), np.diff(y))[first:stop] / np.diff(t)[first:stop]
+    np.testing.assert_allclose(speed, speed[0], rtol=1e-3)
+    assert stop - first > 3

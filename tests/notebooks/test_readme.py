@@ -98,3 +98,12 @@ def test_what_it_links_to_is_there() -> None:
     own = [link for link in links if not link.startswith("https://")]
     assert len(own) > 20
     assert [link for link in own if not (ROOT / link).exists()] == []
+
+
+def test_the_repository_has_one_address() -> None:
+    files = ("README.md", "pyproject.toml", "CITATION.cff", "binder/lab.ipynb")
+    pattern = r"(?:github\.com|/gh|/github)/([\w-]+/quickdraw-doodler)"
+    named = {name: {*re.findall(pattern, (ROOT / name).read_text("utf-8"))} for name in files}
+    assert set.union(*named.values()) == named["pyproject.toml"]
+    assert all(len(found) == 1 for found in named.values()), named
+    assert README.count(next(iter(named["README.md"]))) == 3  # Binder, Colab, git clone

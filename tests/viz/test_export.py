@@ -133,11 +133,40 @@ def test_npz_goes_out_and_comes_in_without_its_time(tmp_path_factory, drawing):
 @settings(deadline=None)
 @given(drawing=drawings() | drawings(timed=False))
 def test_svg_goes_out_and_comes_in_without_its_time(tmp_path_factory, drawing):
-    path = export.to_svg(drawing, tmp_path_factory.mktemp("out") / "cat.svg")
+    path = export.to_svg(drawing, tmp_path_factory.mktemp("out") / "cat.svg", smooth=False)
     (record,) = formats.read(path)
     assert len(record.drawing) == len(drawing)
     for found, stroke in zip(record.drawing, drawing, strict=True):
         np.testing.assert_allclose(found, stroke[:2], rtol=1e-12, atol=0.005001)
+
+
+def test_svg_curves_run_through_the_points_and_corners_stay(tmp_path):
+    turn = np.linspace(0, 2 * np.pi, 17)
+    ring = [100 + 100 * np.cos(turn), 100 + 100 * np.sin(turn), 50.0 * np.arange(17)]
+    square = [[0, 90, 90, 0, 0], [0, 0, 90, 90, 0], [900, 1000, 1100, 1200, 1300]]
+    path = export.to_svg([ring, square], tmp_path / "a.svg", animate=False)
+    (record,) = formats.read(path)
+    (x, y), corners = record.drawing
+    radius = np.hypot(x - 100, y - 100)
+    assert len(x) > 40 and np.abs(radius - 100).max() < 0.5  # the chords are off by 1.9
+    for point in zip(*ring[:2], strict=True):
+        assert np.hypot(x - point[0], y - point[1]).min() < 0.01
+    np.testing.assert_array_equal(corners, square[:2])
+    plain = export.to_svg([ring, square], tmp_path / "b.svg", animate=False, smooth=False)
+    assert "C" in path.read_text() and "C" not in plain.read_text()
+
+
+def test_pen_and_ink_of_a_playing_svg_are_at_the_same_place():
+    turn = np.linspace(0, np.pi, 9)
+    root = ET.fromstring(
+        export.to_markup([[100 * np.cos(turn), 100 * np.sin(turn), 90.0 * turn**2]], animate=True)
+    )
+    (path,), (pen,) = root.iter(f"{NAMES}path"), root.iter(f"{NAMES}circle")
+    hidden, pen = animations(path)["stroke-dashoffset"], animations(pen)
+    for time in (100, 350, 600, 850):
+        angle = np.pi * (1 - value_at(hidden, time))  # of a half circle
+        x, y = value_at(pen["cx"], time), value_at(pen["cy"], time)
+        assert np.hypot(x - 100 * np.cos(angle), y - 100 * np.sin(angle)) < 1
 
 
 def test_ndjson_keeps_to_the_official_schema(tmp_path):

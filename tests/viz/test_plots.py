@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 from doodlelib.analysis.metrics import Measures, measure
 from doodlelib.data import quickdraw
 from doodlelib.paths import ROOT
-from doodlelib.strokes import duration, without_time
+from doodlelib.strokes import without_time
 from doodlelib.viz import plots
 
 CORNER = [[[0, 100, 100], [0, 0, 50], [0, 400, 600]], [[20, 30], [10, 10], [1600, 2000]]]
@@ -120,24 +120,31 @@ def test_faults_are_named() -> None:
     assert plt.get_fignums() == []
 
 
-def test_grid_has_one_scale_of_time() -> None:
+def test_grid_colors_by_share_of_each_drawing_s_time() -> None:
     figure = plots.draw_grid([CORNER, DOTTED, CORNER], titles=["a", "b", "c"], columns=2)
     cells: list[Any] = figure.axes[:-1]
     bar = figure.axes[-1]
     assert [ax.get_title() for ax in cells] == ["a", "b", "c"]
-    assert bar.get_ylabel() == "time (s)" and bar.get_ylim() == (0, 4)
-    expected = plots.TIME_COLORS(np.array([200, 500, 1800]) / 4000)
+    assert bar.get_ylabel() == "share of each one's time (%)" and bar.get_ylim() == (0, 100)
+    expected = plots.TIME_COLORS(np.array([200, 500, 1800]) / 2000)
     np.testing.assert_allclose(lines_of(cells[0]).get_colors(), expected)
     places = [ax.get_subplotspec().get_topmost_subplotspec() for ax in cells]
     assert [(p.rowspan.start, p.colspan.start) for p in places] == [(0, 0), (0, 1), (1, 0)]
     assert plt.get_fignums() == []
 
 
+def test_grid_has_one_scale_of_seconds_where_paces_are_compared() -> None:
+    *cells, bar = plots.draw_grid([CORNER, DOTTED], seconds=4).axes
+    assert bar.get_ylabel() == "time (s)" and bar.get_ylim() == (0, 4)
+    expected = plots.TIME_COLORS(np.array([200, 500, 1800]) / 4000)
+    np.testing.assert_allclose(lines_of(cells[0]).get_colors(), expected)
+
+
 def test_grid_without_times_has_no_scale() -> None:
     shapes = [without_time(CORNER)] * 2
     assert len(plots.draw_grid(shapes).axes) == 2
     mixed = plots.draw_grid([CORNER, shapes[0]])
-    assert mixed.axes[-1].get_ylim() == (0, 2)
+    assert len(mixed.axes) == 3
 
 
 def test_images_are_ink_on_paper() -> None:
@@ -187,12 +194,21 @@ def test_real_drawings(mirror: str) -> None:
     drawings = [record.drawing for record in records]
     figure = plots.draw_grid(drawings)
     figure.draw_without_rendering()
-    longest = max(duration(drawing) for drawing in drawings) / 1000
-    assert figure.axes[-1].get_ylim() == pytest.approx((0, longest))
-    for ax, drawing in zip(figure.axes[:-1], drawings, strict=True):
+    assert figure.axes[-1].get_ylim() == (0, 100)
+    for drawing in drawings:
+        ax = plots.draw_drawing(drawing, smooth=False)
         points = sum(len(stroke[0]) for stroke in drawing)
         singles = sum(len(stroke[0]) == 1 for stroke in drawing)
         assert len(lines_of(ax).get_segments()) == points - len(drawing) + singles
+
+
+def test_few_points_make_a_smooth_line() -> None:
+    turn = np.linspace(0, 2 * np.pi, 17)
+    ring = [[np.cos(turn), np.sin(turn), 100.0 * np.arange(17)]]
+    for smooth, off in ((True, 0.005), (False, 0.02)):
+        segments = np.array(lines_of(plots.draw_drawing(ring, smooth=smooth)).get_segments())
+        middle = np.hypot(*segments.mean(axis=1).T)
+        assert np.abs(middle - 1).max() == pytest.approx(off, abs=0.005)
 
 
 def make_history(losses: list[float]) -> list[dict[str, float]]:
@@ -294,15 +310,16 @@ def test_confusion_is_colored_by_share_and_says_counts() -> None:
     assert not plots.plot_confusion(large).texts
 
 
-def test_calibration_lies_beside_the_honest_line() -> None:
+def test_calibration_lies_beside_the_honest_line_and_says_counts() -> None:
     table = pd.DataFrame({"confidence": [0.3, 0.9], "accuracy": [0.2, 0.8], "count": [10, 30]})
     ax = plots.plot_calibration({"before": table, "after": table})
     honest, *lines = ax.lines
     assert list(honest.get_xdata()) == list(honest.get_ydata()) == [0, 1]
-    assert [line.get_label() for line in lines] == ["before", "after"]
+    assert [name.split(",")[0] for name in legend_of(ax)] == ["calibrated", "before", "after"]
+    assert legend_of(ax)[1] == "before, 10 to 30 a dot"
     np.testing.assert_array_equal(lines[0].get_xydata(), table[["confidence", "accuracy"]])
-    small, large = ax.collections[0].get_sizes()
-    assert large > small
+    few, many = (np.ptp(bar[:, 1]) for bar in lines_of(ax).get_segments())
+    assert few == pytest.approx(2 * np.sqrt(0.2 * 0.8 / 10)) and few > many > 0
 
 
 def test_projection_has_a_colour_for_each_word() -> None:
@@ -313,6 +330,12 @@ def test_projection_has_a_colour_for_each_word() -> None:
     np.testing.assert_array_equal(dogs.get_offsets(), points[[2]])
     assert legend_of(ax) == ["cat", "dog"]
     assert cats.get_facecolors()[0].tolist() != dogs.get_facecolors()[0].tolist()
+    names = [np.array(text.get_position()) for text in ax.texts]
+    assert [text.get_text() for text in ax.texts] == ["cat", "dog"]
+    assert names[0].tolist() == [1, 0] and names[1].tolist() == [9, 9]
+    over: Any = plots.plot_projection(np.array([[0.0, 0], [10, 10], [5, 5]]), ["a", "a", "b"])
+    a, b = (text.get_position()[1] for text in over.texts)
+    assert b >= a + 0.5  # names that would cover each other stay apart
     many: Any = plots.plot_projection(np.eye(12)[:, :2], [f"word {n}" for n in range(12)])
     assert len({tuple(dots.get_facecolors()[0]) for dots in many.collections}) == 12
 
@@ -337,10 +360,10 @@ def test_pit_is_drawn_as_densities_with_the_true_line() -> None:
     values = {"segments": np.linspace(0, 1, 1000), "pauses": np.full(50, 0.98)}
     ax = plots.plot_pit(values)
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels == ["segments", "pauses", "calibrated"]
+    assert labels == ["1000 segments", "50 pauses", "calibrated"]
     flat, heap = (patch.get_data().values for patch in ax.patches)
-    np.testing.assert_allclose(flat, 1, atol=0.03)
-    np.testing.assert_allclose(heap, [0] * 19 + [20])
+    np.testing.assert_allclose(flat, [1] * 20, atol=0.03)
+    np.testing.assert_allclose(heap, [0] * 4 + [5])  # few values, few bins
     assert ax.get_xlabel()
     assert ax.get_ylabel()
 
@@ -354,6 +377,13 @@ def test_place_regions_hold_their_share_of_the_density() -> None:
         expected = 10 * np.sqrt(-2 * np.log(1 - share))  # radius that holds the share of a normal
         assert np.abs(region.vertices).max() == pytest.approx(expected, rel=0.03)
     assert ax.lines[0].get_xydata().tolist() == [[3, 4]]
+    (left, right), (top, bottom) = ax.get_xlim(), ax.get_ylim()
+    assert right - left < 80 and abs(bottom - top) < 80  # it ends where the regions do
+    labels = ax.get_legend_handles_labels()[1]
+    assert labels == [
+        *(f"{s} of the prediction" for s in ("50%", "90%", "99%")),
+        "where the pen went",
+    ]
     one = ax.figure.add_subplot()
     assert plots.plot_position_density(place, (-50, 50, 50, -50), ax=one) is one
 

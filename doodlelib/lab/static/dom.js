@@ -33,6 +33,25 @@ export function line(points) {
   return `M${points.map((point) => point.join(" ")).join("L")}${points.length > 1 ? "" : "z"}`;
 }
 
+/** Call `heed` when one of the values changes; `names` are separated by spaces. */
+export function listen(model, names, heed) {
+  for (const name of names.split(" ")) model.on(`change:${name}`, heed);
+}
+
+/** A folded list of keys and what they do. */
+export function keyHelp(keys) {
+  const rows = Object.entries(keys).flatMap(([key, text]) => [
+    element("dt", {}, ...key.split(" ").map((name) => element("kbd", {}, name))),
+    element("dd", {}, text),
+  ]);
+  return element(
+    "details",
+    { class: "doodle-keys" },
+    element("summary", {}, "Keys"),
+    element("dl", {}, ...rows),
+  );
+}
+
 /** Set a value, and tell the kernel. */
 export function save(model, name, value) {
   model.set(name, value);
@@ -41,7 +60,7 @@ export function save(model, name, value) {
 
 /** Let `el` and all in it have its keys, of which JupyterLab would take those that it knows. */
 export function keepKeys(el) {
-  for (const one of [el, ...el.querySelectorAll("[tabindex], input, select, button")]) {
+  for (const one of [el, ...el.querySelectorAll("[tabindex], input, select, button, summary")]) {
     one.dataset.lmSuppressShortcuts = "true";
   }
 }
