@@ -10,6 +10,7 @@ The top level holds the formats of a drawing (`strokes`), the simplification tha
 - `analysis`: measures of movement, comparisons of generated and real, the latent space
 - `viz`: plots, GIFs in true time, SVG
 - `lab`: widgets for notebooks
+- `page`: one HTML file to draw with the models in a browser
 - `cli`, `cluster`: the command line; the same work on many machines, by Ray
 
 Modules of version 0.1 are found by their old names, too: ``from doodlelib import quickdraw``,

@@ -482,7 +482,10 @@ function render({ model, el }) {
   });
   model.on("change:guesses", judge);
   model.on("msg:custom", (answer, buffers) => open.get(answer.id)?.({ ...answer, buffers }));
-  model.on("comm_live_update", () => el.closest(".jupyter-widgets-disconnected") && lose());
+  model.on("comm_live_update", () =>
+    // once all that is around it has been told
+    setTimeout(() => el.closest(".jupyter-widgets-disconnected") && lose()),
+  );
 
   const few = named.length < FEW;
   known.firstChild.textContent = `It can name ${names(named)}, and draw ${names(words)}`;
