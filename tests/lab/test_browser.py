@@ -278,12 +278,13 @@ def test_a_doodle_s_speed_and_the_keys(lab: Lab) -> None:
 def test_the_picture_follows_the_hand_along_the_way(lab: Lab) -> None:
     player = lab.output("interpolation_explorer(model, one").get_by_role("group", name="Player")
     way = player.get_by_role("slider", name=re.compile("From (star to face|face to star)"))
+    stage = player.locator(".doodle-stage")
     way.fill("0")
     lab.wait_until_idle()
-    sent, first = len(lab.messages), inks(player)
+    sent, first = len(lab.messages), inks(stage)
     drag(lab.page, way, 40)
-    assert inks(player) != first and len(lab.messages) == sent
-    middle = inks(player)
+    assert inks(stage) != first and len(lab.messages) == sent
+    middle = inks(stage)
     lab.page.mouse.move(0, 0)
     lab.page.mouse.up()
     way.press("Home")
@@ -292,10 +293,10 @@ def test_the_picture_follows_the_hand_along_the_way(lab: Lab) -> None:
     assert float(way.input_value()) == pytest.approx(0.5)
     assert thumbs.nth(5).get_attribute("aria-current") == "true"
     way.press("End")
-    assert len(inks(player)) == 1 and inks(player) not in (first, middle)
-    finished = inks(player)
+    assert len(inks(stage)) == 1 and inks(stage) not in (first, middle)
+    finished = inks(stage)
     player.get_by_role("button", name="Play").click()
-    lab.wait_for(lambda: inks(player) != finished)
+    lab.wait_for(lambda: inks(stage) != finished)
     lab.shoot("interpolation")
 
 
@@ -502,22 +503,3 @@ def test_all_is_readable_in_the_dark(lab: Lab) -> None:
         lab.page.evaluate(change % "Light")
         lab.wait_for(lambda: brightness() < 60)
     assert light < 60
-
-
-def test_a_drawing_survives_a_new_kernel(lab: Lab) -> None:
-    output = lab.output("DrawingPad(model, classifier)")
-    ink = output.get_by_role("application", name="Drawing pad").locator(".doodle-ink")
-    drawn = ink.get_attribute("d")
-    assert drawn
-    restart = "window.jupyterapp.commands.execute('kernelmenu:restart')"
-    lab.page.evaluate(f"() => void {restart}")
-    lab.page.get_by_role("button", name="Confirm Kernel Restart").click()
-    output.get_by_role("alert").get_by_text("The kernel is gone").wait_for()
-    assert output.get_by_role("button", name="Complete").is_disabled()
-    assert ink.get_attribute("d") == drawn
-    lab.shoot("pad_without_kernel")
-    lab.wait_until_idle()
-    lab.run_all()
-    assert ink.get_attribute("d") == drawn
-    guesses = output.get_by_role("list", name="What it looks like").get_by_role("listitem")
-    lab.wait_for(lambda: guesses.count() == 5)
