@@ -343,7 +343,7 @@ def _is_drawing(mask: np.ndarray) -> bool:
     part, rim = mask[y : y + height, x : x + width], int(1.2 * line) + 2
     edges = part[:rim], part[-rim:], part[:, :rim].T, part[:, -rim:].T
     is_ruled = np.sort([edge.any(axis=0).mean() for edge in edges])[1] > 0.9  # on three sides
-    is_empty = is_ruled and not part[rim:-rim, rim:-rim].any()
+    is_empty = is_ruled and line < 0.012 * side and not part[rim:-rim, rim:-rim].any()
     return is_large and not is_text and (has_more or not is_empty)
 
 
