@@ -160,7 +160,11 @@ def test_tests_mirror_the_rooms() -> None:
         folder, name = test.parent.relative_to(ROOT / "tests"), test.stem.removeprefix("test_")
         if folder.as_posix() in ("faults", "notebooks") or name in ("layout", "install"):
             continue
-        assert (PACKAGE / folder / f"{name}.py").exists() or name in ("mirror", "browser", "pad_page"), test
+        assert (PACKAGE / folder / f"{name}.py").exists() or name in (
+            "mirror",
+            "browser",
+            "pad_page",
+        ), test
 
 
 def test_old_names_lead_to_the_same_modules() -> None:

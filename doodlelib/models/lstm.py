@@ -8,6 +8,7 @@ B batch, T step, I input, H hidden, D both directions (2 H).
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -34,8 +35,20 @@ class PlainLayer(nn.Module):
         self, x: Float[Tensor, "T B I"], state: State
     ) -> tuple[Float[Tensor, "T B H"], State]:
         """Hidden states of all steps, and the last state."""
-        y, (h, c) = self.lstm(x, (state[0][None].contiguous(), state[1][None].contiguous()))
+        given = x, (state[0][None].contiguous(), state[1][None].contiguous())
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not _has_half_lstm():
+            with torch.autocast("cpu", enabled=False):
+                y, (h, c) = self.lstm(x.float(), tuple(each.float() for each in given[1]))
+        else:
+            y, (h, c) = self.lstm(*given)
         return y, (h[0], c[0])
+
+
+@cache
+def _has_half_lstm() -> bool:
+    """Whether oneDNN has an LSTM in bfloat16 for this processor: with AVX-512, or on ARM."""
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return able.get("avx512_f", True)
 
 
 class NormLayer(nn.Module):
