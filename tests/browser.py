@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page, ViewportSize
 
@@ -24,6 +26,13 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+]
+MARKS = [  # of a test file that needs Chromium
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not CHROMIUM and not os.environ.get("DOODLELIB_REQUIRE_BROWSER"),
+        reason="no Chromium on this machine",
+    ),
 ]
 TOKEN = "token-of-this-test"
 WAIT = 300_000  # ms; on an idle machine nothing takes a tenth of it

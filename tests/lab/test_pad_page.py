@@ -1,13 +1,12 @@
 """The pad alone, in a plain page with a kernel that is played; needs Chromium as `test_browser`."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, Plain, plain
+from browser import MARKS, Plain, plain
 from PIL import Image
 
 from doodlelib.data import svg_reader
@@ -18,13 +17,7 @@ from doodlelib.strokes import to_box
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not CHROMIUM and not os.environ.get("DOODLELIB_REQUIRE_BROWSER"),
-        reason="no Chromium on this machine",
-    ),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")

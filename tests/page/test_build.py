@@ -1,7 +1,6 @@
 """The page in Chromium: it computes what the Python of the models does, and can be drawn on."""
 
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from browser import CHROMIUM, FLAGS
+from browser import CHROMIUM, FLAGS, MARKS
 from PIL import Image, ImageSequence
 from vaes import make_vae
 
@@ -24,13 +23,7 @@ from doodlelib.strokes import to_stroke4, to_stroke6
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not CHROMIUM and not os.environ.get("DOODLELIB_REQUIRE_BROWSER"),
-        reason="no Chromium on this machine",
-    ),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 // The classifier: a drawing's image as `raster.py` makes it, and the network of `models/cnn.py`.
 
+import { rowTimes } from "./sketcher.js";
+
 const CANVAS = 304; // units to an image's side; the drawing's larger side is BOX of them
 const BOX = 255;
 const LINE = 16;
@@ -88,17 +90,7 @@ function convolve({ side, channels, values }, { weight, bias }, stride, isRectif
 /** Matrix times vector plus bias, into `made` from `at` on. */
 function project(x, { rows, columns, values }, bias, made, at) {
   for (let row = 0; row < rows; row++) {
-    const first = row * columns;
-    let [a, b, c, d] = [bias.values[row], 0, 0, 0];
-    let i = 0;
-    for (; i + 3 < columns; i += 4) {
-      a += values[first + i] * x[i];
-      b += values[first + i + 1] * x[i + 1];
-      c += values[first + i + 2] * x[i + 2];
-      d += values[first + i + 3] * x[i + 3];
-    }
-    for (; i < columns; i++) a += values[first + i] * x[i];
-    made[at + row] = a + b + (c + d);
+    made[at + row] = bias.values[row] + rowTimes(values, row * columns, columns, x);
   }
 }
 

@@ -15,23 +15,24 @@ const EPSILON = 1e-5; // of layer norm
 const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 const clamped = (x, most) => Math.min(Math.max(x, -most), most);
 
+/** The product of a row of a matrix, which begins at `first`, and a vector. */
+export function rowTimes(values, first, columns, x) {
+  let [a, b, c, d] = [0, 0, 0, 0]; // four sums, which a processor adds side by side
+  let i = 0;
+  for (; i + 3 < columns; i += 4) {
+    a += values[first + i] * x[i];
+    b += values[first + i + 1] * x[i + 1];
+    c += values[first + i + 2] * x[i + 2];
+    d += values[first + i + 3] * x[i + 3];
+  }
+  for (; i < columns; i++) a += values[first + i] * x[i];
+  return a + b + (c + d);
+}
+
 /** Add the product of a matrix with each of some vectors to as many results. */
 export function multiply({ rows, columns, values }, vectors, results) {
   for (let row = 0; row < rows; row++) {
-    const first = row * columns;
-    for (let k = 0; k < vectors.length; k++) {
-      const x = vectors[k];
-      let [a, b, c, d] = [0, 0, 0, 0]; // four sums, which a processor adds side by side
-      let i = 0;
-      for (; i + 3 < columns; i += 4) {
-        a += values[first + i] * x[i];
-        b += values[first + i + 1] * x[i + 1];
-        c += values[first + i + 2] * x[i + 2];
-        d += values[first + i + 3] * x[i + 3];
-      }
-      for (; i < columns; i++) a += values[first + i] * x[i];
-      results[k][row] += a + b + (c + d);
-    }
+    vectors.forEach((x, k) => (results[k][row] += rowTimes(values, row * columns, columns, x)));
   }
 }
 
