@@ -96,12 +96,13 @@ assert player.Player([record.drawing])
 def test_the_notebook_for_colab_needs_no_clone(python: Path, tmp_path: Path) -> None:
     notebook = json.loads((ROOT / "binder" / "lab.ipynb").read_text("utf-8"))
     cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
-    assert cells[0].splitlines()[-1].startswith("%pip install ")
-    shown = [cell.splitlines()[-1] for cell in cells[1:]]  # the widgets
+    parameters, install, *cells = cells
+    assert install.splitlines()[-1].startswith("%pip install ")
+    shown = [cell.splitlines()[-1] for cell in cells]  # the widgets
     asked = [
         f"assert ({widget})._repr_mimebundle_()[0]['text/html'] is not None" for widget in shown
     ]
-    code = [line for pair in zip(cells[1:], asked, strict=True) for line in pair]
+    code = [parameters, *(line for pair in zip(cells, asked, strict=True) for line in pair)]
     works(python, "-W", "ignore", "-c", "\n".join([*code, "assert explorer.doodles"]), cwd=tmp_path)
 
 
