@@ -1,11 +1,14 @@
 """The figures on the cards of trained_models/: a VAE, retimer or classifier on held-out drawings.
 
     python experiments/evaluate.py rnn MODEL.pt STORE [--cnn CNN.pt] [--figures OUT.json]
-    python experiments/evaluate.py retime MODEL.pt STORE [--figures OUT.json]
+    python experiments/evaluate.py retime MODEL.pt STORE [--seconds SECONDS.csv]
+        [--others OTHERS.ndjson] [--figures OUT.json]
     python experiments/evaluate.py cnn MODEL.pt STORE [--figures OUT.json]
 
 STORE is what notebook 02 prepared and the model was trained on; a VAE and a retimer are judged on
 its valid split, of which training only chose the epoch, a classifier on its test split, once.
+SECONDS names the true seconds with the pen down, rounded down, of drawings that carry no times
+(word, key_id, pen_down_seconds_floor); OTHERS holds timed drawings of another kind.
 """
 
 import argparse
@@ -20,20 +23,24 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import linalg, stats
+from tqdm import tqdm
 
 from doodlelib.analysis import baselines, metrics
+from doodlelib.data import formats
 from doodlelib.data.dataset import Split, load_split
 from doodlelib.models import checkpoint
 from doodlelib.models.batch import collate_drawings
 from doodlelib.models.cnn import to_images
 from doodlelib.models.retimer import Retimer
-from doodlelib.models.vae import SketchVAE
+from doodlelib.models.vae import SketchVAE, Timing
 from doodlelib.simplify import simplify
 from doodlelib.strokes import DT, DX, DY, MIN_DT, PEN, duration, from_stroke4, to_stroke4
 
 SAMPLES = 2000
 SHOWN = 10  # words of a classifier
 OF_A_WORD = 3000  # doodles that the classifier judges; they come from few exemplars
+TIMED = 500  # doodles in a panel of times at the default temperatures
+AT_ONCE = 128  # drawings that the retimer times together
 MAX_TIME = 60_000.0  # ms: a log-normal now and then gives absurd times
 HELD_OUT = 200  # real drawings of a word, and doodles in the distance between the two
 EVENTS = ("pen", "position", "segment_time", "pause_time")
@@ -137,6 +144,14 @@ def evaluate_vae(model: Path, store: Path, cnn: Path | None) -> dict[str, Any]:
     figures["ended_by_themselves"] = float((points < vae.config.max_seq_len).mean())
     moved = [doodle for doodle, count in zip(doodles, points, strict=True) if count > 1]
     figures["time_panel_at_temperature_1"] = metrics.time_panel(drawings, moved).to_dict("index")
+    timings: list[Timing] = ["joint", "retimer"]
+    for timing in timings:
+        some = vae.generate(TIMED, word=asked and asked[:TIMED], timing=timing, seed=0)
+        some = [doodle for doodle in some if duration(doodle) > 0]
+        panel = metrics.time_panel(drawings, some)["generated"].to_dict()
+        panel["median_seconds"] = float(np.median([duration(doodle) for doodle in some])) / 1000
+        figures.setdefault("time_panel_of_doodles", {})[timing] = panel
+    figures["median_seconds_of_real"] = float(np.median(list(map(duration, drawings)))) / 1000
     figures["time_pit_from_uniform"] = pit(vae, drawings, words)
     if cnn:
         figures |= judged(vae, checkpoint.load_cnn(cnn), held_out)
@@ -195,7 +210,9 @@ def judged(vae: SketchVAE, cnn: checkpoint.DoodleCNN, held_out: Split) -> dict[s
     }
 
 
-def evaluate_retimer(model: Path, store: Path) -> dict[str, Any]:
+def evaluate_retimer(
+    model: Path, store: Path, seconds: Path | None, others: Path | None
+) -> dict[str, Any]:
     """Log-likelihood beside the baselines, and distance of its times from people's.
 
     For the likelihood the points are those of the store. To be retimed, a drawing keeps only the
@@ -227,7 +244,61 @@ def evaluate_retimer(model: Path, store: Path) -> dict[str, Any]:
         "retimer, likeliest": [retimer.retime(drawing, temperature=0) for drawing in real],
     }
     figures["retimed"] = {name: timing(real, some) for name, some in timed.items()}
+    if seconds:
+        figures["pen_down_seconds"] = pen_down_seconds(retimer, store, seconds)
+    if others:
+        figures[others.stem] = elsewhere(retimer, rows, others)
     return figures
+
+
+def pen_down_seconds(retimer: Retimer, store: Path, table: Path) -> dict[str, float]:
+    """How well the retimer foretells the time with the pen down of drawings that carry none.
+
+    Of the drawings of `store` that the table names, those that no split has with times: the retimer
+    has seen none of them.
+    """
+    known = pd.read_csv(table, dtype={"key_id": str}).set_index("key_id")["pen_down_seconds_floor"]
+    splits = [load_split(store, part) for part in ("train", "valid", "test")]
+    seen = {str(split.key_id(i)) for split in splits for i in np.flatnonzero(split.timed)}
+    drawings, true = [], []
+    for split in splits:
+        for i in np.flatnonzero(~split.timed & (split.lengths > 1)):
+            key = str(split.key_id(i))
+            if key in known.index and key not in seen:
+                drawings.append(split.drawing(i))
+                true.append(known[key] + 0.5)  # rounded down
+    timed = retime_in_parts(retimer, drawings)
+    drawn = np.array([sum(t[-1] - t[0] for *_, t in one) for one in timed]) / 1000
+    long = np.array([sum(_length(to_stroke4([s])[1:]).sum() for s in one) for one in drawings])
+    return {
+        "drawings": len(drawings),
+        "rank_correlation": float(stats.spearmanr(drawn, true).statistic),
+        "rank_correlation_of_drawn_length": float(stats.spearmanr(long, true).statistic),
+        "median_ratio": float(np.median(drawn / np.array(true))),
+    }
+
+
+def elsewhere(
+    retimer: Retimer, train: Sequence[np.ndarray], path: Path
+) -> dict[str, float | dict[str, Any]]:
+    """Likelihood and distance of times for timed drawings of another kind, never trained on."""
+    drawings = [simplify(one.drawing, **retimer.simplification) for one in formats.read(path)]
+    rows = [to_stroke4(one) for one in drawings if sum(len(stroke[0]) for stroke in one) > 1]
+    rows = [one for one in rows if len(one) <= retimer.config.max_seq_len]
+    laws = baselines.time_baselines(train, rows).to_dict("index")
+    real = [simplify(one, **retimer.simplification | {"method": "rdp"}) for one in drawings]
+    real = [one for one in real if duration(one) > 0]
+    return {
+        "drawings": len(rows),
+        "nats_per_event": laws | {"retimer": retimer_nats(retimer, rows)},
+        "retimed": timing(real, retime_in_parts(retimer, real)),
+    }
+
+
+def retime_in_parts(retimer: Retimer, drawings: Sequence) -> list:
+    """`Retimer.retime_all` of many drawings, with a bar."""
+    parts = tqdm(range(0, len(drawings), AT_ONCE), desc="retimed")
+    return [one for i in parts for one in retimer.retime_all(drawings[i : i + AT_ONCE], seed=i)]
 
 
 def retimer_nats(retimer: Retimer, rows: Sequence[np.ndarray]) -> dict[str, float]:
@@ -308,12 +379,14 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("store", type=Path)
     parser.add_argument("--cnn", type=Path, help="classifier that judges a VAE's doodles")
+    parser.add_argument("--seconds", type=Path, help="true seconds of drawings without times")
+    parser.add_argument("--others", type=Path, help="timed drawings of another kind")
     parser.add_argument("--figures", type=Path, help="JSON whose key 'figures' is replaced")
     options = parser.parse_args()
     if options.kind == "rnn":
         figures = evaluate_vae(options.model, options.store, options.cnn)
     elif options.kind == "retime":
-        figures = evaluate_retimer(options.model, options.store)
+        figures = evaluate_retimer(options.model, options.store, options.seconds, options.others)
     else:
         figures = evaluate_cnn(options.model, options.store)
     figures = rounded(figures)
