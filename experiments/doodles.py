@@ -13,6 +13,8 @@ The protocol, for others to repeat:
   word is the judge's likeliest of all (top-1), or one of its three likeliest (top-3). Standard
   errors are those of a binomial share.
 - PEERS holds ``<word>.ndjson`` with doodles of another model, judged beside ours.
+- Endings: held-out drawings of the ten words are cut after half of their points and completed, told
+  the word; named as above, beside their originals and the halves as they are.
 - Copies: the distance from a doodle to the nearest training drawing of its word, beside that from
   a held-out real drawing to its nearest: medians, in the judge's last features and in pixels
   (28x28, blurred by a Gaussian of one pixel). 1 is as far as real drawings are.
@@ -40,7 +42,7 @@ from doodlelib.data import formats
 from doodlelib.data.dataset import Split, load_split
 from doodlelib.models import checkpoint
 from doodlelib.models.cnn import DoodleCNN
-from doodlelib.models.vae import SketchVAE
+from doodlelib.models.vae import Latent, SketchVAE
 from doodlelib.raster import rasterize_many
 from doodlelib.viz import plots
 
@@ -105,6 +107,32 @@ def of_words(
     """At most `each` drawings of each word, and the word of each."""
     pairs = [(one, word) for word in words for one in by_word.get(word, [])[:each]]
     return [one for one, _ in pairs], [word for _, word in pairs]
+
+
+def beginning(drawing: Sequence) -> list:
+    """The first half of a drawing's points."""
+    left, begun = max(2, sum(len(stroke[0]) for stroke in drawing) // 2), []
+    for stroke in drawing:
+        if left > 0:
+            begun.append([values[:left] for values in stroke])
+            left -= len(stroke[0])
+    return begun
+
+
+def endings(
+    vae: SketchVAE, judge: DoodleCNN, real: Sequence, words: Sequence[str], **options: Any
+) -> dict[str, dict[str, float]]:
+    """Shares named rightly of halves, and of their completions with z from exemplars and z = 0."""
+    halves = [beginning(drawing) for drawing in real]
+    rows = {"halves": named(judge, halves, words)}
+    latents: list[Latent] = ["exemplars", "none"]
+    for latent in latents:
+        ended = [
+            vae.complete(half, n=1, word=word, latent=latent, seed=i, **options)[0]
+            for i, (half, word) in enumerate(zip(halves, words, strict=True))
+        ]
+        rows[f"completed, z from {latent}"] = named(judge, ended, words)
+    return rows
 
 
 def nearest(some: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -223,6 +251,9 @@ def evaluate(
     timing = {"timing": options["timing"]} if "timing" in options else {}
     back = vae.reconstruct(originals, word=words, temperature=0.1, seed=0, **timing)
     shares["ten words, reconstructions"] = named(cnn, back, words)
+    cut, words = of_words(real, famous, few)
+    for name, row in endings(vae, cnn, cut, words, **timing).items():
+        shares[f"ten words, {name}"] = row
     if peers:
         theirs = {w: [r.drawing for r in formats.read(peers / f"{w}.ndjson")] for w in others}
         ours = made(others, each, 2000)
