@@ -18,7 +18,7 @@ from doodlelib.cli.notebooks import check_parameters, read_parameters, run_noteb
 from doodlelib.cluster.prepare import RETRIES, connected
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.data.dataset import load_split, read_store
-from doodlelib.paths import RUNS, atomic_write, checked_name, run_folder
+from doodlelib.paths import RUNS, checked_name, run_folder, write_whole
 
 NAME = "DoodleGenRNN"  # start of the names of a sketch VAE's files
 
@@ -213,9 +213,7 @@ def sweep(
     table = pd.DataFrame(rows)
     if "valid_loss" in table:
         table = table.sort_values("valid_loss", ignore_index=True)
-    with atomic_write(folder / "results.csv") as file:
-        file.write(table.to_csv(index=False).encode())
-    return folder / "results.csv"
+    return write_whole(folder / "results.csv", table.to_csv(index=False).encode())
 
 
 def _name(folder: Path, parameters: dict[str, Any]) -> str:
