@@ -197,7 +197,9 @@ def sweep(
     rows = []
     with connected(address) as ray:
         run = ray.remote(num_cpus=1, num_gpus=gpus)(_run_trial)
-        named = {_name(folder, fixed | trial): trial for trial in trials}
+        texts = [json.dumps(fixed | trial, sort_keys=True).encode() for trial in trials]
+        digests = [hashlib.blake2b(text, digest_size=4).hexdigest() for text in texts]
+        named = {f"{folder.name}_{d}": trial for d, trial in zip(digests, trials, strict=True)}
         started = {
             name: run.remote(notebook, folder / f"{name}.ipynb", fixed | trial, RUNS / name)
             for name, trial in named.items()
@@ -214,11 +216,6 @@ def sweep(
     if "valid_loss" in table:
         table = table.sort_values("valid_loss", ignore_index=True)
     return write_whole(folder / "results.csv", table.to_csv(index=False).encode())
-
-
-def _name(folder: Path, parameters: dict[str, Any]) -> str:
-    text = json.dumps(parameters, sort_keys=True).encode()
-    return f"{folder.name}_{hashlib.blake2b(text, digest_size=4).hexdigest()}"
 
 
 def _run_trial(
