@@ -34,14 +34,12 @@ TIME_COLORS = LinearSegmentedColormap.from_list(
     "drawing time", plt.get_cmap("plasma")(np.linspace(0, 0.85, 256))
 )
 UNITS = {
-    "loss": "loss",
-    "accuracy": "accuracy",
     "pen": "nats/pen event",
     "position": "nats/move, px",
     "segment_time": "nats/segment, ms",
     "pause_time": "nats/pause, ms",
     "kl": "nats/drawing",
-}  # of the metrics of training
+}  # of those metrics of training that have one
 MAX_ANNOTATED = 15  # words: larger confusion matrices have no room for numbers
 ACTIVE_KL = 0.01  # nats, above which a latent dimension counts as active
 
