@@ -10,13 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from doodlelib.cli.notebooks import (
-    check_parameters,
-    exit_status,
-    parse_values,
-    positive,
-    run_notebook,
-)
+from doodlelib.cli.notebooks import check_parameters, exit_status, parse_values, run_notebook
 from doodlelib.paths import CONFIG, NOTEBOOKS, PROCESSED, RUNS, checked_name
 from doodlelib.progress import progress_bar
 
@@ -219,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("train").add_argument
     text = "drawings of each word (default: as in notebook 02)"
-    add("-nspc", "--num_samples_per_class", type=positive, metavar="N", help=text)
+    add("-nspc", "--num_samples_per_class", type=_positive, metavar="N", help=text)
     text = (
         "prepared data, taken as they are if they exist (default: new in data/processed/); "
         "page: of which held-out drawings are judged (default: the sample)"
@@ -234,7 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-p", "--parameter", nargs=2, action="append", metavar=("NAME", "VALUE"), help=text)
 
     add = parser.add_argument_group("generate").add_argument
-    add("-ng", "--num_generations", type=positive, metavar="N", help="doodles (default: 10)")
+    add("-ng", "--num_generations", type=_positive, metavar="N", help="doodles (default: 10)")
     text = (
         "their folder; if it holds anything, a new one in it (default: a new one in "
         "reports/runs/generated/); page: the HTML file (default: reports/runs/page/doodles.html)"
@@ -269,6 +263,12 @@ def _check(options: argparse.Namespace, error: Callable[[str], Any]) -> None:
     for path in (options.model_path, options.input):
         if path and not path.is_file() and not (path == options.input and path.is_dir()):
             error(f"there is no file {path}")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def _source(text: str) -> str:

@@ -307,13 +307,6 @@ def all_parameters(
     return values | parse_values(notebook, pairs)
 
 
-def positive(text: str) -> int:
-    """An argument that is a count."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
 def _fits(value: Any, type_: str) -> bool:
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 

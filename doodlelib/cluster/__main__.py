@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from doodlelib.cli.notebooks import add_parameters, all_parameters, exit_status, literal, positive
+from doodlelib.cli.notebooks import add_parameters, all_parameters, exit_status, literal
 from doodlelib.cluster.prepare import prepare
 from doodlelib.cluster.train import sweep, train
 from doodlelib.data import quickdraw
@@ -36,8 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "default: all 345"
     add("--words", "--word", nargs="+", action="extend", metavar="WORD", help=text)
     add("--source", default="raw", help="raw, simplified, sample or a folder (%(default)s)")
-    count = {"type": lambda text: None if text == "all" else positive(text), "default": 1000}
-    add("--samples_per_class", metavar="N", help="or all (%(default)s)", **count)
+    add("--samples_per_class", type=_count, default=1000, metavar="N", help="or all (%(default)s)")
 
     add = new("train", _train)
     add("store", type=Path, help="prepared drawings")
@@ -84,6 +83,14 @@ def _sweep(
         values[name] = parsed if isinstance(parsed, list) else listed.split(",")
     fixed = all_parameters(notebook, file, parameter)
     return sweep(notebook, grid=values, fixed=fixed, **options)
+
+
+def _count(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0, or all")
+    return int(text)
 
 
 if __name__ == "__main__":

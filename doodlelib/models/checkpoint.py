@@ -123,8 +123,10 @@ def load_vae(path: str | Path = "trained", *, device: str = "cpu") -> SketchVAE:
     """
     chosen = _chosen(path, SketchVAE)
     vae, _ = read(chosen, SketchVAE, device=device)
-    own = chosen.with_name(RETIMER)
-    vae.attach(load_retimer(own if own.is_file() else "trained", device=device))
+    for retimer in (chosen.with_name(RETIMER), _chosen("trained", Retimer)):
+        if retimer.is_file():
+            vae.attach(load_retimer(retimer, device=device))
+            break
     return vae
 
 
