@@ -19,12 +19,25 @@ Decay = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Degrees = Annotated[float, Field(ge=0, le=180)]
 Points = Annotated[int, Field(ge=2, le=10_000)]
-Workers = Annotated[int, Field(ge=0)]
 _strict = ConfigDict(strict=True, extra="forbid")
 
 
 @dataclass(frozen=True, kw_only=True, config=_strict)
-class VAEConfig:
+class TrainingConfig:
+    """Hyper-parameters of every training; see `VAEConfig`."""
+
+    num_epochs: Count
+    batch_size: Count
+    dropout: Share
+    learning_rate: Positive
+    lr_min: NonNegative
+    grad_clip: Positive
+    flip_prob: Probability
+    num_workers: Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, kw_only=True, config=_strict)
+class VAEConfig(TrainingConfig):
     """Hyper-parameters of the sketch VAE and its training.
 
     Attributes:
@@ -51,8 +64,6 @@ class VAEConfig:
     """
 
     in_size: Literal[6]
-    num_epochs: Count
-    batch_size: Count
     max_seq_len: Points
     class_conditioning: bool
     latent_size: Count
@@ -61,14 +72,11 @@ class VAEConfig:
     num_lstm_layers: Annotated[int, Field(ge=1, le=8)]
     use_layer_norm: bool
     recurrent_dropout: Share
-    dropout: Share
     decoder_act: Literal["tanh", "relu", "gelu", "none"]
     num_gmm_modes: Count
     hide_time_prob: Probability
     hide_word_prob: Probability
     hide_z_prob: Probability = 0.0
-    learning_rate: Positive
-    lr_min: NonNegative
     lr_decay: Decay
     lr_cooldown: Probability = 0.0
     kl_weight: NonNegative
@@ -76,18 +84,15 @@ class VAEConfig:
     kl_tolerance: NonNegative
     kl_decay_rate: Decay
     reg_covar: NonNegative
-    grad_clip: Positive
-    flip_prob: Probability
     random_scale_factor: Share
     rotate: Degrees = 0.0
     shear: Share = 0.0
     augment_stroke_prob: Share
     balance: Probability = 1.0
-    num_workers: Workers
 
 
 @dataclass(frozen=True, kw_only=True, config=_strict)
-class CNNConfig:
+class CNNConfig(TrainingConfig):
     """Hyper-parameters of the classifier and its training; see `VAEConfig` for those it shares.
 
     Attributes:
@@ -104,27 +109,19 @@ class CNNConfig:
 
     image_size: Literal[28, 255]
     channels: Literal["ink", "timed"]
-    num_epochs: Count
-    batch_size: Count
     width: Count
-    dropout: Share
-    learning_rate: Positive
     warmup: Share
-    lr_min: NonNegative
     weight_decay: NonNegative
-    grad_clip: Positive
     label_smoothing: Share
     patience: Count
     shift: Share
     rotate: Degrees
     zoom: Share
-    flip_prob: Probability
     line_width: Share
-    num_workers: Workers
 
 
 @dataclass(frozen=True, kw_only=True, config=_strict)
-class RetimeConfig:
+class RetimeConfig(TrainingConfig):
     """Hyper-parameters of the retimer and its training; see `VAEConfig` for those it shares.
 
     Attributes:
@@ -137,22 +134,14 @@ class RetimeConfig:
         rdp_prob: Chance of keeping only the points that the geometry needs, in training.
     """
 
-    num_epochs: Count
-    batch_size: Count
     max_seq_len: Points
     hidden_size: Count
     read_size: Count
     num_modes: Count
-    dropout: Share
-    learning_rate: Positive
-    lr_min: NonNegative
-    grad_clip: Positive
     patience: Count
     pause_weight: Positive
-    flip_prob: Probability
     random_scale_factor: Share
     rdp_prob: Probability
-    num_workers: Workers
 
 
 Config = TypeVar("Config", VAEConfig, CNNConfig, RetimeConfig)

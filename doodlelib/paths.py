@@ -119,6 +119,13 @@ def atomic_write(path: str | Path) -> Generator[IO[bytes]]:
         raise
 
 
+def write_whole(path: str | Path, data: bytes | memoryview) -> Path:
+    """Write a file by `atomic_write`; its path."""
+    with atomic_write(path) as file:
+        file.write(data)
+    return Path(path)
+
+
 def sync_folder(folder: Path) -> None:
     """See to it that a power cut does not undo what was renamed in `folder`."""
     if os.name == "posix":  # elsewhere a folder cannot be opened

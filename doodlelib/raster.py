@@ -33,19 +33,15 @@ def rasterize(
     Source: the framing that Google's team gave in quickdraw-dataset issue 19 (side 256, padding 16,
     line 16), which fits bitmaps whose strokes are known; how a pixel is covered is ours.
     """
-    return rasterize_many([drawing], size, line_width=line_width)[0]
+    return _painted([drawing], [], size, line_width)[0, 0]
 
 
-def rasterize_many(
-    drawings: Sequence[Sequence], size: int = 28, *, line_width: float | None = None
-) -> UInt8[np.ndarray, "N S S"]:
+def rasterize_many(drawings: Sequence[Sequence], size: int = 28) -> UInt8[np.ndarray, "N S S"]:
     """`rasterize` of each drawing; the error numbers the malformed one."""
-    return _painted(drawings, [], size, line_width)[:, 0]
+    return _painted(drawings, [], size)[:, 0]
 
 
-def rasterize_timed(
-    drawings: Sequence[Sequence], size: int = 28, *, line_width: float | None = None
-) -> UInt8[np.ndarray, "N 3 S S"]:
+def rasterize_timed(drawings: Sequence[Sequence], size: int = 28) -> UInt8[np.ndarray, "N 3 S S"]:
     """Ink, draw time and pause of each drawing, as three channels of one image.
 
     The first is `rasterize`'s. Where it has ink, the second says when that was drawn, from 0 at the
@@ -68,11 +64,11 @@ def rasterize_timed(
             times.append(np.stack([np.subtract(stroke[2], begin), pause]))
             end = stroke[2][-1]
     shares = np.concatenate(times, axis=1) / np.reshape(LONGEST, (2, 1))
-    return _painted(drawings, np.sqrt(np.clip(shares, 0, 1)), size, line_width)
+    return _painted(drawings, np.sqrt(np.clip(shares, 0, 1)), size)
 
 
 def _painted(
-    drawings: Sequence[Sequence], levels: Sequence, size: int, line_width: float | None
+    drawings: Sequence[Sequence], levels: Sequence, size: int, line_width: float | None = None
 ) -> np.ndarray:
     """Images (N, C, S, S): ink, and a channel for each of `levels`, 0 to 1 at all points."""
     if size < 1:

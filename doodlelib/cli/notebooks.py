@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ForwardRef
 
 from doodlelib.interrupt import on_stop
-from doodlelib.paths import NOTEBOOKS, ROOT, RUNS, atomic_write, similar_names
+from doodlelib.paths import NOTEBOOKS, ROOT, RUNS, similar_names, write_whole
 
 DAY = 24 * 60 * 60  # s
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
@@ -241,9 +241,7 @@ def to_html(notebook: Path, page: Path) -> Path:
                 data["text/html"] = f'<img alt="moving" src="data:image/gif;base64,{picture}">'
     scripts = dict.fromkeys(("mathjax_url", "require_js_url", "jquery_url"), "")
     text, _ = HTMLExporter(**scripts).from_notebook_node(contents)
-    with atomic_write(page) as file:
-        file.write(text.encode())
-    return page
+    return write_whole(page, text.encode())
 
 
 def exit_status(parser: argparse.ArgumentParser, command: Callable[[], object]) -> int:

@@ -54,24 +54,21 @@ def connected(address: str | None) -> Generator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    _connect(ray, address or os.environ.get("RAY_ADDRESS", "local"))
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def _connect(ray: Any, address: str) -> None:
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    address = address or os.environ.get("RAY_ADDRESS", "local")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     for tries_left in reversed(range(STARTS)):
         try:
             ray.init(address, include_dashboard=False, **quiet)
-            return
+            break
         except Exception as error:  # Ray has no narrower one for a node that is not up in 30 s
             if "timed out during startup" not in str(error):
                 raise
             if not tries_left:
                 raise ConnectionError(f"Ray did not start {STARTS} times: {error}") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
 
 
 def _batches(

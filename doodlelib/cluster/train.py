@@ -18,7 +18,7 @@ from doodlelib.cli.notebooks import check_parameters, read_parameters, run_noteb
 from doodlelib.cluster.prepare import RETRIES, connected
 from doodlelib.config import VAEConfig, read_config
 from doodlelib.data.dataset import load_split, read_store
-from doodlelib.paths import RUNS, atomic_write, checked_name, run_folder
+from doodlelib.paths import RUNS, checked_name, run_folder, write_whole
 
 NAME = "DoodleGenRNN"  # start of the names of a sketch VAE's files
 
@@ -197,7 +197,9 @@ def sweep(
     rows = []
     with connected(address) as ray:
         run = ray.remote(num_cpus=1, num_gpus=gpus)(_run_trial)
-        named = {_name(folder, fixed | trial): trial for trial in trials}
+        texts = [json.dumps(fixed | trial, sort_keys=True).encode() for trial in trials]
+        digests = [hashlib.blake2b(text, digest_size=4).hexdigest() for text in texts]
+        named = {f"{folder.name}_{d}": trial for d, trial in zip(digests, trials, strict=True)}
         started = {
             name: run.remote(notebook, folder / f"{name}.ipynb", fixed | trial, RUNS / name)
             for name, trial in named.items()
@@ -213,14 +215,7 @@ def sweep(
     table = pd.DataFrame(rows)
     if "valid_loss" in table:
         table = table.sort_values("valid_loss", ignore_index=True)
-    with atomic_write(folder / "results.csv") as file:
-        file.write(table.to_csv(index=False).encode())
-    return folder / "results.csv"
-
-
-def _name(folder: Path, parameters: dict[str, Any]) -> str:
-    text = json.dumps(parameters, sort_keys=True).encode()
-    return f"{folder.name}_{hashlib.blake2b(text, digest_size=4).hexdigest()}"
+    return write_whole(folder / "results.csv", table.to_csv(index=False).encode())
 
 
 def _run_trial(

@@ -304,8 +304,7 @@ def _build(
         "versions": {package: version(package) for package in PACKAGES},
     }
     text = json.dumps(about, indent=2, ensure_ascii=False)
-    with paths.atomic_write(folder / "store.json") as file:
-        file.write(text.encode())
+    paths.write_whole(folder / "store.json", text.encode())
 
 
 def _describe(source: Source, *, base_url: str | None) -> dict[str, str]:

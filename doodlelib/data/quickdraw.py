@@ -11,7 +11,6 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -161,9 +160,6 @@ def fetch_blocks(url: str, path: Path, *, progress: bool = True) -> Iterator[byt
     """
     part, position = path.with_name(f"{path.name}.part"), 0
     path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):  # version 0.1 kept parts under this name, beside a .json
-        path.with_name(f"{path.name}.json").unlink()
-        path.rename(part)
     shown = {"desc": f"{path.name}, up to", "unit": "B", "unit_scale": True}
     with requests.Session() as session, progress_bar(disable=not progress, **shown) as bar:
         while True:

@@ -88,13 +88,7 @@ class RaggedDrawings:
     def simplified(self, *, method: str, epsilon: float, epsilon_time: float) -> "RaggedDrawings":
         """`simplify.simplify` of each drawing."""
         limits = checked_limits(method, epsilon, epsilon_time)
-        points = self._boxed_points()
-        kept = keep_mask(points, self.strokes, *limits)
-        sizes = np.add.reduceat(kept, self.strokes[:-1], dtype=np.int64)
-        return replace(self, points=points.compress(kept, axis=1), strokes=to_offsets(sizes))
-
-    def _boxed_points(self) -> Float64[np.ndarray, "3 n"]:
-        """The points after `strokes.to_box` of each drawing: the same numbers."""
+        # as `strokes.to_box` of each drawing: the same numbers
         starts, lengths = self.offsets[:-1], np.diff(self.offsets)
         low = np.minimum.reduceat(self.points[:2], starts, axis=1)
         extent = (np.maximum.reduceat(self.points[:2], starts, axis=1) - low).max(axis=0)
@@ -102,7 +96,9 @@ class RaggedDrawings:
         boxed = self.points.copy()
         boxed[:2] -= np.repeat(low, lengths, axis=1)
         boxed[:2] *= np.repeat(factor, lengths)
-        return boxed
+        kept = keep_mask(boxed, self.strokes, *limits)
+        sizes = np.add.reduceat(kept, self.strokes[:-1], dtype=np.int64)
+        return replace(self, points=boxed.compress(kept, axis=1), strokes=to_offsets(sizes))
 
     def stroke4_rows(self) -> Float32[np.ndarray, "n 4"]:
         """`strokes.to_stroke4` of each drawing, one drawing after the other."""

@@ -22,6 +22,7 @@ from fontTools.pens.transformPen import TransformPen
 from fontTools.svgLib.path import parse_path
 from fontTools.svgLib.path.arc import EllipticalArc
 from jaxtyping import Float64
+from scipy.interpolate import BPoly
 from tinycss2.color4 import parse_color
 
 from doodlelib.strokes import BOX, Drawing
@@ -387,13 +388,13 @@ def _lines(commands: list[tuple[str, tuple]], step: float) -> list[_Points]:
         if command == "moveTo":
             lines.append([*points])
         elif len(points) > 1:
-            curve = _on_curve([lines[-1][-1], *points], 16)
-            length = np.hypot(*np.diff(curve, axis=0, prepend=[lines[-1][-1]]).T).sum()
+            curve = BPoly(np.array([lines[-1][-1], *points])[:, None], [0, 1])
+            length = np.hypot(*np.diff(curve(np.linspace(0, 1, 17)), axis=0).T).sum()
             count = max(1, math.ceil(length / step)) if step < math.inf else 16
             budget -= count if step < math.inf else 1
             if budget < 0:
                 raise ValueError(f"it has over {MAX_POINTS} points; simplify it")
-            lines[-1].extend(_on_curve([lines[-1][-1], *points], count))
+            lines[-1].extend(curve(np.linspace(0, 1, count + 1)[1:]))
         elif points:
             lines[-1].extend(points)
         elif command == "endPath":
@@ -402,15 +403,6 @@ def _lines(commands: list[tuple[str, tuple]], step: float) -> list[_Points]:
         elif len(lines[-1]) > 2 and np.allclose(*lines[-1][-2:], rtol=1e-9, atol=1e-9):
             del lines[-1][-2]  # it was closed but for rounding
     return [np.array(line, dtype=np.float64) for line in lines]
-
-
-def _on_curve(controls: list, count: int) -> _Points:
-    """`count` points of a Bezier curve, up to its end, by de Casteljau's construction."""
-    t = np.linspace(0, 1, count + 1)[1:, None]
-    rows = np.array(controls)[:, None]
-    while len(rows) > 1:
-        rows = rows[:-1] * (1 - t) + rows[1:] * t
-    return rows[0]
 
 
 def _cut(line: _Points, page: _Points) -> list[_Points]:

@@ -96,11 +96,9 @@ class CompiledDecoder:
                 decode_step(affine, product, *(self.arrays[name] for name in names))
             output = torch.addmm(self.head_bias, hidden, self.head_weight).numpy()
         rows = np.empty((len(output), 6), output.dtype)
-        state, temperatures = (
-            (self.arrays["pen"], self.arrays["read 0"]),
-            (temperature, time_temperature),
-        )
-        _sample_rows(rows, output, numbers.numpy(), *state, *map(float, temperatures), self.limits)
+        temperatures = map(float, (temperature, time_temperature))
+        state = self.arrays["pen"], self.arrays["read 0"]
+        _sample_rows(rows, output, numbers.numpy(), *state, *temperatures, self.limits)
         return rows
 
     def _hold(self, tensors: dict[str, Tensor]) -> None:

@@ -9,6 +9,7 @@ over a row that is read and written.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from doodlelib.jit import kernel
 
 EPSILON = 1e-5  # of the layer norms, as `torch.nn.LayerNorm`
 # Sums may be taken in any order; but a NaN stays one, since `training.fit` looks for it.
-_FAST = ("reassoc", "contract", "arcp", "nsz")
+_fast = partial(kernel, fastmath=("reassoc", "contract", "arcp", "nsz"))
 
 
 def forward(
@@ -68,10 +69,6 @@ def as_arrays(value: Any) -> Any:
     if isinstance(value, tuple):
         return type(value)(*map(as_arrays, value))
     return value.numpy(force=True)
-
-
-def _fast(function):
-    return kernel(function, fastmath=_FAST)
 
 
 @_fast

@@ -1,10 +1,10 @@
-"""Labelled inputs for widgets (sliders, numbers, choices, texts), and messages to the person.
+"""Labelled inputs for widgets (sliders, numbers, choices), and messages to the person.
 
 They are the browser's own: the sliders of ipywidgets have no name for a screen reader.
 """
 
 import html
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ Field = dict[str, Any]
 class Controls(Pictured):
     """A column of labelled inputs, whose `values` by name change when an input is let go.
 
-    `fields`, by name, are made by `slider`, `number`, `choice` and `text`.
+    `fields`, by name, are made by `slider`, `number` and `choice`.
 
     Raises:
         ValueError: A field's value is not among those that it allows.
@@ -64,11 +64,6 @@ def number(label: str, value: int, *, low: int, top: int) -> Field:
 def choice(label: str, value: str, *, options: Mapping[str, str]) -> Field:
     """A drop-down list; `options` gives the text of each value."""
     return {"kind": "choice", "label": label, "value": value, "options": dict(options)}
-
-
-def text(label: str, value: str, *, suggestions: Sequence[str] = ()) -> Field:
-    """A text field with suggestions."""
-    return {"kind": "text", "label": label, "value": value, "suggestions": list(suggestions)}
 
 
 class Message(Pictured):

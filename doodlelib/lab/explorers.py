@@ -96,10 +96,8 @@ def temperature_explorer(
     def update(_change: object) -> None:
         with message.errors_shown():
             options = _words(model())
-            controls.fields = {
-                **controls.fields,
-                "word": {**controls.fields["word"], "options": options},
-            }
+            word = controls.fields["word"] | {"options": options}
+            controls.fields = controls.fields | {"word": word}
             if controls.values["word"] not in options:
                 controls.set(word="")  # which leads here again
             else:

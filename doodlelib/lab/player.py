@@ -138,7 +138,12 @@ class Player(Pictured):
         """Replace the drawings; arguments and errors are those of the class."""
         if unknown := settings.keys() - self.class_traits(sync=True):
             raise TypeError(f"a player has no setting {', '.join(sorted(unknown))}")
-        strokes, titles = _checked(drawings, titles)
+        if len(drawings) == 0 or len(titles) not in (0, len(drawings)):
+            raise ValueError(f"{len(drawings)} drawings and {len(titles)} titles")
+        boxed = (to_box(paced(drawing, constant=not is_timed(drawing))) for drawing in drawings)
+        # lists of numbers that are short in JSON
+        strokes = [[[np.round(row, 1).tolist() for row in stroke] for stroke in d] for d in boxed]
+        titles = list(titles) or [""] * len(drawings)
         try:
             with self.hold_sync():
                 for name, value in {**settings, "strokes": strokes, "titles": titles}.items():
@@ -160,15 +165,3 @@ class Player(Pictured):
         width = 900 if self.along else self.columns * (size + 8)
         style = f"display:flex;flex-wrap:wrap;gap:8px;align-items:end;max-width:{width}px"
         return f'<div class="doodle-figures" style="{style}">{fitting}{"".join(figures)}</div>'
-
-
-def _checked(drawings: Sequence, titles: Sequence[str]) -> tuple[list, list[str]]:
-    """The drawings as sent to the page, normalised to 255 px, with a title each."""
-    if len(drawings) == 0 or len(titles) not in (0, len(drawings)):
-        raise ValueError(f"{len(drawings)} drawings and {len(titles)} titles")
-    strokes = []
-    for drawing in drawings:
-        boxed = to_box(paced(drawing, constant=not is_timed(drawing)))
-        rounded = [[np.round(values, 1).tolist() for values in stroke] for stroke in boxed]
-        strokes.append(rounded)  # lists of numbers that are short in JSON
-    return strokes, list(titles) or [""] * len(drawings)

@@ -20,7 +20,7 @@ from doodlelib.config import CNNConfig, RetimeConfig, VAEConfig, make_config
 from doodlelib.models.cnn import DoodleCNN
 from doodlelib.models.retimer import Retimer, ShapeFeatures
 from doodlelib.models.vae import SketchVAE
-from doodlelib.paths import TRAINED, atomic_write
+from doodlelib.paths import TRAINED, write_whole
 from doodlelib.simplify import simplify
 from doodlelib.strokes import Scale
 
@@ -75,9 +75,7 @@ def save(
         contents["reader"] = dataclasses.asdict(model.reader.net.config)
     buffer = io.BytesIO()  # torch would hide what goes wrong with a file
     torch.save(contents, buffer)
-    with atomic_write(path) as file:
-        file.write(buffer.getbuffer())
-    return Path(path)
+    return write_whole(path, buffer.getbuffer())
 
 
 def read(

@@ -115,18 +115,14 @@ class NormLayer(nn.Module):
         return torch.stack(outputs), (h, c)
 
 
-class Dropout(nn.Module):
+class Dropout(nn.Dropout):
     """`torch.nn.Dropout` from `keep_mask`."""
 
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
-
-    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """`x`, some of it set to zero in training."""
-        if not self.training or self.share == 0:
-            return x
-        return x * keep_mask(x.shape, self.share, like=x)
+    def forward(self, input: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """`input`, some of it set to zero in training."""
+        if not self.training or self.p == 0:
+            return input
+        return input * keep_mask(input.shape, self.p, like=input)
 
 
 def keep_mask(shape: Sequence[int], share: float, *, like: Tensor) -> Float[Tensor, "*shape"]:

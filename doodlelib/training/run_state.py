@@ -17,7 +17,7 @@ from doodlelib.fast import parallel
 from doodlelib.fast.parallel import Sums
 from doodlelib.models import checkpoint
 from doodlelib.models.checkpoint import Model
-from doodlelib.paths import atomic_write
+from doodlelib.paths import write_whole
 
 Row = dict[str, int | float]  # figures of an epoch, by name
 RESUMABLE_KEYS = {"num_epochs", "num_workers", "patience", "lr_cooldown"}  # may differ on resuming
@@ -123,8 +123,7 @@ class RunState(Generic[Model]):
             best = self.folder / f"{self.name}_best.pt"
             if not best.exists():  # in another folder; this run may never again be as good
                 theirs = path.with_name(best.name)
-                with atomic_write(best) as file:
-                    file.write((theirs if theirs.exists() else path).read_bytes())
+                write_whole(best, (theirs if theirs.exists() else path).read_bytes())
 
     def save(self, stem: str, *, epoch: Epoch | None = None) -> Path:
         """Write ``<name>_<stem>.pt``, a checkpoint to resume from, within `epoch` if one is given.
@@ -156,8 +155,7 @@ class RunState(Generic[Model]):
 
     def _write_history(self) -> None:
         text = pd.DataFrame(self.history).to_csv(index=False, na_rep="nan")
-        with atomic_write(self.folder / f"{self.name}_metrics.csv") as file:
-            file.write(text.encode())
+        write_whole(self.folder / f"{self.name}_metrics.csv", text.encode())
 
 
 def epochs_without_gain(history: Sequence[Row]) -> int:

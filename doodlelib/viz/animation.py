@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from doodlelib.strokes import DT, Drawing, is_timed, to_box, to_stroke4
+from doodlelib.strokes import DT, Drawing, as_drawing, is_timed, to_box, to_stroke4
 
 TYPICAL_MS = 6200.0  # the median real drawing
 MAX_SIZE = 2048  # px
@@ -27,15 +27,10 @@ _SHADES = 15  # of each, from almost nothing to all
 _OVERSAMPLING = 4  # canvas px to a frame's px
 _FRACTION_BITS = 4  # of the fixed-point coordinates that OpenCV takes
 
-
-def _palette() -> list[int]:
-    """Paper; the shades of ink, fresh ink and pen; a spare. Three numbers a colour."""
-    share = np.linspace(0, 1, _SHADES + 1)[None, 1:, None]
-    ramps = (1 - share) * _PAPER + share * np.array([*_COLOURS.values()])[:, None]
-    return [*_PAPER, *np.rint(ramps).astype(int).ravel().tolist(), 1, 2, 3]
-
-
-GIF_PALETTE = _palette()
+_SHARE = np.linspace(0, 1, _SHADES + 1)[None, 1:, None]
+_RAMPS = (1 - _SHARE) * _PAPER + _SHARE * np.array([*_COLOURS.values()])[:, None]
+# paper; the shades of ink, fresh ink and pen; a spare: three numbers a colour
+GIF_PALETTE: list[int] = [*_PAPER, *np.rint(_RAMPS).astype(int).ravel().tolist(), 1, 2, 3]
 _UNUSED = len(GIF_PALETTE) // 3 - 1  # no pixel has it, so it can mean: as in the frame before
 
 
@@ -46,18 +41,16 @@ def paced(drawing: Sequence, *, constant: bool = False) -> Drawing:
     ValueError: The drawing is malformed, its clock runs backwards, or it is untimed and its speed
     not constant.
     """
-    dx, dy, dt, _ = to_stroke4(drawing).T
-    timed = is_timed(drawing)
+    drawing = as_drawing(drawing)
+    (dx, dy, dt, _), timed = to_stroke4(drawing).T, is_timed(drawing)
     if not timed and not constant:
         raise ValueError("the drawing is untimed: pass constant=True")
     clock = np.cumsum(np.hypot(dx, dy) if constant else dt)
     if constant:
         clock *= (dt.sum() if timed else TYPICAL_MS) / max(clock[-1], 1e-9)
     bounds = np.cumsum([len(stroke[0]) for stroke in drawing])[:-1]
-    return [
-        [np.asarray(stroke[0], np.float64), np.asarray(stroke[1], np.float64), times]
-        for stroke, times in zip(drawing, np.split(clock, bounds), strict=True)
-    ]
+    paired = zip(drawing, np.split(clock, bounds), strict=True)
+    return [[x, y, times] for (x, y, *_), times in paired]
 
 
 def pace_of(drawing: Sequence) -> str:
@@ -157,7 +150,10 @@ def render_frames(
         raise ValueError(f"size must be 16 to {MAX_SIZE} px, not {size}")
     canvas = np.zeros((size * _OVERSAMPLING, size * _OVERSAMPLING), np.uint8)
     width = max(6, round(size * _OVERSAMPLING / 85))  # canvas px; a dot must stay dark
-    drawing = _centred(drawing, size)
+    boxed = to_box(drawing, size=size * 0.88)  # in the middle, with a margin
+    sides = [np.ptp(np.concatenate(rows)) for rows in [*zip(*boxed, strict=True)][:2]]
+    right, down = ((size - side) / 2 for side in sides)
+    drawing = [[x + right, y + down, t] for x, y, t in boxed]
     x, y, t = (np.concatenate(rows) for rows in zip(*drawing, strict=True))
     before = -1.0
     for end in ends:
@@ -183,14 +179,6 @@ def render_frames(
 
 def _to_shades(coverage: UInt8[np.ndarray, "S S"]) -> UInt8[np.ndarray, "S S"]:
     return np.rint(coverage * (_SHADES / 255)).astype(np.uint8)
-
-
-def _centred(drawing: Sequence, size: int) -> Drawing:
-    """`drawing` in the middle of a square of `size` px, with a margin."""
-    boxed = to_box(drawing, size=size * 0.88)
-    extent = [np.ptp(np.concatenate([stroke[axis] for stroke in boxed])) for axis in (0, 1)]
-    dx, dy = ((size - side) / 2 for side in extent)
-    return [[stroke[0] + dx, stroke[1] + dy, *stroke[2:]] for stroke in boxed]
 
 
 def _lines_between(drawing: Drawing, start: float, end: float) -> list[Float64[np.ndarray, "_ 2"]]:

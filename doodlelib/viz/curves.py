@@ -42,8 +42,7 @@ def _handles(points: Float64[np.ndarray, "m 2"], reach: float) -> Float64[np.nda
     other = np.where(np.isnan(ends), speed[:, None], ends)[:, ::-1]
     ends = np.where(np.isnan(ends), 2 * speed[:, None] - other, ends)  # as of a parabola
     ends *= knots[:, None] / 3
-    bulge = _off(ends, chords)
-    ends *= np.minimum(1, reach / np.where(bulge > 0, bulge, 1))[..., None]
+    ends *= (reach / np.maximum(_off(ends, chords), reach or 1.0))[..., None]
     return points[:-1, None] * [[1], [0]] + points[1:, None] * [[0], [1]] + ends * [[1], [-1]]
 
 

@@ -1,6 +1,6 @@
 """Drawings as files: GIF and SVG that play in true time, PNG, ndjson, and sketch-rnn's npz.
 
-Every function but `to_markup` writes a whole file or none (see `paths.atomic_write`) and returns
+Every function but `to_markup` writes a whole file or none (see `paths.write_whole`) and returns
 its path.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from PIL import Image
 
-from doodlelib.paths import atomic_write
+from doodlelib.paths import write_whole
 from doodlelib.strokes import BOX, Drawing, Record, as_drawing, find_faults, geometry_id
 from doodlelib.viz.animation import GIF_PALETTE, encode_gif, pace_of, paced, render_frames
 from doodlelib.viz.curves import curved, handles
@@ -59,7 +59,7 @@ def to_gif(
     data = encode_gif(
         panels, frame_ms=frame_ms, size=size, trail_ms=trail_ms, pen=pen, hold_ms=hold_ms
     )
-    return _write(path, data)
+    return write_whole(path, data)
 
 
 def compare_gif(
@@ -72,7 +72,9 @@ def compare_gif(
     drawing = curved(drawing) if smooth else drawing
     panels = paced(drawing), paced(drawing, constant=True)
     labels = "human time", "constant speed"
-    return _write(path, encode_gif(panels, labels=labels, size=size, trail_ms=300, hold_ms=1000))
+    return write_whole(
+        path, encode_gif(panels, labels=labels, size=size, trail_ms=300, hold_ms=1000)
+    )
 
 
 def to_png(drawing: Sequence, path: str | Path, *, size: int = 255, smooth: bool = True) -> Path:
@@ -82,7 +84,7 @@ def to_png(drawing: Sequence, path: str | Path, *, size: int = 255, smooth: bool
     image, data = Image.fromarray(frame), BytesIO()
     image.putpalette(GIF_PALETTE)
     image.convert("L").save(data, format="PNG", optimize=True)
-    return _write(path, data.getvalue())
+    return write_whole(path, data.getvalue())
 
 
 def to_svg(
@@ -102,7 +104,7 @@ def to_svg(
     ValueError: The drawing is malformed, or its clock runs backwards.
     """
     markup = to_markup(drawing, animate=animate, title=title, smooth=smooth)
-    return _write(path, f"{markup}\n".encode())
+    return write_whole(path, f"{markup}\n".encode())
 
 
 def to_ndjson(
@@ -131,7 +133,7 @@ def to_ndjson(
         items = [Record(word, geometry_id(as_drawing(items)), True, items, "ZZ", now)]
     checked = [replace(r, word=word or r.word, drawing=_readable(r.drawing)) for r in items]
     also = {} if first_point_ms is None else {"first_point_ms": first_point_ms}
-    return _write(path, b"".join(orjson.dumps(r.to_json() | also) + b"\n" for r in checked))
+    return write_whole(path, b"".join(orjson.dumps(r.to_json() | also) + b"\n" for r in checked))
 
 
 def to_npz(splits: Mapping[str, Iterable], path: str | Path) -> Path:
@@ -149,7 +151,7 @@ def to_npz(splits: Mapping[str, Iterable], path: str | Path) -> Path:
         arrays[name] = np.empty(len(items), dtype=object)  # else equal lengths make one array
         arrays[name][:] = items
     np.savez_compressed(data, **arrays)
-    return _write(path, data.getvalue())
+    return write_whole(path, data.getvalue())
 
 
 def _stroke3(drawing: Drawing) -> np.ndarray:
@@ -169,12 +171,6 @@ def _readable(drawing: Sequence) -> Drawing:
         if is_bad:
             raise ValueError(f"no reader would take this drawing: {reason}")
     return checked
-
-
-def _write(path: str | Path, data: bytes) -> Path:
-    with atomic_write(path) as file:
-        file.write(data)
-    return Path(path)
 
 
 def to_markup(

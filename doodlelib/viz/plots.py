@@ -34,14 +34,12 @@ TIME_COLORS = LinearSegmentedColormap.from_list(
     "drawing time", plt.get_cmap("plasma")(np.linspace(0, 0.85, 256))
 )
 UNITS = {
-    "loss": "loss",
-    "accuracy": "accuracy",
     "pen": "nats/pen event",
     "position": "nats/move, px",
     "segment_time": "nats/segment, ms",
     "pause_time": "nats/pause, ms",
     "kl": "nats/drawing",
-}  # of the metrics of training
+}  # of those metrics of training that have one
 MAX_ANNOTATED = 15  # words: larger confusion matrices have no room for numbers
 ACTIVE_KL = 0.01  # nats, above which a latent dimension counts as active
 
@@ -60,12 +58,6 @@ def use_style() -> None:
 def new_axes(*, figsize: tuple[float, float]) -> Axes:
     """The axes of a new pyplot figure, `figsize` in inches."""
     return plt.subplots(figsize=figsize, layout="constrained")[1]
-
-
-def new_figure(*, figsize: tuple[float, float]) -> Figure:
-    """A figure that pyplot does not keep, `figsize` in inches."""
-    plt.draw_if_interactive()  # loads the backend: only then a notebook knows how to show figures
-    return Figure(figsize=figsize, layout="constrained")
 
 
 def draw_drawing(
@@ -211,8 +203,7 @@ def plot_distributions(measures: Any) -> Figure:
         "speed (px/s)": ("log_speed", 1000.0),
         "whole drawing (s)": ("log_duration", 0.001),
     }
-    figure = new_figure(figsize=(12.0, 2.8))
-    axes = figure.subplots(1, len(panels))
+    figure, axes = _panels(len(panels), columns=4, size=(3.0, 2.8))
     for ax, (label, (name, unit)) in zip(axes, panels.items(), strict=True):
         values = np.exp(getattr(measures, name)) * unit
         low, high = np.quantile(values, [0.001, 0.999]) if len(values) else (1.0, 1.0)
@@ -352,7 +343,7 @@ def plot_active_units(kl_by_dimension: Float[np.ndarray, " z"], *, ax: Axes | No
 def _panels(
     n: int, *, columns: int, size: tuple[float, float], titles: Sequence[str] | None = None
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `n` axes in rows of at most `columns`, each `size` inches, with titles."""
+    """A figure that pyplot does not keep: `n` axes in rows of `columns`, each `size` inches."""
     if n == 0:
         raise ValueError("nothing to draw")
     if titles is not None and len(titles) != n:
@@ -360,7 +351,8 @@ def _panels(
     columns = min(n, columns)
     rows = math.ceil(n / columns)
     height = size[1] + (0.25 if titles else 0)
-    figure = new_figure(figsize=(columns * size[0], rows * height))
+    plt.draw_if_interactive()  # loads the backend: only then a notebook knows how to show figures
+    figure = Figure(figsize=(columns * size[0], rows * height), layout="constrained")
     panels = [figure.add_subplot(rows, columns, number + 1) for number in range(n)]
     for ax, title in zip(panels, titles or [], strict=False):
         ax.set_title(title, fontsize="small")

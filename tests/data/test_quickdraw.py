@@ -310,14 +310,6 @@ def test_a_file_that_became_shorter_is_told(tmp_path: Path):
         assert fetch(server, tmp_path) == BYTES[:30_000]
 
 
-def test_what_version_0_1_fetched_is_gone_on_from(tmp_path: Path):
-    with serving({FILE: BYTES}) as server:
-        (tmp_path / "cat").write_bytes(BYTES[:10_000])
-        (tmp_path / "cat.json").write_text("{}")
-        assert fetch(server, tmp_path) == BYTES
-        assert server.sent == len(BYTES) - 10_000
-
-
 def test_a_file_killed_before_it_got_its_name_is_whole(server: FileServer, tmp_path: Path):
     tmp_path.joinpath("cat.part").write_bytes(BYTES)
     assert fetch(server, tmp_path) == BYTES

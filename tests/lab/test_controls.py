@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from doodlelib.lab.controls import Controls, Message, choice, number, slider, text
+from doodlelib.lab.controls import Controls, Message, choice, number, slider
 
 
 def make_controls() -> Controls:
@@ -13,7 +13,6 @@ def make_controls() -> Controls:
         heat=slider("Heat", 0.4, top=1.5, step=0.05),
         seed=number("Seed", 7, low=0, top=9),
         word=choice("Word", "", options={"": "any", "cat": "cat"}),
-        name=text("Name", "x", suggestions=["y"]),
     )
 
 
@@ -21,9 +20,9 @@ def test_values_start_where_they_are_told_and_move_together() -> None:
     controls = make_controls()
     seen: list[dict[str, Any]] = []
     controls.observe(lambda change: seen.append(change["new"]), "values")
-    assert controls.values == {"heat": 0.4, "seed": 7, "word": "", "name": "x"}
+    assert controls.values == {"heat": 0.4, "seed": 7, "word": ""}
     controls.set(heat=1.5, word="cat")
-    assert seen == [{"heat": 1.5, "seed": 7, "word": "cat", "name": "x"}]
+    assert seen == [{"heat": 1.5, "seed": 7, "word": "cat"}]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +32,7 @@ def test_values_start_where_they_are_told_and_move_together() -> None:
         ({"heat": float("nan")}, "Heat: nan"),
         ({"seed": 10}, "Seed: 10 is not 0 to 9"),
         ({"word": "cow"}, "'cow' is not one of ['any', 'cat']"),
-        ({"cold": 1}, "no field 'cold', but heat, seed, word, name"),
+        ({"cold": 1}, "no field 'cold', but heat, seed, word"),
     ],
 )
 def test_what_cannot_be_set_is_refused_and_changes_nothing(
