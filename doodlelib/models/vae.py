@@ -122,7 +122,7 @@ class SketchVAE(SketchNet):
         timing = self._possible(timing)
         words, timed = self.word_indices(word, len(z)), timing == "joint"
         decoder = Decoder(self, z.to(self.device), words, timed=timed)
-        return self._sample(decoder, timing, seed, temperature, time_temperature)
+        return self._sample(decoder, timing, temperature, time_temperature, seed)
 
     @in_one_thread
     def generate(
@@ -131,11 +131,12 @@ class SketchVAE(SketchNet):
         *,
         word: str | Sequence[str] | None = None,
         latent: Latent = "exemplars",
+        timing: Timing = "joint",
         temperature: float = 0.4,
+        time_temperature: float = 1.0,
         seed: int | None = None,
-        **options: Any,
     ) -> list[Drawing]:
-        """`n` new drawings. Options, of which `decode` takes the others, and errors: see the class.
+        """`n` new drawings. Options and errors: see the class.
 
         `temperature` is also that of z: a cool one keeps to what is usual for the word.
         """
@@ -145,8 +146,9 @@ class SketchVAE(SketchNet):
             raise ValueError(f"temperatures are 0 to 1e6, not {temperature}")
         generator = _generator(seed)
         z = self._latents(self.word_indices(word, n), latent, generator, temperature)
-        options |= {"temperature": temperature, "seed": _next_seed(generator)}
-        return self.decode(z, word=word, **options)
+        options: dict[str, Any] = {"word": word, "timing": timing, "temperature": temperature}
+        options |= {"time_temperature": time_temperature, "seed": _next_seed(generator)}
+        return self.decode(z, **options)
 
     def reconstruct(
         self, drawings: Sequence, *, see_time: bool = True, **options: Any
@@ -163,8 +165,9 @@ class SketchVAE(SketchNet):
         word: str | None = None,
         latent: Latent = "exemplars",
         timing: Timing = "joint",
+        temperature: float = 0.4,
+        time_temperature: float = 1.0,
         seed: int | None = None,
-        **temperatures: float,
     ) -> list[Drawing]:
         """`n` drawings that begin with all of `drawing`. Options and errors: see the class.
 
@@ -181,7 +184,8 @@ class SketchVAE(SketchNet):
         generator, timed = _generator(seed), timing == "joint"
         decoder = self.condition_on_prefix(drawing, n, word, generator, latent=latent, timed=timed)
         known, seed = len(decoder.prefix) if is_timed(drawing) else 1, _next_seed(generator)
-        endings = self._sample(decoder, timing, seed, known=known, **temperatures)
+        temperatures = temperature, time_temperature
+        endings = self._sample(decoder, timing, *temperatures, seed, known=known)
         return [self._continue(drawing, ending, len(decoder.prefix)) for ending in endings]
 
     def retime(
@@ -329,9 +333,9 @@ class SketchVAE(SketchNet):
         self,
         decoder: Decoder,
         timing: Timing,
+        temperature: float,
+        time_temperature: float,
         seed: int | None,
-        temperature: float = 0.4,
-        time_temperature: float = 1.0,
         *,
         known: int = 1,
     ) -> list[Drawing]:

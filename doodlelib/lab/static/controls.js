@@ -4,11 +4,6 @@
 import { element, keepKeys, listen, save } from "./dom.js";
 
 function input(field) {
-  if (field.kind === "text") {
-    const id = `doodle-${Math.random()}`;
-    const list = element("datalist", { id }, ...field.suggestions.map((word) => new Option(word)));
-    return element("input", { type: "text", list: id }, list);
-  }
   if (field.kind === "choice") {
     const options = Object.entries(field.options).map(([value, text]) => new Option(text, value));
     return element("select", {}, ...options);
