@@ -163,7 +163,7 @@ class SketchVAE(SketchNet):
         *,
         n: int = 10,
         word: str | None = None,
-        latent: Latent = "exemplars",
+        latent: Latent | None = None,
         timing: Timing = "joint",
         temperature: float = 0.4,
         time_temperature: float = 1.0,
@@ -173,11 +173,14 @@ class SketchVAE(SketchNet):
 
         They are in its px. Its last stroke may be continued or not. Its times, from 0, are kept
         (but with timing "none"); where it has none, the retimer gives it some, with timing "joint"
-        before it is continued. Latents are resampled from the exemplars in proportion to the
-        likelihood of the beginning (sampling-importance resampling), which is p(z | beginning).
+        before it is continued. `latent` is "none" by default where a word is told and the model was
+        trained for it, else "exemplars". Latents are resampled from the exemplars in proportion to
+        the likelihood of the beginning (sampling-importance resampling), which is p(z | beginning).
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
+        if latent is None:  # few exemplars begin as the drawing does; of z = 0 more can become
+            latent = "none" if word is not None and self.config.hide_z_prob else "exemplars"
         timing = self._possible(timing)
         if timing == "joint" and not is_timed(drawing):
             drawing = self.retime(drawing, seed=seed)

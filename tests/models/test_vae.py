@@ -24,10 +24,15 @@ STAR = make_drawings("star", 1)[0].drawing
 CAT = make_drawings("cat", 1)[0].drawing
 
 
-def make_vae(max_seq_len: int = 30) -> SketchVAE:
+def make_vae(max_seq_len: int = 30, hide_z_prob: float = 0.0) -> SketchVAE:
     torch.manual_seed(0)
     config = read_config(
-        VAEConfig, latent_size=6, enc_hidden_size=12, dec_hidden_size=16, max_seq_len=max_seq_len
+        VAEConfig,
+        latent_size=6,
+        enc_hidden_size=12,
+        dec_hidden_size=16,
+        max_seq_len=max_seq_len,
+        hide_z_prob=hide_z_prob,
     )
     scale = Scale(xy=32.0, segment_mean=4.4, segment_std=0.8, pause_mean=6.0, pause_std=0.8)
     return SketchVAE(config, words=["star", "cat"], scale=scale, simplification=SIMPLIFICATION)
@@ -189,6 +194,21 @@ def test_an_untimed_beginning_is_given_a_time(vae: SketchVAE) -> None:
         vae.attach(None)
     assert np.unique(to_stroke4(timed)[1:, 2]).size > 1
     assert all(begins_with(ending, timed) for ending in endings)
+
+
+def test_a_word_alone_completes_where_z_was_masked_in_training() -> None:
+    hiding, seeing = (make_vae(hide_z_prob=share) for share in (0.2, 0.0))
+    for vae, word, latent in (
+        (hiding, "cat", "none"),
+        (hiding, None, "exemplars"),
+        (seeing, "cat", "exemplars"),
+    ):
+        wanted = vae.complete(CAT[:1], n=3, word=word, latent=latent, timing="none", seed=1)
+        assert same(vae.complete(CAT[:1], n=3, word=word, timing="none", seed=1), wanted)
+        other = "none" if latent == "exemplars" else "exemplars"
+        assert not same(
+            vae.complete(CAT[:1], n=3, word=word, latent=other, timing="none", seed=1), wanted
+        )
 
 
 def test_z_and_the_strokes_from_it_share_no_random_numbers(vae: SketchVAE) -> None:
