@@ -19,9 +19,10 @@ STARTS = 6  # attempts, of which each fails after half a minute on a busy machin
 STARTED = 2  # tasks a core that are under way or wait to be written: of all drawings, 150 MB each
 ENVIRONMENT = {  # of Ray, unless there are other values
     "RAY_USAGE_STATS_ENABLED": "0",  # it would report home
-    # On a busy machine a start takes longer than Ray waits, and its usual niceness of 15 leaves
-    # workers a thirtieth of what other processes have.
+    # On a busy machine a start and an answer take longer than Ray waits, and its usual niceness of
+    # 15 leaves workers a thirtieth of what other processes have.
     "RAY_agent_register_timeout_ms": "120000",
+    "RAY_health_check_timeout_ms": "60000",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "RAY_worker_niceness": "0",
 }
