@@ -17,7 +17,7 @@ const clamped = (x, most) => Math.min(Math.max(x, -most), most);
 
 /** The product of a row of a matrix, which begins at `first`, and a vector. */
 export function rowTimes(values, first, columns, x) {
-  let [a, b, c, d] = [0, 0, 0, 0]; // four sums, which a processor adds side by side
+  let a = 0, b = 0, c = 0, d = 0; // four sums, which a processor adds side by side
   let i = 0;
   for (; i + 3 < columns; i += 4) {
     a += values[first + i] * x[i];
@@ -32,7 +32,9 @@ export function rowTimes(values, first, columns, x) {
 /** Add the product of a matrix with each of some vectors to as many results. */
 export function multiply({ rows, columns, values }, vectors, results) {
   for (let row = 0; row < rows; row++) {
-    vectors.forEach((x, k) => (results[k][row] += rowTimes(values, row * columns, columns, x)));
+    for (let k = 0; k < vectors.length; k++) {
+      results[k][row] += rowTimes(values, row * columns, columns, vectors[k]);
+    }
   }
 }
 
