@@ -33,7 +33,7 @@ page: $(INSTALLED)  ## one HTML file to draw with the model in a browser, offlin
 check: lint  ## lint and the fast tests: two minutes
 	$(PYTEST) -m "not slow"
 
-test: lint  ## lint, then all tests: some ten minutes
+test: lint  ## lint, then all tests: some 25 minutes
 	$(PYTEST)
 
 # Notebooks are checked for outputs as they are committed: one open in the lab may hold some.

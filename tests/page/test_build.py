@@ -251,10 +251,9 @@ def test_a_drawing_becomes_a_gif_and_a_link(page: "Page") -> None:
     with Image.open(caught.value.path()) as gif:
         frames = ImageSequence.all_frames(gif)
     assert frames[0].size == (255, 255) and len(frames) > 3
-    inks = [int((np.asarray(frame.convert("L")) < 128).sum()) for frame in frames]
-    assert (np.diff(inks[:-1]) > -50).all()
-    assert inks[-1] > inks[-2] - 150  # the pen, a dot, is gone at the end
-    assert inks[-1] > 500 > inks[0]
+    # of the lines alone: the pen, a dot that is gone at the end, is paler
+    inks = [int((np.asarray(frame.convert("L")) < 100).sum()) for frame in frames]
+    assert (np.diff(inks) > -50).all() and inks[-1] > 500 > inks[0]
     page.get_by_role("button", name="Copy a link").click()
     page.get_by_text("now holds your drawing").wait_for()
     ink = page.locator(".doodle-paper .doodle-ink").get_attribute("d")
