@@ -125,7 +125,6 @@ class RetimeConfig(TrainingConfig):
     """Hyper-parameters of the retimer and its training; see `VAEConfig` for those it shares.
 
     Attributes:
-        members: Networks of the ensemble; each costs as much as one.
         hidden_size: Of each of a network's three LSTMs.
         read_size: Numbers per row that a network makes of a VAE's features, where it has them.
         num_modes: Log-normals for pen-down moves, and as many for pen-up ones.
@@ -136,7 +135,6 @@ class RetimeConfig(TrainingConfig):
     """
 
     max_seq_len: Points
-    members: Count
     hidden_size: Count
     read_size: Count
     num_modes: Count

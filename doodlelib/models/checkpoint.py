@@ -26,7 +26,7 @@ from doodlelib.strokes import Scale
 
 Model = TypeVar("Model", SketchVAE, DoodleCNN, Retimer)
 KINDS: dict[type, str] = {SketchVAE: "rnn", DoodleCNN: "cnn", Retimer: "retime"}
-FORMATS: dict[type, int] = {SketchVAE: 3, DoodleCNN: 3, Retimer: 4}  # version of each one's files
+FORMATS: dict[type, int] = {SketchVAE: 3, DoodleCNN: 3, Retimer: 5}  # version of each one's files
 CONFIGS: dict[type, Any] = {SketchVAE: VAEConfig, DoodleCNN: CNNConfig, Retimer: RetimeConfig}
 RETIMER = "DoodleRetime_best.pt"  # in the folder of a run
 MAX_VALUES = 300_000  # in a file

@@ -2,14 +2,12 @@
 
 A bidirectional LSTM encodes the geometry; a second LSTM goes through the moves in order, reads the
 times so far, and predicts the next move's time as a mixture of log-normals. Both may also read
-features from a frozen sketch VAE, which learned from the many drawings without times. Timed
-drawings are few, and an ensemble predicts better than each member: members are trained apart, each
-sees a drawing and its mirror image, and the prediction is the mixture of all.
+features from a frozen sketch VAE, which learned from the many drawings without times. A prediction
+is the mixture of two: of the drawing, and of its mirror image.
 
 B drawing, T row, I input, R feature of the VAE, M mixture component.
 
-Source: log-normal mixtures of time, Shchur et al. 2020 (arXiv 1909.12127); ensembles,
-Lakshminarayanan et al. 2017 (arXiv 1612.01474), sec. 2.4; the rest is new here.
+Source: log-normal mixtures of time, Shchur et al. 2020 (arXiv 1909.12127); the rest is new here.
 """
 
 import math
@@ -26,7 +24,7 @@ from doodlelib.config import RetimeConfig, VAEConfig
 from doodlelib.fast.parallel import Sums, in_one_thread, with_gradients
 from doodlelib.models import mdn
 from doodlelib.models.batch import StrokeBatch, collate_drawings
-from doodlelib.models.lstm import LSTM, BiLSTM, Dropout
+from doodlelib.models.lstm import LSTM, BiLSTM, Dropout, State
 from doodlelib.models.network import NUM_FEATURES, SketchNet, input_features
 from doodlelib.simplify import kept_points, simplify
 from doodlelib.strokes import (
@@ -107,7 +105,7 @@ class ShapeFeatures(nn.Module):
 
 
 class TimeNet(nn.Module):
-    """One member of the ensemble: encodes a geometry, and predicts the time of each move.
+    """Encodes a geometry, and predicts the time of each move.
 
     `features` is the number of `ShapeFeatures` of a row, 0 where there are none.
     """
@@ -141,68 +139,25 @@ class TimeNet(nn.Module):
         encoded: Float[Tensor, "B T C"],
         history: Float[Tensor, "B T 5"],
         rows: Float[Tensor, "B T 6"],
+        *,
         pause_spread: Tensor | float,
-    ) -> Mixture:
-        """Log weights, means and standard deviations of each row's log time.
+        state: list[State] | None = None,
+    ) -> tuple[Mixture, list[State]]:
+        """Log weights, means and standard deviations of each row's log time; the LSTM's last state.
 
         `encoded` is of the same moves, `history` of those before; the rows' times are not read.
+        Factor `pause_spread` widens pauses. `state` is that before the first row, None: zeros.
         """
         zero = rows.new_zeros(len(rows), self.course.hidden_size)
-        output, _ = self.course(torch.cat([encoded, history], dim=-1), [(zero, zero)])
+        output, state = self.course(torch.cat([encoded, history], dim=-1), state or [(zero, zero)])
         with torch.autocast(rows.device.type, enabled=False):
-            return time_mixture(self.head(output.float()), rows, pause_spread)
-
-
-def time_mixture(
-    parameters: Float[Tensor, "*B P"], rows: Float[Tensor, "*B 6"], pause_spread: Tensor | float
-) -> Mixture:
-    """The mixture that a member's last layer describes, for moves with the pen down or up."""
-    parameters = parameters.unflatten(-1, (2, -1, 4))
-    is_pen_up = rows[..., PEN_COLUMNS.start + PEN_UP, None] > 0.5
-    down, up = parameters.unbind(-3)
-    logits, mean, slope, raw_std = torch.where(is_pen_up[..., None], up, down).unbind(-1)
-    mean = mean + slope * mdn.log_distance(rows[..., :DT])[..., None]
-    std = torch.where(is_pen_up, pause_spread, 1.0) * (F.softplus(raw_std) + MIN_STD)
-    return logits.log_softmax(-1), mean, std
-
-
-class Course:
-    """The moves' LSTMs of all members at once, a step at a time: what each is given lies ready.
-
-    Products over all moves, which do not depend on times, are computed first; a step is then one
-    small product for all members.
-
-    Args:
-        members: The ensemble.
-        encoded: By each member, of all moves of B drawings.
-    """
-
-    def __init__(
-        self, members: Iterable[TimeNet], encoded: Sequence[Float[Tensor, "B T C"]]
-    ) -> None:
-        parts = []
-        for member, own in zip(members, encoded, strict=True):
-            layer: Any = member.course.layers[0]
-            weight_ih, weight_hh, bias, more_bias = layer.lstm.parameters()
-            of_moves, of_history = weight_ih.split([own.shape[-1], HISTORY_FEATURES], dim=1)
-            recurrent = torch.cat([of_history, weight_hh], dim=1)
-            gates = F.linear(own, of_moves, bias + more_bias)
-            parts.append((gates, recurrent.T, member.head.weight.T, member.head.bias[None]))
-        self.gates, self.recurrent, self.head, self.bias = map(
-            torch.stack, zip(*parts, strict=True)
-        )
-        self.h = self.c = self.gates.new_zeros(*self.gates.shape[:2], weight_hh.shape[1])
-
-    def step(
-        self, number: int, history: Float[Tensor, "B 5"], row: Float[Tensor, "B 6"], spread: Any
-    ) -> Mixture:
-        """The members' mixtures, (members, B, M), of the move `number`; arguments as `TimeNet`."""
-        given = torch.cat([history.expand(len(self.h), -1, -1), self.h], dim=-1)
-        gates = torch.baddbmm(self.gates[:, :, number], given, self.recurrent)
-        i, f, candidate, o = gates.chunk(4, dim=-1)
-        self.c = f.sigmoid() * self.c + i.sigmoid() * candidate.tanh()
-        self.h = o.sigmoid() * self.c.tanh()
-        return time_mixture(torch.baddbmm(self.bias, self.h, self.head), row, spread)
+            parameters = self.head(output.float()).unflatten(-1, (2, -1, 4))
+        is_pen_up = rows[..., PEN_COLUMNS.start + PEN_UP, None] > 0.5
+        down, up = parameters.unbind(-3)
+        logits, mean, slope, raw_std = torch.where(is_pen_up[..., None], up, down).unbind(-1)
+        mean = mean + slope * mdn.log_distance(rows[..., :DT])[..., None]
+        std = torch.where(is_pen_up, pause_spread, 1.0) * (F.softplus(raw_std) + MIN_STD)
+        return (logits.log_softmax(-1), mean, std), state
 
 
 def history_features(rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T 5"]:
@@ -242,8 +197,7 @@ class Retimer(nn.Module):
         self.reader = reader
         self.register_buffer("pause_spread", torch.ones(()))
         features = reader.size if reader else 0
-        members = [TimeNet(config, features=features) for _ in range(config.members)]
-        self.members: Any = nn.ModuleList(members)
+        self.net = TimeNet(config, features=features)
 
     @property
     def device(self) -> torch.device:
@@ -344,19 +298,15 @@ class Retimer(nn.Module):
     ) -> Float[Tensor, "B T-1"]:
         """Log density of the standardised log time of each row but the first, in nats.
 
-        That of the ensemble; in training the mean of its members', so that each learns as if alone.
         `rows` are stroke-6 in model units, without the start row; void behind `lengths`.
         """
         views, encoded = self._encode(rows, lengths)
-        history, spread, each = history_features(views[:, :-1]), self._spread, []
-        for member, own in zip(self.members, encoded, strict=True):
-            logits, mean, std = member(own[:, 1:], history, views[:, 1:], spread)
-            z = (views[:, 1:, DT, None] - mean) / std
-            terms = logits - 0.5 * z**2 - std.log() - 0.5 * math.log(2 * math.pi)
-            each.append(terms.logsumexp(-1).unflatten(0, (-1, len(rows))))
-        densities = torch.cat(each)
-        if self.training:
-            return densities.mean(0)
+        history, spread = history_features(views[:, :-1]), self._spread
+        mixture, _ = self.net(encoded[:, 1:], history, views[:, 1:], pause_spread=spread)
+        logits, mean, std = mixture
+        z = (views[:, 1:, DT, None] - mean) / std
+        terms = logits - 0.5 * z**2 - std.log() - 0.5 * math.log(2 * math.pi)
+        densities = terms.logsumexp(-1).unflatten(0, (-1, len(rows)))
         return densities.logsumexp(0) - math.log(len(densities))
 
     @torch.no_grad()
@@ -377,12 +327,14 @@ class Retimer(nn.Module):
         self.eval()
         views, encoded = self._encode(rows, lengths)
         views[:, known:, DT] = views[:, 0, DT] = 0
-        course, spread = Course(self.members, encoded), self._spread
+        state = None
         for step in range(1, rows.shape[1]):
-            history = history_features(views[:, :step])[:, -1]
-            parts = course.step(step, history, views[:, step], spread)
-            logits, mean, std = (  # of all members and views of a drawing
-                part.unflatten(1, (-1, len(rows))).permute(2, 0, 1, 3).flatten(1) for part in parts
+            now = slice(step, step + 1)
+            history = history_features(views[:, :step])[:, -1:]
+            given = encoded[:, now], history, views[:, now]
+            parts, state = self.net(*given, pause_spread=self._spread, state=state)
+            logits, mean, std = (  # of both views of a drawing
+                part.unflatten(0, (2, -1)).transpose(0, 1).flatten(1) for part in parts
             )
             chance = torch.rand(len(rows), generator=generator, device=rows.device)
             component = mdn.choose(logits, temperature=temperature, chance=chance)[:, None]
@@ -418,8 +370,8 @@ class Retimer(nn.Module):
             cost(minimize_scalar(cost, bounds=bounds, options={"xatol": 0.01}).x)
         return self.pause_spread.item()
 
-    def _encode(self, rows: Tensor, lengths: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The drawings, in evaluation with their mirror images behind them; encodings by member."""
+    def _encode(self, rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The drawings, in evaluation with their mirror images behind them; their encodings."""
         views = rows.clone()
         if not self.training:
             mirrored = torch.cat([-rows[..., :1], rows[..., 1:]], dim=-1)
@@ -429,7 +381,7 @@ class Retimer(nn.Module):
         distance = mdn.log_distance(views[..., :DT])[..., None]
         moves = torch.cat([moves, views[..., :DT] / distance.exp(), distance], dim=-1)
         features = self.reader(views, lengths) if self.reader else None
-        return views, [member.encode(moves, features, lengths) for member in self.members]
+        return views, self.net.encode(moves, features, lengths)
 
     @property
     def _spread(self) -> Tensor | float:

@@ -49,7 +49,7 @@ def make_reader(*, words: bool = True) -> ShapeFeatures:
 def retimer(request: pytest.FixtureRequest) -> Retimer:
     reader = make_reader() if request.param == "with a reader" else None
     torch.manual_seed(0)
-    config = read_config(RetimeConfig, members=2, hidden_size=24, num_modes=3, dropout=0.0)
+    config = read_config(RetimeConfig, hidden_size=24, num_modes=3, dropout=0.0)
     net = Retimer(config, words=["cat"], scale=SCALE, simplification=SIMPLIFICATION, reader=reader)
     return net.eval()
 
@@ -61,7 +61,7 @@ def batch_of(drawings: list) -> StrokeBatch:
 
 def test_one_drawing_waits_for_no_other_thread(retimer: Retimer) -> None:
     seen, before = set(), torch.get_num_threads()
-    retimer.members[0].shape.register_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
+    retimer.net.shape.register_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
     torch.set_num_threads(3)
     retimer.retime(DRAWINGS[0])
     torch.set_num_threads(before)
@@ -104,26 +104,6 @@ def test_samples_follow_the_density(retimer: Retimer) -> None:
     assert times[:, 1].std().item() == pytest.approx(std.item(), rel=0.08)
     assert (times[:, 0] == 0).all()
     assert times[:, 1].std() > 0.1
-
-
-def test_members_learn_apart_and_predict_together(retimer: Retimer) -> None:
-    batch = batch_of(DRAWINGS[:3])
-    rows, alone, learning = batch.rows[:, 1:-1], [], []
-    for member in retimer.members:
-        one = Retimer(
-            read_config(RetimeConfig, members=1, hidden_size=24, num_modes=3, dropout=0.0),
-            words=["cat"],
-            scale=SCALE,
-            simplification=SIMPLIFICATION,
-            reader=retimer.reader,
-        )
-        one.members[0].load_state_dict(member.state_dict())
-        alone.append(one.eval().log_prob(rows, batch.lengths))
-        learning.append(one.train().log_prob(rows, batch.lengths))
-    mean = torch.stack(alone).exp().mean(0)
-    torch.testing.assert_close(retimer.log_prob(rows, batch.lengths).exp(), mean)
-    mean = torch.stack(learning).mean(0)
-    torch.testing.assert_close(retimer.train().log_prob(rows, batch.lengths), mean)
 
 
 def test_mirror_images_are_timed_alike(retimer: Retimer) -> None:
@@ -294,7 +274,7 @@ def test_a_reader_does_not_learn() -> None:
         for name, value in net.state_dict().items()
         if not torch.equal(value, before[name])
     }
-    assert changed == {"members"}
+    assert changed == {"net"}
 
 
 def test_parts_of_a_batch_learn_as_the_whole(
@@ -311,7 +291,7 @@ def test_parts_of_a_batch_learn_as_the_whole(
     wanted_loss = (total / count).detach()
     wanted = {"segment_time": (-sums[0], counts[0]), "pause_time": (-sums[1], counts[1])}
     wanted |= {"loss": (total, count)}
-    grads = torch.autograd.grad(total / count, list(retimer.members.parameters()))
+    grads = torch.autograd.grad(total / count, list(retimer.net.parameters()))
 
     parts, judge = [], retimer.step_log_likelihood
     monkeypatch.setattr(
@@ -330,7 +310,7 @@ def test_parts_of_a_batch_learn_as_the_whole(
         for name, pair in wanted.items():
             for got, value in zip(figures[name], pair, strict=True):
                 close(got, value.detach())
-        for weights, grad in zip(retimer.members.parameters(), grads, strict=True):
+        for weights, grad in zip(retimer.net.parameters(), grads, strict=True):
             close(weights.grad, grad)
 
 
