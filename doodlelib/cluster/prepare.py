@@ -22,7 +22,6 @@ ENVIRONMENT = {  # of Ray, unless there are other values
     # On a busy machine a start and an answer take longer than Ray waits, and its usual niceness of
     # 15 leaves workers a thirtieth of what other processes have.
     "RAY_agent_register_timeout_ms": "120000",
-    "RAY_health_check_timeout_ms": "60000",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "RAY_worker_niceness": "0",
 }

@@ -74,7 +74,7 @@ def train(
     if not (folder / f"{NAME}_cluster").is_dir():  # else of a training that goes on
         goes_on = str(Path(resume).resolve()) if resume else ""
         run_folder(folder, NAME, resume=goes_on, overwrite=overwrite)
-    with connected(address) as ray, _printed_lines() as job["lines"]:
+    with connected(address) as ray, _printed_lines(ray) as job["lines"]:
         torch_trainer: Any = import_module("ray.train.torch").TorchTrainer
         trainer: Any = torch_trainer(
             _work,
@@ -104,9 +104,16 @@ def train(
 
 
 @contextmanager
-def _printed_lines() -> Generator[Any]:
-    """A queue for workers, each line of which is printed here."""
-    lines = import_module("ray.util.queue").Queue(actor_options={"num_cpus": 0})
+def _printed_lines(ray: Any) -> Generator[Any]:
+    """A queue for workers, each line of which is printed here.
+
+    It lives on this machine, so that it outlives any worker's.
+    """
+    affinity = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+    here = affinity(ray.get_runtime_context().get_node_id(), soft=False)
+    lines = import_module("ray.util.queue").Queue(
+        actor_options={"num_cpus": 0, "scheduling_strategy": here}
+    )
     printer = threading.Thread(target=lambda: [print(x, flush=True) for x in iter(lines.get, "")])
     printer.start()
     try:

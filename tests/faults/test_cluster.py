@@ -48,6 +48,17 @@ def add_node(running: Any, **options: Any) -> None:
             return
 
 
+def wait_until_missed(running: Any) -> None:
+    """Ray misses a killed node after some 15 s; until then it gives it work, which fails."""
+    import ray
+
+    for _ in range(120):
+        if sum(node["Alive"] for node in ray.nodes()) == 1 + len(running.worker_nodes):
+            return
+        threading.Event().wait(1)
+    raise TimeoutError("Ray does not miss the node that was killed")
+
+
 @pytest.fixture(scope="module")
 def nodes() -> Generator[Any]:
     """A cluster of three nodes: the head, which does no work, and two that do one task each."""
@@ -149,6 +160,7 @@ def test_a_node_that_dies_under_way_changes_nothing(nodes: Any, tmp_path: Path) 
         assert len(nodes.worker_nodes) == 1, "a node was lost while its word was fetched"
         assert len({name for name, _ in server.asked}) == len(WORDS)
         alone = dataset.prepare(tmp_path / "alone", cache=tmp_path / "cache", **options)
+    wait_until_missed(nodes)
     add_node(nodes)
     assert contents(spread) == contents(alone)
 
