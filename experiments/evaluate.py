@@ -139,7 +139,7 @@ def evaluate_vae(model: Path, store: Path, cnn: Path | None) -> dict[str, Any]:
     figures["active_units"] = int((z.var(0) > 0.01).sum())
 
     asked = words_of(vae, held_out, SAMPLES)
-    doodles = vae.generate(SAMPLES, word=asked, temperature=1.0, seed=0)
+    doodles = vae.generate(SAMPLES, word=asked, timing="joint", temperature=1.0, seed=0)
     points = np.array([sum(len(stroke[0]) for stroke in doodle) for doodle in doodles])
     figures["ended_by_themselves"] = float((points < vae.config.max_seq_len).mean())
     moved = [doodle for doodle, count in zip(doodles, points, strict=True) if count > 1]
@@ -180,7 +180,7 @@ def pit(vae: SketchVAE, drawings: Sequence, words: Sequence[str]) -> dict[str, f
 
 
 def judged(vae: SketchVAE, cnn: checkpoint.DoodleCNN, held_out: Split) -> dict[str, Any]:
-    """Accuracy of a classifier of real drawings on doodles at temperature 0.4.
+    """Accuracy of a classifier of real drawings on doodles of the default options.
 
     The share of each of its words that it names rightly, of doodles and of real drawings held out,
     and the Frechet distance of doodles from real ones in its last features, with the distance
@@ -189,7 +189,7 @@ def judged(vae: SketchVAE, cnn: checkpoint.DoodleCNN, held_out: Split) -> dict[s
     own = np.array(held_out.classes)[held_out.words]
     doodles, real, shares = [], [], {}
     for index, word in enumerate(cnn.words):
-        drawn = vae.generate(OF_A_WORD, word=word, temperature=0.4, seed=index)
+        drawn = vae.generate(OF_A_WORD, word=word, seed=index)
         held = [held_out.drawing(i) for i in np.flatnonzero(own == word)[:HELD_OUT]]
         shares[word] = {
             name: float((cnn.predict(some).argmax(1) == index).mean())

@@ -234,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
         "reports/runs/generated/); page: the HTML file (default: reports/runs/page/doodles.html)"
     )
     add("-o", "--output", type=Path, metavar="OUT", help=text)
-    add("--temperature", type=float, metavar="T", help="of the shape (default: 0.4)")
+    add("--temperature", type=float, metavar="T", help="of the shape (default: 0.25)")
     add("--time_temperature", type=float, metavar="T", help="of the time (default: 1.0)")
 
     add = parser.add_argument_group("infer").add_argument

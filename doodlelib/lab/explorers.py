@@ -43,7 +43,7 @@ def temperature_explorer(
     *,
     n: int = 9,
     word: str | None = None,
-    temperature: float = 0.4,
+    temperature: float = 0.25,
     time_temperature: float = 1.0,
     seed: int = 0,
     compare: str = "",

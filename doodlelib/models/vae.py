@@ -56,10 +56,10 @@ class SketchVAE(SketchNet):
     - `word`: One for all drawings or one for each; None: not conditioned on a word.
     - `temperature`: Of geometry and pen; 0 takes the likeliest, 1 the model's own spread.
     - `time_temperature`: Of the times.
-    - `timing`: Where times come from: "joint", move by move with the geometry; "retimer", from the
-      attached retimer, once the geometry is there (which the decoder makes in its untimed mode);
-      "none", the drawings are untimed. For a model trained on untimed drawings alone, "joint" is
-      "retimer", or without one "none".
+    - `timing`: Where times come from: "retimer", the default where one is attached, times the
+      geometry once it is there (which the decoder makes in its untimed mode, where it draws
+      better); "joint", the default elsewhere, move by move with the geometry; "none", the drawings
+      are untimed. For a model trained on untimed drawings alone, "joint" is "none".
     - `latent`: Where z comes from: "exemplars", the word's training posteriors; "none", z = 0, so
       that the word alone conditions the decoder (for a model trained with `hide_z_prob`).
     - `seed`: Equal seeds give equal drawings (on a CPU).
@@ -113,8 +113,8 @@ class SketchVAE(SketchNet):
         z: Float[Tensor, "N Z"],
         *,
         word: str | Sequence[str] | None = None,
-        timing: Timing = "joint",
-        temperature: float = 0.4,
+        timing: Timing | None = None,
+        temperature: float = 0.25,
         time_temperature: float = 1.0,
         seed: int | None = None,
     ) -> list[Drawing]:
@@ -131,8 +131,8 @@ class SketchVAE(SketchNet):
         *,
         word: str | Sequence[str] | None = None,
         latent: Latent = "exemplars",
-        timing: Timing = "joint",
-        temperature: float = 0.4,
+        timing: Timing | None = None,
+        temperature: float = 0.25,
         time_temperature: float = 1.0,
         seed: int | None = None,
     ) -> list[Drawing]:
@@ -164,8 +164,8 @@ class SketchVAE(SketchNet):
         n: int = 10,
         word: str | None = None,
         latent: Latent | None = None,
-        timing: Timing = "joint",
-        temperature: float = 0.4,
+        timing: Timing | None = None,
+        temperature: float = 0.25,
         time_temperature: float = 1.0,
         seed: int | None = None,
     ) -> list[Drawing]:
@@ -295,15 +295,15 @@ class SketchVAE(SketchNet):
         batch = collate_drawings(rows, words=indices, scale=self.scale).to(self.device)
         return replace(batch, timed=batch.timed & self.scale.knows_time)
 
-    def _possible(self, timing: Timing) -> Timing:
-        """`timing`, or what takes its place in a model that knows no time; checked."""
+    def _possible(self, timing: Timing | None) -> Timing:
+        """`timing`, checked, or what takes its place where none is given or known."""
+        if timing is None:
+            timing = "retimer" if self.retimer else "joint"
         if timing not in ("joint", "retimer", "none"):
             raise ValueError(f"timing must be 'joint', 'retimer' or 'none', not {timing!r}")
         if timing == "retimer" and self.retimer is None:
             raise ValueError(NO_RETIMER)
-        if timing == "joint" and not self.scale.knows_time:
-            return "retimer" if self.retimer else "none"
-        return timing
+        return "none" if timing == "joint" and not self.scale.knows_time else timing
 
     def _latents(
         self,

@@ -138,7 +138,7 @@ def test_the_classifier_gives_the_guesses_of_python(models, engine: "Page") -> N
 def test_doodles_are_distributed_as_those_of_python(models, engine: "Page") -> None:
     """Points and seconds of some doodles: their medians differ by less than chance would allow."""
     vae, _ = models
-    theirs = vae.generate(200, word="sun", temperature=0.4, seed=0)
+    theirs = vae.generate(200, word="sun", timing="joint", temperature=0.4, seed=0)
     found = engine.evaluate(
         """([word, count]) => {
             let last;
