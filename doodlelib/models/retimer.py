@@ -21,7 +21,13 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from doodlelib.config import RetimeConfig, VAEConfig
-from doodlelib.fast.parallel import Sums, in_one_thread, with_gradients
+from doodlelib.fast.parallel import (
+    Sums,
+    in_one_thread,
+    in_parts,
+    raise_if_cancelled,
+    with_gradients,
+)
 from doodlelib.models import mdn
 from doodlelib.models.batch import StrokeBatch, collate_drawings
 from doodlelib.models.lstm import LSTM, BiLSTM, Dropout, State
@@ -169,6 +175,11 @@ def history_features(rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T 5"]:
     return torch.cat([rows[..., DT, None], mean, (count > 0).to(rows.dtype)], dim=-1)
 
 
+def mirrored(rows: Float[Tensor, "B T 6"]) -> Float[Tensor, "B T 6"]:
+    """The drawings' mirror images, left for right."""
+    return torch.cat([-rows[..., :1], rows[..., 1:]], dim=-1)
+
+
 class Retimer(nn.Module):
     """Density and samples of the time of each move, given all moves and the times before it.
 
@@ -300,10 +311,12 @@ class Retimer(nn.Module):
 
         `rows` are stroke-6 in model units, without the start row; void behind `lengths`.
         """
-        views, encoded = self._encode(rows, lengths)
-        history, spread = history_features(views[:, :-1]), self._spread
-        mixture, _ = self.net(encoded[:, 1:], history, views[:, 1:], pause_spread=spread)
-        logits, mean, std = mixture
+        views = rows
+        if not self.training:
+            views, lengths = torch.cat([rows, mirrored(rows)]), lengths.repeat(2)
+        encoded, history = self._encode(views, lengths), history_features(views[:, :-1])
+        known = {"pause_spread": self._spread}
+        (logits, mean, std), _ = self.net(encoded[:, 1:], history, views[:, 1:], **known)
         z = (views[:, 1:, DT, None] - mean) / std
         terms = logits - 0.5 * z**2 - std.log() - 0.5 * math.log(2 * math.pi)
         densities = terms.logsumexp(-1).unflatten(0, (-1, len(rows)))
@@ -321,30 +334,39 @@ class Retimer(nn.Module):
     ) -> Float[Tensor, "B T"]:
         """Standardised log time of each row; 0 for the first, void behind `lengths`.
 
-        The times of the first `known` rows are given, the others' are not read. Logits are divided
-        by the temperature, variances multiplied; 0 takes the mean of the weightiest component.
+        The times of the first `known` rows are given, the others' are not read. Each drawing is
+        read as it is or as its mirror image, by chance. Logits are divided by the temperature,
+        variances multiplied; 0 reads it as it is and takes the mean of the weightiest component.
         """
         self.eval()
-        views, encoded = self._encode(rows, lengths)
-        views[:, known:, DT] = views[:, 0, DT] = 0
-        state = None
-        for step in range(1, rows.shape[1]):
-            now = slice(step, step + 1)
-            history = history_features(views[:, :step])[:, -1:]
-            given = encoded[:, now], history, views[:, now]
-            parts, state = self.net(*given, pause_spread=self._spread, state=state)
-            logits, mean, std = (  # of both views of a drawing
-                part.unflatten(0, (2, -1)).transpose(0, 1).flatten(1) for part in parts
-            )
-            chance = torch.rand(len(rows), generator=generator, device=rows.device)
-            component = mdn.choose(logits, temperature=temperature, chance=chance)[:, None]
-            noise = torch.randn(component.shape, generator=generator, device=rows.device)
-            std = math.sqrt(temperature) * std.gather(1, component)
-            time = (mean.gather(1, component) + std * noise)[:, 0]
-            time = time.clamp(-mdn.MAX_TIME, mdn.MAX_TIME)
-            if step >= known:
-                views[:, step, DT] = time.repeat(len(views) // len(rows))
-        return views[: len(rows), :, DT]
+        rows, random = rows.clone(), {"generator": generator, "device": rows.device}
+        rows[:, known:, DT] = rows[:, 0, DT] = 0
+        chance, noise = torch.rand(rows.shape[:2], **random), torch.randn(rows.shape[:2], **random)
+        if temperature > 0:
+            rows = torch.where(chance[:, :1, None] < 0.5, rows, mirrored(rows))
+
+        def sample_part(part: slice) -> None:
+            some, state = rows[part], None
+            encoded = self._encode(some, lengths[part])
+            for step in range(1, rows.shape[1]):
+                raise_if_cancelled()
+                now, history = slice(step, step + 1), history_features(some[:, :step])[:, -1:]
+                (logits, mean, std), state = self.net(
+                    encoded[:, now], history, some[:, now], pause_spread=self._spread, state=state
+                )
+                component = mdn.choose(
+                    logits[:, 0], temperature=temperature, chance=chance[part, step]
+                )[:, None]
+                spread = math.sqrt(temperature) * std[:, 0].gather(1, component)
+                time = mean[:, 0].gather(1, component) + spread * noise[part, step, None]
+                if step >= known:
+                    some[:, step, DT] = time[:, 0].clamp(-mdn.MAX_TIME, mdn.MAX_TIME)
+
+        if rows.device.type == "cpu":
+            in_parts(sample_part, len(rows))
+        else:
+            sample_part(slice(0, len(rows)))
+        return rows[..., DT]
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[StrokeBatch]) -> float:
@@ -370,18 +392,13 @@ class Retimer(nn.Module):
             cost(minimize_scalar(cost, bounds=bounds, options={"xatol": 0.01}).x)
         return self.pause_spread.item()
 
-    def _encode(self, rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The drawings, in evaluation with their mirror images behind them; their encodings."""
-        views = rows.clone()
-        if not self.training:
-            mirrored = torch.cat([-rows[..., :1], rows[..., 1:]], dim=-1)
-            views, lengths = torch.cat([rows, mirrored]), lengths.repeat(2)
-        untimed = torch.zeros(len(views), dtype=torch.bool, device=rows.device)
-        moves, _ = input_features(views, see_time=untimed, xy=self.scale.xy)
-        distance = mdn.log_distance(views[..., :DT])[..., None]
-        moves = torch.cat([moves, views[..., :DT] / distance.exp(), distance], dim=-1)
-        features = self.reader(views, lengths) if self.reader else None
-        return views, self.net.encode(moves, features, lengths)
+    def _encode(self, rows: Tensor, lengths: Tensor) -> Tensor:
+        """What `net` is to know of each move, of all of the drawing's geometry."""
+        untimed = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+        moves, _ = input_features(rows, see_time=untimed, xy=self.scale.xy)
+        distance = mdn.log_distance(rows[..., :DT])[..., None]
+        moves = torch.cat([moves, rows[..., :DT] / distance.exp(), distance], dim=-1)
+        return self.net.encode(moves, self.reader(rows, lengths) if self.reader else None, lengths)
 
     @property
     def _spread(self) -> Tensor | float:
