@@ -290,7 +290,9 @@ def generate_like(
     They have temperature 1, the model's own distribution, which alone may be compared.
     """
     chosen = np.random.default_rng(seed).choice(words, n).tolist()
-    return vae.generate(n, word=vae.word_or_none(chosen), timing="joint", temperature=1.0, seed=seed)
+    return vae.generate(
+        n, word=vae.word_or_none(chosen), timing="joint", temperature=1.0, seed=seed
+    )
 
 
 def generation_report(

@@ -70,7 +70,7 @@ class CompiledDecoder:
             else:
                 inputs, known = h.new_zeros(len(h), weight_ih.shape[1]), h[:, :0]
             self.affines.append(as_arrays(affine))
-            self.weights.append(torch.cat([weight_ih, weight_hh], 1).t().contiguous())
+            self.weights.append(as_arrays(torch.cat([weight_ih, weight_hh], 1).t().contiguous()))
             new = {"cell": c, "read": torch.cat([inputs, h], 1), "known": known}
             tensors |= {f"{name} {number}": value for name, value in new.items()}
         dtype = self.head_bias.dtype  # also under autocast
@@ -91,7 +91,7 @@ class CompiledDecoder:
         above = [f"read {number}" for number in range(1, len(self.weights))] + ["hidden"]
         with torch.autocast("cpu", enabled=False):
             for number, (weight, affine) in enumerate(zip(self.weights, self.affines, strict=True)):
-                product = torch.mm(self.tensors[f"read {number}"], weight).numpy()
+                product = np.matmul(self.arrays[f"read {number}"], weight)
                 names = f"known {number}", f"cell {number}", f"read {number}", above[number]
                 decode_step(affine, product, *(self.arrays[name] for name in names))
             output = torch.addmm(self.head_bias, hidden, self.head_weight).numpy()

@@ -35,7 +35,7 @@ def forward(
     values = affine, keep_mask, saved.cells, saved.gates, saved.rstd, y
     arrays = [as_arrays(value) for value in values]
     for t in range(len(projected)):
-        torch.mm(saved.hidden[t], weight, out=product)
+        matmul(saved.hidden[t], weight, out=product)
         _forward_step(t, as_arrays(product.to(y.dtype)), *arrays)
         if y.dtype != weight.dtype:  # else `y` is a part of `saved.hidden`
             saved.hidden[t + 1] = y[t]
@@ -60,8 +60,16 @@ def backward(
     arrays = [as_arrays(value) for value in values]
     for t in reversed(range(len(dy))):
         _backward_step(t, as_arrays(dh.to(dy.dtype)), *arrays)
-        torch.mm(saved.gates[t].to(weight.dtype), weight, out=dh)
+        matmul(saved.gates[t].to(weight.dtype), weight, out=dh)
     return saved.gates.to(weight.dtype)
+
+
+def matmul(a: Tensor, b: Tensor, *, out: Tensor) -> None:
+    """``out = a @ b``; for few rows of float32 NumPy's OpenBLAS is up to twice as fast."""
+    if a.dtype == torch.float32:
+        np.matmul(as_arrays(a), as_arrays(b), out=as_arrays(out))
+    else:
+        torch.mm(a, b, out=out)
 
 
 def as_arrays(value: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -166,16 +167,22 @@ def _run_all(jobs: Sequence[Callable[[], Result]]) -> list[Result]:
         ):
             return job()
 
-    threads = _local.threads or torch.get_num_threads()
-    pool = _pool(os.getpid(), len(jobs), max(1, threads // len(jobs)))
-    futures = [pool.submit(run, job) for job in jobs]
+    share = max(1, (_local.threads or torch.get_num_threads()) // len(jobs))
+    futures = [_pool(os.getpid(), len(jobs), share).submit(run, job) for job in jobs]
     try:
-        return [future.result() for future in futures]
+        with _numpy_threads().limit(limits=share):
+            return [future.result() for future in futures]
     except BaseException:  # one failed, or somebody pressed Ctrl-C
         cancelled.set()
         raise
     finally:  # even then none writes on
         wait([future for future in futures if not future.cancel()])
+
+
+@lru_cache
+def _numpy_threads() -> Any:
+    """The threads of NumPy's matrix products, which are the process's."""
+    return ThreadpoolController().select(user_api="blas")
 
 
 @lru_cache
