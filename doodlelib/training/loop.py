@@ -116,7 +116,8 @@ def fit(
 def validate(model: Model, batches: Iterable[Batch], *, seed: int = 0) -> Sums:
     """Sums and counts of the model's figures over `batches`, under the final KL weight."""
     model.eval()
-    loss, device = parallel.shared_loss(model), next(model.parameters()).device
+    loss = model.loss if parallel.world_size() == 1 else parallel.SharedLoss(model)
+    device = next(model.parameters()).device
     sums: Sums = {}
     with torch.random.fork_rng():
         parallel.seed_rank(seed)
