@@ -19,6 +19,8 @@ Rows = Float[np.ndarray, "_ 4"]  # of one drawing
 
 def time_baselines(train: Sequence[Rows], test: Sequence[Rows]) -> pd.DataFrame:
     """Mean negative log-likelihood of the time of a segment and of a pause, under each baseline."""
+    from scipy.stats import norm
+
     dt, _, is_pause = move_features(train)
     dt_test, _, is_pause_test = move_features(test)
     regression = LogLinear(train).negative_log_likelihood(test)
@@ -27,8 +29,8 @@ def time_baselines(train: Sequence[Rows], test: Sequence[Rows]) -> pd.DataFrame:
         fitted, judged = dt[is_pause == pause], dt_test[is_pause_test == pause]
         log_dt, log_test = np.log(fitted), np.log(judged)
         rows = {
-            "Gaussian": _normal_nll(judged, fitted.mean(), fitted.std()),
-            "log-normal": _normal_nll(log_test, log_dt.mean(), log_dt.std()) + log_test,
+            "Gaussian": -norm.logpdf(judged, fitted.mean(), fitted.std()),
+            "log-normal": log_test - norm.logpdf(log_test, log_dt.mean(), log_dt.std()),
             "log-linear regression": regression[is_pause_test == pause],
         }
         table[column] = {name: float(nll.mean()) for name, nll in rows.items()}
@@ -52,12 +54,14 @@ class LogLinear:
 
     def negative_log_likelihood(self, test: Sequence[Rows]) -> Float[np.ndarray, " n"]:
         """Of the time of each move of all drawings, nats, density in ms."""
+        from scipy.stats import norm
+
         dt, regressors, is_pause = move_features(test)
         log_dt, nll = np.log(dt), np.empty(len(dt))
         for pause in (False, True):
             own = is_pause == pause
             mean = regressors[own] @ self.weights[pause]
-            nll[own] = _normal_nll(log_dt[own], mean, self.std[pause])
+            nll[own] = -norm.logpdf(log_dt[own], mean, self.std[pause])
         return nll + log_dt
 
 
@@ -87,10 +91,3 @@ def move_features(
         times.append(dt)
         pauses.append(is_pause)
     return np.concatenate(times), np.concatenate(regressors), np.concatenate(pauses)
-
-
-def _normal_nll(
-    values: Float[np.ndarray, " n"], mean: float | Float[np.ndarray, " n"], std: float
-) -> Float[np.ndarray, " n"]:
-    """Negative log-likelihood of `values` under a normal distribution, nats."""
-    return 0.5 * ((values - mean) / std) ** 2 + np.log(std * np.sqrt(2 * np.pi))
