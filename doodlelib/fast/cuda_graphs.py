@@ -74,9 +74,7 @@ class Gradients:
             self.captured[shape] = None
             self.optimizer.zero_grad(set_to_none=False)
             return self._work(batch.to(self.device), torch.tensor(float(step)).to(self.device))
-        captured = self.captured[shape]
-        if captured is None:
-            captured = self.captured[shape] = self._capture(batch)
+        captured = self.captured[shape] = self.captured[shape] or self._capture(batch)
         for into, values in zip(vars(captured.batch).values(), vars(batch).values(), strict=True):
             into.copy_(values)
         captured.step.fill_(step)

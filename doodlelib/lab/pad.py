@@ -95,16 +95,16 @@ class DrawingPad(Stage):
         drawing, word = as_drawing(strokes), checked_name(word) if word else ""
         if act == "save":
             return {"saved": str(self._save(drawing, word, **saved))}
-        options: dict[str, Any] = {"word": self._vae.word_or_none(word or None)}
-        options["seed"] = next(self._seeds)
+        told, seed = self._vae.word_or_none(word or None), next(self._seeds)
         if act == "complete":
-            endings = self._vae.complete(to_box(drawing), n=n, **options)
+            endings = self._vae.complete(to_box(drawing), n=n, word=told, seed=seed)
             lists = [[[row.round(2).tolist() for row in stroke] for stroke in e] for e in endings]
             return {"endings": lists}
         if act == "reconstruct":
-            (other,), title = self._vae.reconstruct([drawing], **options), "through the latent"
+            (other,) = self._vae.reconstruct([drawing], word=told, seed=seed)
+            title = "through the latent"
         else:
-            other, title = self._vae.retime(drawing, seed=options["seed"]), "the model's pace"
+            other, title = self._vae.retime(drawing, seed=seed), "the model's pace"
         if self.player is None:
             self.player = Player([drawing, other], titles=["yours", title])
             self.children = [*self.children, self.player]

@@ -151,8 +151,7 @@ def log_line(row: Row, *, epochs: int) -> str:
 
     The time is what is left if all epochs take as long.
     """
-    names = [key.removeprefix("valid_") for key in row if key.startswith("valid_")]
-    parts = [name for name in names if name != "loss"]
+    parts = [key[6:] for key in row if key.startswith("valid_") and key != "valid_loss"]
     figures = " ".join(f"{name.removesuffix('_time')} {row[f'valid_{name}']:.3g}" for name in parts)
     losses = f"loss {row['train_loss']:.4g} valid {row['valid_loss']:.4g}"
     left = (epochs - row["epoch"]) * row["seconds"] / 60
