@@ -104,9 +104,11 @@ def read_drawing(path: str | Path) -> Drawing:
 class _Parser(DefusedXMLParser):
     """Expands entities that are short texts in the file itself, such as Illustrator writes."""
 
-    def defused_entity_decl(self, name, is_parameter_entity, value, *where: Any) -> None:
+    def defused_entity_decl(
+        self, name, is_parameter_entity, value, base, sysid, pubid, notation_name
+    ) -> None:
         if is_parameter_entity or value is None or "&" in value or len(value) > MAX_ENTITY:
-            raise EntitiesForbidden(name, value, *where)
+            raise EntitiesForbidden(name, value, base, sysid, pubid, notation_name)
 
 
 class _Document:

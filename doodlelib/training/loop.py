@@ -116,7 +116,7 @@ def fit(
 def validate(model: Model, batches: Iterable[Batch], *, seed: int = 0) -> Sums:
     """Sums and counts of the model's figures over `batches`, under the final KL weight."""
     model.eval()
-    loss = model.loss if parallel.world_size() == 1 else parallel.SharedLoss(model)
+    loss: Any = model.loss if parallel.world_size() == 1 else parallel.SharedLoss(model)
     device = next(model.parameters()).device
     sums: Sums = {}
     with torch.random.fork_rng():
