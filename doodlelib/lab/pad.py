@@ -95,7 +95,8 @@ class DrawingPad(Stage):
         drawing, word = as_drawing(strokes), checked_name(word) if word else ""
         if act == "save":
             return {"saved": str(self._save(drawing, word, **saved))}
-        told, seed = self._vae.word_or_none(word or None), next(self._seeds)
+        told: Any = self._vae.word_or_none(word or None)
+        seed = next(self._seeds)
         if act == "complete":
             endings = self._vae.complete(to_box(drawing), n=n, word=told, seed=seed)
             lists = [[[row.round(2).tolist() for row in stroke] for stroke in e] for e in endings]
