@@ -22,7 +22,7 @@ run: $(INSTALLED)  ## all notebooks on the embedded sample, no download; or on p
 	$(BIN)/python -m doodlelib.run --demo $(if $(SOURCE),--source $(SOURCE))
 
 reports: $(INSTALLED)  ## all notebooks on published drawings, as pages in reports/html: half an hour
-	$(BIN)/python -m doodlelib.run --reports
+	$(BIN)/python experiments/pages.py
 
 lab: $(INSTALLED)  ## open notebook 05 in JupyterLab: sliders, drawing pad, map of the latent space
 	$(BIN)/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/05_latent_space.ipynb

@@ -49,7 +49,10 @@ class Kernel:
         """The result of the function for `args`, which are numbers, arrays and tuples of them."""
         kinds = tuple(map(_kind, args))
         if kinds not in self.known:
-            self._compile_for(args)
+            from filelock import FileLock
+
+            with FileLock(self._folder / "lock") if self._folder else nullcontext():
+                self._compiled.compile(tuple(map(_numba().typeof, args)))
             self.known.add(kinds)
         return self._compiled(*args)
 
@@ -80,12 +83,6 @@ class Kernel:
                 return _numba().njit(cache=bool(self._folder), **options)(self._linked)
             finally:
                 _numba().config.CACHE_DIR = before
-
-    def _compile_for(self, args: tuple) -> None:
-        from filelock import FileLock
-
-        with FileLock(self._folder / "lock") if self._folder else nullcontext():
-            self._compiled.compile(tuple(map(_numba().typeof, args)))
 
     @cached_property
     def _folder(self) -> Path | None:

@@ -8,10 +8,8 @@ import difflib
 import os
 import re
 import tempfile
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
 
 _PACKAGE = Path(__file__).resolve().parent
 _SHIPPED = _PACKAGE / "shipped"  # made by the build, see pyproject.toml
@@ -89,9 +87,8 @@ def similar_names(name: str, among: Iterable[str], *, n: int = 5) -> list[str]:
     return [folded[other] for other in near] or list(folded.values())[:n]
 
 
-@contextmanager
-def atomic_write(path: str | Path) -> Generator[IO[bytes]]:
-    """Open a file for writing that replaces `path` when, and only when, all went well.
+def write_whole(path: str | Path, data: bytes | memoryview) -> Path:
+    """Write a file that replaces `path` when, and only when, all went well; its path.
 
     Whatever interrupts the writing (an error, a kill, a power cut), `path` is either the old file
     or the whole new one, and after it the new one.
@@ -105,7 +102,7 @@ def atomic_write(path: str | Path) -> Generator[IO[bytes]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
-            yield file
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)  # mkstemp makes it private
@@ -117,13 +114,7 @@ def atomic_write(path: str | Path) -> Generator[IO[bytes]]:
         if isinstance(error, OSError) and error.filename in (None, temporary):
             error.filename = str(path)  # a full disk names no file
         raise
-
-
-def write_whole(path: str | Path, data: bytes | memoryview) -> Path:
-    """Write a file by `atomic_write`; its path."""
-    with atomic_write(path) as file:
-        file.write(data)
-    return Path(path)
+    return path
 
 
 def sync_folder(folder: Path) -> None:

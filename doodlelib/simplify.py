@@ -17,11 +17,7 @@ METHODS = ("timed", "rdp")
 
 
 def simplify(
-    drawing: Sequence,
-    *,
-    method: str = "timed",
-    epsilon: float = 2.0,
-    epsilon_time: float = 8.0,
+    drawing: Sequence, *, method: str = "timed", epsilon: float = 2.0, epsilon_time: float = 8.0
 ) -> Drawing:
     """The drawing in the 255 px box with fewer points; those that are kept keep their t.
 

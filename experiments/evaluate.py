@@ -74,16 +74,14 @@ def _length(moves: np.ndarray) -> np.ndarray:
     return np.maximum(np.hypot(moves[:, DX], moves[:, DY]), baselines.MIN_LENGTH)
 
 
-def sampled_times(
-    regression: baselines.LogLinear, rows: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def sampled_times(regression: dict, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The drawing with times from the regression, each given those before it."""
     rows = rows.astype(np.float64)
     rows[1:, DT] = MIN_DT
     for step in range(1, len(rows)):  # the features of a move depend on earlier times alone
         _, features, is_pause = baselines.move_features([rows[: step + 1]])
-        mean = features[-1] @ regression.weights[is_pause[-1]]
-        log_dt = mean + regression.std[is_pause[-1]] * rng.normal()
+        weights, std = regression[is_pause[-1]]
+        log_dt = features[-1] @ weights + std * rng.normal()
         rows[step, DT] = np.clip(np.exp(log_dt), MIN_DT, MAX_TIME)
     return rows
 
@@ -232,10 +230,7 @@ def evaluate_retimer(
         for name, some in (("train", rows), ("held out", judged_rows))
     }
     real, rng = [from_stroke4(drawing) for drawing in shapes["held out"]], np.random.default_rng(0)
-    constant, regression = (
-        ConstantSpeed(shapes["train"]),
-        baselines.LogLinear(shapes["train"]),
-    )
+    constant, regression = ConstantSpeed(shapes["train"]), baselines.log_linear(shapes["train"])
     timed = {
         "constant speed": [from_stroke4(constant.retime(one)) for one in shapes["held out"]],
         "log-linear regression": [

@@ -119,7 +119,6 @@ def test_generate_and_infer(python: Path, tmp_path: Path) -> None:
     "command",
     [
         "doodlelib.run --demo",
-        "doodlelib.run --reports",
         "doodlelib.run notebooks/03_train_vae.ipynb out.ipynb",
         "doodlelib -m train --source sample",
     ],

@@ -2,8 +2,8 @@
 
 `measure` sums up timed drawings; `time_panel` compares generated with real ones, and so does
 `generation_report` during training; `time_baselines` are what a model of time must beat;
-`classification` and `calibration` judge a classifier. `analysis.latent` holds interpolation and
-projection of latents, `analysis.forecast` the prediction of a single move.
+`classification` and `calibration` judge a classifier. `analysis.latent` holds interpolation of
+latents, `analysis.forecast` the prediction of a single move.
 """
 
 from doodlelib.analysis.baselines import time_baselines

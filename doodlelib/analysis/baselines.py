@@ -19,46 +19,37 @@ Rows = Float[np.ndarray, "_ 4"]  # of one drawing
 
 def time_baselines(train: Sequence[Rows], test: Sequence[Rows]) -> pd.DataFrame:
     """Mean negative log-likelihood of the time of a segment and of a pause, under each baseline."""
+    from scipy.stats import norm
+
     dt, _, is_pause = move_features(train)
-    dt_test, _, is_pause_test = move_features(test)
-    regression = LogLinear(train).negative_log_likelihood(test)
-    table: dict[str, dict[str, float]] = {}
+    dt_test, regressors, is_pause_test = move_features(test)
+    laws, table = log_linear(train), {}
     for column, pause in (("segment_time", False), ("pause_time", True)):
         fitted, judged = dt[is_pause == pause], dt_test[is_pause_test == pause]
         log_dt, log_test = np.log(fitted), np.log(judged)
-        rows = {
-            "Gaussian": _normal_nll(judged, fitted.mean(), fitted.std()),
-            "log-normal": _normal_nll(log_test, log_dt.mean(), log_dt.std()) + log_test,
-            "log-linear regression": regression[is_pause_test == pause],
+        weights, std = laws[pause]
+        mean = regressors[is_pause_test == pause] @ weights
+        nats = {
+            "Gaussian": -norm.logpdf(judged, fitted.mean(), fitted.std()),
+            "log-normal": log_test - norm.logpdf(log_test, log_dt.mean(), log_dt.std()),
+            "log-linear regression": log_test - norm.logpdf(log_test, mean, std),
         }
-        table[column] = {name: float(nll.mean()) for name, nll in rows.items()}
+        table[column] = {name: float(each.mean()) for name, each in nats.items()}
     return pd.DataFrame(table)
 
 
-class LogLinear:
+def log_linear(train: Sequence[Rows]) -> dict[bool, tuple[Float[np.ndarray, "6"], float]]:
     """Log-normal times whose mean is linear in the geometry of the move and in the times before it.
 
-    It has `weights` of the regressors and the `std` about the mean of segments (False) and pauses.
+    For segments (False) and pauses the weights of the regressors, and the std about the mean.
     """
-
-    def __init__(self, train: Sequence[Rows]) -> None:
-        """Fit to stroke-4 of timed drawings."""
-        dt, regressors, is_pause = move_features(train)
-        self.weights, self.std = {}, {}
-        for pause in (False, True):
-            log_dt, x = np.log(dt[is_pause == pause]), regressors[is_pause == pause]
-            self.weights[pause], *_ = np.linalg.lstsq(x, log_dt, rcond=None)
-            self.std[pause] = float((log_dt - x @ self.weights[pause]).std())
-
-    def negative_log_likelihood(self, test: Sequence[Rows]) -> Float[np.ndarray, " n"]:
-        """Of the time of each move of all drawings, nats, density in ms."""
-        dt, regressors, is_pause = move_features(test)
-        log_dt, nll = np.log(dt), np.empty(len(dt))
-        for pause in (False, True):
-            own = is_pause == pause
-            mean = regressors[own] @ self.weights[pause]
-            nll[own] = _normal_nll(log_dt[own], mean, self.std[pause])
-        return nll + log_dt
+    dt, regressors, is_pause = move_features(train)
+    laws = {}
+    for pause in (False, True):
+        log_dt, x = np.log(dt[is_pause == pause]), regressors[is_pause == pause]
+        weights, *_ = np.linalg.lstsq(x, log_dt, rcond=None)
+        laws[pause] = weights, float((log_dt - x @ weights).std())
+    return laws
 
 
 def move_features(
@@ -87,10 +78,3 @@ def move_features(
         times.append(dt)
         pauses.append(is_pause)
     return np.concatenate(times), np.concatenate(regressors), np.concatenate(pauses)
-
-
-def _normal_nll(
-    values: Float[np.ndarray, " n"], mean: float | Float[np.ndarray, " n"], std: float
-) -> Float[np.ndarray, " n"]:
-    """Negative log-likelihood of `values` under a normal distribution, nats."""
-    return 0.5 * ((values - mean) / std) ** 2 + np.log(std * np.sqrt(2 * np.pi))

@@ -28,12 +28,6 @@ class NextMove:
     time: Float[np.ndarray, " n"]  # density at those, per unit of the natural log, given its end
     true_time: float  # ms; NaN in an untimed drawing
 
-    @property
-    def median_time(self) -> float:
-        """Median of the predicted time, ms."""
-        share = self.time.cumsum()
-        return float(self.times[np.searchsorted(share, share[-1] / 2)])
-
 
 @torch.no_grad()
 def forecast(

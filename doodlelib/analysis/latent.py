@@ -1,9 +1,8 @@
-"""Paths and projections in the VAE's latent space, of Z dimensions."""
+"""Paths in the VAE's latent space, of Z dimensions."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from doodlelib.models.vae import SketchVAE
 
 MIN_SINE = 1e-3  # of the angle below which an arc is taken for its chord
-PERPLEXITY = 30.0  # of t-SNE, where there are drawings enough
 
 
 def slerp(
@@ -71,17 +69,3 @@ def decode_path(
         time_temperature=time_temperature,
         seed=seed,
     )
-
-
-def project(z: Float[Tensor, "N Z"], *, seed: int = 0) -> Float[np.ndarray, "N 2"]:
-    """Three latents or more (else ValueError) in the plane, by t-SNE.
-
-    Neighbours stay together, larger distances mean nothing. Source: van der Maaten & Hinton 2008.
-    """
-    from sklearn.manifold import TSNE
-
-    if len(z) < 3:
-        raise ValueError(f"a projection needs at least 3 latents, not {len(z)}")
-    perplexity = min(PERPLEXITY, (len(z) - 1) / 3)
-    tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
-    return tsne.fit_transform(z.numpy(force=True))

@@ -196,16 +196,13 @@ def distances(real: Sequence, generated: Sequence, *, seed: int = 0) -> pd.DataF
 def _distances(a: Measures, b: Measures) -> pd.DataFrame:
     from scipy.stats import ks_2samp, wasserstein_distance
 
-    rows = {}
+    how = {"jsd": jsd, "w1": wasserstein_distance, "ks": lambda *pair: ks_2samp(*pair).statistic}
+    table = pd.DataFrame(np.nan, MARGINALS, [*how])
     for name in MARGINALS:
         pair = getattr(a, name), getattr(b, name)
-        known = all(map(len, pair))
-        rows[name] = {
-            "jsd": jsd(*pair) if known else np.nan,
-            "w1": wasserstein_distance(*pair) if known else np.nan,
-            "ks": ks_2samp(*pair).statistic if known else np.nan,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
+        if all(map(len, pair)):
+            table.loc[name] = [distance(*pair) for distance in how.values()]
+    return table
 
 
 def time_panel(real: Sequence, generated: Sequence, *, seed: int = 0) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 import argparse
 import ast
 import os
-import re
 import sys
 import threading
 import time
@@ -12,11 +11,9 @@ from pathlib import Path
 from typing import Any, ForwardRef
 
 from doodlelib.interrupt import on_stop
-from doodlelib.paths import NOTEBOOKS, ROOT, RUNS, similar_names, write_whole
+from doodlelib.paths import NOTEBOOKS, ROOT, RUNS, similar_names
 
-DAY = 24 * 60 * 60  # s
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
-MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$]+?)\$", re.DOTALL)  # block or inline
 MALFORMED = (  # what `ast` and papermill raise
     *(AttributeError, LookupError, MemoryError, RecursionError),
     *(SyntaxError, TypeError, ValueError),
@@ -28,7 +25,7 @@ NO_CLONE = (
 
 
 class NotebookError(RuntimeError):
-    """A cell of a notebook failed or ran too long, or its kernel died."""
+    """A cell of a notebook failed, or its kernel died."""
 
 
 def read_parameters(notebook: str | Path) -> dict[str, str]:
@@ -98,12 +95,7 @@ def literal(text: str) -> Any:
 
 
 def run_notebook(
-    notebook: str | Path,
-    output: str | Path,
-    parameters: Mapping[str, Any],
-    *,
-    timeout: int = DAY,
-    live: bool = False,
+    notebook: str | Path, output: str | Path, parameters: Mapping[str, Any], *, live: bool = False
 ) -> Path:
     """Execute a notebook, write the executed copy, the record of the run, and return its path.
 
@@ -115,7 +107,6 @@ def run_notebook(
         output: Where the executed copy goes, once all cells have run. If one fails, the copy so
             far is ``<name>.failed.ipynb`` beside it, and an older `output` stays as it was.
         parameters: Values by name; see `check_parameters`.
-        timeout: Seconds that one cell may take.
         live: Print what the cells print, as it appears.
 
     Raises:
@@ -130,7 +121,7 @@ def run_notebook(
 
     import papermill
     from jupyter_client.manager import AsyncKernelManager
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from nbclient.exceptions import DeadKernelError
 
     # Inherited by the kernel: threads that spin while they wait slow a busy machine to a half.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -166,7 +157,6 @@ def run_notebook(
                 stdout_file=sys.stdout if live else None,
                 stderr_file=sys.stderr if live else None,
                 start_timeout=300,  # a busy machine may need more than the usual minute
-                execution_timeout=timeout,
                 extra_arguments=["--log-level=ERROR"],  # it warns of unencrypted loopback each time
                 kernel_manager_class=Kernel,
                 on_cell_start=begin_cell,
@@ -178,70 +168,43 @@ def run_notebook(
             raise KeyboardInterrupt(f"{notebook.name} (see {failed}): {cause}") from None
         cause = f"cell [{error.exec_count}]: {cause}"
         raise NotebookError(f"{notebook.name} failed (see {failed}), {cause}") from None
-    except (CellTimeoutError, DeadKernelError) as error:
-        timed_out = isinstance(error, CellTimeoutError)
-        cause = f"a cell ran longer than {timeout} s" if timed_out else "its kernel died"
-        raise NotebookError(f"{notebook.name} failed (see {failed}): {cause}") from None
+    except DeadKernelError:
+        raise NotebookError(f"{notebook.name} failed (see {failed}): its kernel died") from None
     finally:
         if running.exists():
             running.replace(failed)
     return output
 
 
-def run_series(series: str, *, source: str | None = None, html: bool = False) -> None:
-    """Run the notebooks of ``config/<series>`` in order, and list the files they wrote.
+def run_series(series: str, *, source: str | None = None) -> list[Path]:
+    """Run the notebooks of ``config/<series>`` in order, list the files they wrote; the copies.
 
     There ``NN.yaml`` holds the parameters of the notebook with that number; what follows the number
-    tells two runs of one notebook apart. `source` replaces the parameter of that name; `html`: also
-    write each executed notebook as one self-contained page into ``reports/html``.
+    tells two runs of one notebook apart. `source` replaces the parameter of that name.
     """
     files = sorted((ROOT / "config" / series).glob("*.yaml"))
     if not files:
         raise FileNotFoundError(NO_CLONE.format(ROOT / "config" / series))
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # such small models are faster on one thread
-    began, folders, pages = time.time(), set(), []
+    began, outputs = time.time(), []
     for path in files:
         parameters = read_yaml(path)
         notebook = next(NOTEBOOKS.glob(f"{path.stem[:2]}_*.ipynb"))
         if source and "source" in read_parameters(notebook):
             parameters["source"] = source
-        step, folder = notebook.stem + path.stem[2:], RUNS / parameters["name"]
+        step = notebook.stem + path.stem[2:]
         print(f"== {step}", flush=True)
         start = time.perf_counter()
-        output = run_notebook(notebook, folder / f"{step}.ipynb", parameters, live=True)
+        output = RUNS / parameters["name"] / f"{step}.ipynb"
+        outputs.append(run_notebook(notebook, output, parameters, live=True))
         print(f"== {step}: {time.perf_counter() - start:.0f} s\n", flush=True)
-        folders.add(folder)
-        if html:
-            pages.append(to_html(output, RUNS.parent / "html" / f"{step}.html"))
     print(f"All done in {time.time() - began:.0f} s. Below {ROOT}:")
+    folders = {output.parent for output in outputs}
     written = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     new = [path for path in written if path.stat().st_mtime >= began]
-    for path in sorted(new, key=lambda path: (path.suffix, path)) + pages:
+    for path in sorted(new, key=lambda path: (path.suffix, path)):
         print(f"  {path.relative_to(ROOT)}")
-
-
-def to_html(notebook: Path, page: Path) -> Path:
-    """Write an executed notebook as one page that loads nothing, its equations as MathML."""
-    import nbformat
-    from latex2mathml.converter import convert
-    from nbconvert import HTMLExporter
-
-    def to_mathml(found: re.Match[str]) -> str:
-        block, inline = found.groups()
-        return convert(block, display="block") if block else convert(inline)
-
-    contents = nbformat.read(notebook, as_version=4)
-    for cell in contents.cells:
-        if cell.cell_type == "markdown":
-            cell.source = MATH.sub(to_mathml, cell.source)
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            if "image/gif" in data:  # which the exporter does not know
-                picture = data["image/gif"].replace("\n", "")
-                data["text/html"] = f'<img alt="moving" src="data:image/gif;base64,{picture}">'
-    scripts = dict.fromkeys(("mathjax_url", "require_js_url", "jquery_url"), "")
-    text, _ = HTMLExporter(**scripts).from_notebook_node(contents)
-    return write_whole(page, text.encode())
+    return outputs
 
 
 def exit_status(parser: argparse.ArgumentParser, command: Callable[[], object]) -> int:
@@ -271,19 +234,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("output", nargs="?", type=Path, help="where the executed copy goes")
     add_parameters(add)
     add("--demo", action="store_true", help="instead, run all notebooks on the embedded sample")
-    text = "instead, run all notebooks on published drawings, and write them as pages too"
-    add("--reports", action="store_true", help=text)
     add("--source", help="with --demo: raw for published drawings in place of the sample")
     options = parser.parse_args(arguments)
-    if [options.demo, options.reports, options.output is not None].count(True) != 1:
-        parser.error("either a notebook and an output are needed, or --demo or --reports alone")
+    if options.demo == (options.output is not None):
+        parser.error("either a notebook and an output are needed, or --demo alone")
     if options.source and not options.demo:
         parser.error("--source goes with --demo; for a notebook, say -p source")
 
     def command() -> None:
-        if options.output is None:
-            series = "smoke" if options.demo else "reports"
-            run_series(series, source=options.source, html=options.reports)
+        if options.demo:
+            run_series("smoke", source=options.source)
         else:
             values = all_parameters(options.notebook, options.file, options.parameter)
             print(run_notebook(options.notebook, options.output, values, live=True))

@@ -7,12 +7,11 @@ Lines in the published form are read by a compiled loop, which makes all of prep
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, islice, product
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
 import orjson
-from jaxtyping import Float64
 from pydantic import TypeAdapter
 
 from doodlelib.data.ragged import RaggedDrawings, to_offsets
@@ -81,7 +80,7 @@ def parse_lines(
     """
     dropped: Counter[str] = Counter()
     drawings, numbers = _scan_lines(lines, word)
-    parsed = {}
+    parsed: dict[int, Record] = {}
     for number in sorted(set(range(len(lines))).difference(numbers)):
         if lines[number].strip():
             try:
@@ -89,9 +88,8 @@ def parse_lines(
             except _Fault as fault:
                 dropped[str(fault)] += 1
     if parsed:
-        points, sizes, metadata = zip(*parsed.values(), strict=True)
-        drawings += RaggedDrawings.from_arrays(points, sizes, list(metadata))
-        drawings = drawings.select(np.argsort([*numbers, *parsed]))
+        parsed |= zip(numbers, drawings.records(), strict=True)
+        drawings = RaggedDrawings.from_records([parsed[number] for number in sorted(parsed)])
     drawings = select_good(drawings, recognized=recognized)
     return replace(drawings, dropped=drawings.dropped + dropped)
 
@@ -152,10 +150,8 @@ def _scan_lines(lines: Sequence[bytes], word: str | None) -> tuple[RaggedDrawing
     return drawings, [numbers[index] for index in usual]
 
 
-def _parse(
-    line: bytes, word: str | None
-) -> tuple[Float64[np.ndarray, "3 n"], list[int], dict[str, Any]]:
-    """Points, points in each stroke, and metadata of one line, whatever its form."""
+def _parse(line: bytes, word: str | None) -> Record:
+    """The drawing of one line, whatever its form."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -167,18 +163,13 @@ def _parse(
         raise _Fault(MALFORMED) from None
     if not drawing:
         raise _Fault(EMPTY)
-    widths = set(map(len, drawing))
-    if widths not in ({2}, {3}):
+    if set(map(len, drawing)) not in ({2}, {3}):
         raise _Fault(MALFORMED)
-    rows = [[stroke[row] for stroke in drawing] for row in range(widths.pop())]
-    sizes = list(map(len, rows[0]))
-    if any(list(map(len, row)) != sizes for row in rows):
+    if any(len(set(map(len, stroke))) > 1 for stroke in drawing):
         raise _Fault(LENGTHS)
-    if 0 in sizes:
+    if not all(stroke[0] for stroke in drawing):
         raise _Fault(EMPTY)
-    points = np.full((3, sum(sizes)), np.nan)
-    points[: len(rows)] = [list(chain(*row)) for row in rows]
-    return points, sizes, metadata
+    return Record(drawing=[list(map(np.array, stroke)) for stroke in drawing], **metadata)
 
 
 def _as_strokes(drawing: Any) -> Any:

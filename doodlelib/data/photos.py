@@ -160,13 +160,10 @@ def save_seen(path: str | Path, pictures: Sequence[tuple[np.ndarray, np.ndarray]
 
 def _grey(image: np.ndarray) -> np.ndarray:
     """Grey levels (H, W); what is transparent becomes the ground that the opaque part contrasts."""
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.size == 0:
-        raise ValueError(
-            f"picture is {image.dtype} {image.shape}; uint8 (H, W) or (H, W, C) needed"
-        )
+    is_known = image.dtype == np.uint8 and image.ndim in (2, 3) and image.size > 0
+    if not is_known or image.shape[2:] > (4,):
+        raise ValueError(f"picture is {image.dtype} {image.shape}, not uint8 (H, W[, 1 to 4])")
     image = np.atleast_3d(image)
-    if image.shape[2] > 4:
-        raise ValueError(f"picture has {image.shape[2]} channels; 1 to 4 are known")
     grey = image[..., :3] @ LUMA if image.shape[2] > 2 else image[..., 0]
     if image.shape[2] in (2, 4):
         alpha = image[..., -1] / 255

@@ -45,14 +45,6 @@ def words() -> tuple[str, ...]:
     return tuple(Path(__file__).with_name("words.txt").read_text("utf-8").splitlines())
 
 
-def checked_word(word: str) -> str:
-    """`word` itself, if it is one of the 345; else a ValueError with the nearest ones."""
-    if word in words():
-        return word
-    near = paths.similar_names(word, words())
-    raise ValueError(f"{str(word)[:60]!r} is not one of the 345 words; the nearest are {near}")
-
-
 def base_url_of(base_url: str | None) -> str:
     """`base_url`, or where it is None that of the environment, or the public bucket's."""
     return (base_url or os.environ.get(BASE_URL_VARIABLE) or BUCKET).rstrip("/")
@@ -119,7 +111,10 @@ def lines(
     """
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is not one of {', '.join(KINDS)}")
-    name, base = f"full/{kind}/{checked_word(word)}.ndjson", base_url_of(base_url)
+    if word not in words():
+        near = paths.similar_names(word, words())
+        raise ValueError(f"{str(word)[:60]!r} is not one of the 345 words; the nearest are {near}")
+    name, base = f"full/{kind}/{word}.ndjson", base_url_of(base_url)
     if not re.fullmatch(r"file://(localhost)?/[^?#]+|https?://[^/?#@]+(/[^?#@]*)?", base):
         raise ValueError(
             f"base URL {base!r} is not file:///folder, http://server/… or https://server/… "

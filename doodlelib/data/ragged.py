@@ -24,44 +24,19 @@ class RaggedDrawings:
     dropped: Counter[str] = field(default_factory=Counter)  # what was left out, by reason
 
     @classmethod
-    def from_arrays(
-        cls,
-        points: Sequence[Float64[np.ndarray, "3 _"]],
-        sizes: Sequence[list[int]],
-        metadata: list[dict[str, Any]],
-    ) -> "RaggedDrawings":
-        """Of each drawing its points, the number of points in each stroke, and its metadata."""
-        return cls(
-            np.concatenate([np.empty((3, 0)), *points], axis=1),
-            to_offsets([size for drawing in sizes for size in drawing]),
-            to_offsets([len(drawing) for drawing in sizes]),
-            metadata,
-        )
-
-    @classmethod
     def from_records(cls, records: Sequence[Record]) -> "RaggedDrawings":
         """The drawings of `records`, which are as `strokes.as_drawing` gives them."""
-        points, sizes, metadata = [], [], []
+        points, sizes, metadata = [np.empty((3, 0))], [], []
         for record in records:
-            sizes.append([len(stroke[0]) for stroke in record.drawing])
-            points.append(np.full((3, sum(sizes[-1])), np.nan))
-            for row, parts in enumerate(zip(*record.drawing, strict=True)):
-                np.concatenate(parts, out=points[-1][row])
+            sizes += [len(stroke[0]) for stroke in record.drawing]
+            rows = [np.concatenate(parts) for parts in zip(*record.drawing, strict=True)]
+            points.append(np.stack([*rows, np.full(len(rows[0]), np.nan)][:3]))
             metadata.append({key: value for key, value in vars(record).items() if key != "drawing"})
-        return cls.from_arrays(points, sizes, metadata)
+        counts = [len(record.drawing) for record in records]
+        return cls(np.concatenate(points, axis=1), to_offsets(sizes), to_offsets(counts), metadata)
 
     def __len__(self) -> int:
         return len(self.metadata)
-
-    def __add__(self, other: "RaggedDrawings") -> "RaggedDrawings":
-        """These drawings, then those of `other`."""
-        return RaggedDrawings(
-            np.concatenate([self.points, other.points], axis=1),
-            np.concatenate([self.strokes, other.strokes[1:] + self.strokes[-1]]),
-            np.concatenate([self.drawings, other.drawings[1:] + self.drawings[-1]]),
-            self.metadata + other.metadata,
-            self.dropped + other.dropped,
-        )
 
     @property
     def offsets(self) -> Int64[np.ndarray, " bounds"]:

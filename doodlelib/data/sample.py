@@ -182,16 +182,6 @@ def _spline(knots: Points) -> Points:
     return (windows @ _SPLINE).transpose(0, 2, 1).reshape(-1, 2)
 
 
-@dataclass(frozen=True)
-class Device:
-    """What the drawing is made on."""
-
-    size: float  # px: the larger side of the drawing
-    fractional: bool  # whether positions carry a fraction of a pixel
-    period: float  # ms between two looks at the pen
-    busy: float  # share of looks that the browser misses
-
-
 def make_drawings(word: str, n: int, seed: int = 0) -> list[Record]:
     """`n` drawings of `word` as the raw files have them: px, whole ms from the first touch.
 
@@ -209,12 +199,10 @@ def _make_record(word: str, key_id: str) -> Record:
     rng = np.random.default_rng(list(key_id.encode()))
     hand = Hand(rng, slop=0.018 * rng.lognormal(0, 0.45), turn=1 if rng.random() < 0.3 else -1)
     paths = _arrange(hand, hand.compose(word))
-    device = Device(
-        size=float(np.clip(rng.lognormal(5.87, 0.45), 174, 825)),  # median 354, as real boxes
-        fractional=rng.random() < 0.25,
-        period=16.7 if rng.random() < 0.75 else 8.0,
-        busy=rng.uniform(0.05, 0.55),
-    )
+    size = float(np.clip(rng.lognormal(5.87, 0.45), 174, 825))  # px; median 354, as real boxes
+    digits = 2 if rng.random() < 0.25 else 0  # of a position in px
+    period = 16.7 if rng.random() < 0.75 else 8.0  # ms between two looks at the pen
+    device = size, digits, period, rng.uniform(0.05, 0.55)  # share of looks that it misses
     while (drawing := _timed_strokes(paths, *WORDS[word], device, rng))[-1][2][-1] > GAME_MS:
         pass  # who was too slow tries again
     return Record(word, key_id, True, drawing)
@@ -253,9 +241,10 @@ def _wobble(path: Points, hand: Hand) -> Points:
 
 
 def _timed_strokes(
-    paths: list[Points], stroke_ms: int, pause_ms: int, device: Device, rng: np.random.Generator
+    paths: list[Points], stroke_ms: int, pause_ms: int, device: tuple, rng: np.random.Generator
 ) -> Drawing:
     """The strokes as the device reports them, t running on through the pauses."""
+    size, digits, *looks = device
     tempo, hesitance = np.exp(rng.multivariate_normal([0, 0], [[0.14, 0.06], [0.06, 0.14]]))
     exponent = rng.normal(0.55, 0.1)  # recorded and smoothed, it comes out near 0.39
     origin = rng.uniform(10, 120, 2)
@@ -265,18 +254,18 @@ def _timed_strokes(
         if index:
             gap = max(0.01, float(np.hypot(*(path[0] - paths[index - 1][-1]))))
             clock += pause_ms * hesitance * gap**GAP_EXPONENT * rng.lognormal(0, 0.6)
-        positions, times = _timed_path(path, stroke_ms * tempo, exponent, device, rng)
-        pixels = origin + device.size * positions
+        positions, times = _timed_path(path, stroke_ms * tempo, exponent, *looks, rng)
+        pixels = origin + size * positions
         whole = np.rint(pixels)
         seen = np.concatenate([[True], (np.diff(whole, axis=0) != 0).any(axis=1)])
-        x, y = (np.round(pixels, 2) if device.fractional else whole)[seen].T
+        x, y = np.round(pixels, digits)[seen].T
         drawing.append([x, y, np.rint(clock + times[seen])])
         clock += times[-1]
     return drawing
 
 
 def _timed_path(
-    path: Points, pace: float, exponent: float, device: Device, rng: np.random.Generator
+    path: Points, pace: float, exponent: float, period: float, busy: float, rng: np.random.Generator
 ) -> tuple[Float64[np.ndarray, "n 2"], Float64[np.ndarray, " n"]]:
     """Where the pen is each time the device looks, and when (ms from the touch).
 
@@ -296,8 +285,8 @@ def _timed_path(
     widths *= duration / (widths.sum() + widths[-1] * (np.exp(2 * PULSE_SIGMA) - 1))
     onsets = np.cumsum(widths) - widths
 
-    looks = np.arange(0, max(duration - JITTER_MS, 1), device.period)
-    looks = looks[(rng.random(looks.size) > device.busy) | (looks == 0)]
+    looks = np.arange(0, max(duration - JITTER_MS, 1), period)
+    looks = looks[(rng.random(looks.size) > busy) | (looks == 0)]
     looks[1:] += rng.uniform(-JITTER_MS, JITTER_MS, looks.size - 1)
     times = np.append(looks, duration)
     since = np.maximum(times - onsets[:, None], 1e-3) / widths[:, None]

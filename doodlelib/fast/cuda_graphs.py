@@ -5,9 +5,9 @@ computes them. So a batch of a new shape is computed as usual, captured when the
 and replayed from then on; batches are padded a little, so that there are few shapes.
 """
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext
-from typing import NamedTuple, Protocol, Self, runtime_checkable
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -18,16 +18,22 @@ from doodlelib.fast.parallel import Sums
 Loss = Callable[..., tuple[Tensor, Sums]]
 
 
-@runtime_checkable
-class Batch(Protocol):
-    """A dataclass of tensors."""
+@dataclass(frozen=True)
+class Batch:
+    """Tensors of some drawings, which come first in the shape of each."""
 
     @property
-    def size(self) -> int: ...  # noqa: D102
-    def to(self, device: torch.device | str, /) -> Self: ...  # noqa: D102
+    def size(self) -> int:
+        """Number of drawings."""
+        return len(next(iter(vars(self).values())))
+
+    def to(self, device: torch.device | str) -> Self:
+        """The batch on `device`."""
+        return type(self)(**{name: value.to(device) for name, value in vars(self).items()})
+
     def padded(self) -> Self:
         """A batch of the same loss, in one of a few shapes."""
-        ...
+        return self
 
 
 class Captured(NamedTuple):
@@ -68,9 +74,7 @@ class Gradients:
             self.captured[shape] = None
             self.optimizer.zero_grad(set_to_none=False)
             return self._work(batch.to(self.device), torch.tensor(float(step)).to(self.device))
-        captured = self.captured[shape]
-        if captured is None:
-            captured = self.captured[shape] = self._capture(batch)
+        captured = self.captured[shape] = self.captured[shape] or self._capture(batch)
         for into, values in zip(vars(captured.batch).values(), vars(batch).values(), strict=True):
             into.copy_(values)
         captured.step.fill_(step)
@@ -78,10 +82,15 @@ class Gradients:
         return captured.loss, captured.figures
 
     def _work(self, batch: Batch, step: int | Tensor) -> tuple[Tensor, Sums]:
-        with _with_bfloat16_matmul() if self.half else nullcontext():
+        before = torch.get_float32_matmul_precision()
+        if self.half:  # also of float32 products, which autocast leaves alone
+            torch.set_float32_matmul_precision("medium")
+        try:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
                 loss, figures = self.loss_of(batch, step=step)
             loss.backward()
+        finally:
+            torch.set_float32_matmul_precision(before)
         return loss.detach(), figures
 
     def _capture(self, batch: Batch) -> Captured:
@@ -99,14 +108,3 @@ class Gradients:
                 f"waits for the GPU (.item(), a boolean index, a check), see: {error}"
             ) from error
         return Captured(graph, batch, step, loss, figures)
-
-
-@contextmanager
-def _with_bfloat16_matmul() -> Generator[None]:
-    """Compute float32 matrix products by bfloat16 ones, also those that autocast leaves alone."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

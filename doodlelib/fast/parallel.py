@@ -216,13 +216,8 @@ def seed_rank(value: int) -> None:
     torch.manual_seed(value + _rank() * SEED_STRIDE)
 
 
-def shared_loss(model: Any) -> Callable[..., tuple[Tensor, Sums]]:
-    """``model.loss`` on this rank's share of a batch; the mean over ranks is the batch's loss."""
-    return model.loss if world_size() == 1 else SharedLoss(model)
-
-
 def parallel_loss(model: Any) -> Callable[..., tuple[Tensor, Sums]]:
-    """`shared_loss` whose gradients are averaged over ranks; to be kept until the last of them."""
+    """`SharedLoss` whose gradients are averaged over ranks; to be kept until the last of them."""
     if world_size() == 1:
         return model.loss
     shared = SharedLoss(model)

@@ -5,6 +5,7 @@ the message stands under the controls and the error is raised all the same.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def temperature_explorer(
     Raises:
         ValueError: A value is out of its control's range, or the word is unknown.
     """
-    models = {"": vae}
+    load = cache(load_vae)
     named = {"": "as given", **{str(path): str(path) for path in checkpoints}}
     controls = Controls(
         temperature=slider("Shape temperature", temperature, top=1.5, step=0.05),
@@ -72,10 +73,8 @@ def temperature_explorer(
     )
 
     def model() -> SketchVAE:
-        path = controls.values.get("checkpoint", "")
-        if path not in models:
-            models[path] = load_vae(path)
-        return models[path]
+        path = controls.values.get("checkpoint")
+        return load(path) if path else vae
 
     def doodles() -> dict[str, Any]:
         chosen: dict[str, Any] = {**controls.values}

@@ -14,12 +14,10 @@ from doodlelib.models.cnn import DoodleCNN
 from doodlelib.models.vae import SketchVAE
 from doodlelib.paths import RAW, RUNS, checked_name
 from doodlelib.strokes import Drawing, as_drawing, geometry_id, to_box
-from doodlelib.viz.animation import encode_gif, paced
 from doodlelib.viz.export import to_gif, to_markup, to_ndjson, to_png, to_svg
 
 GUESSES = 5  # words that the classifier names
 ENDINGS = 10  # that the VAE draws
-GIF: dict[str, Any] = {"trail_ms": 300.0, "hold_ms": 1000}
 
 
 class Paper(Pictured):
@@ -85,30 +83,29 @@ class DrawingPad(Stage):
     def answer(
         self, act: str, strokes: Sequence, word: str = "", *, n: int = ENDINGS, **saved: Any
     ) -> dict[str, Any]:
-        """What a button of the page asks for: "complete", "reconstruct", "retime", "gif", "save".
+        """What a button of the page asks for: "complete", "reconstruct", "retime", "save".
 
         The strokes come with it, since those of the paper may be older. It holds what the page is
-        to show: `n` "endings" (0 to 255 px), the bytes of a "gif", or where one is "saved".
+        to show: `n` "endings" (0 to 255 px), or where a file is "saved".
 
         Raises:
             ValueError: There are no strokes, or the word is unknown or no name for a folder.
             OSError: The file cannot be written.
         """
         drawing, word = as_drawing(strokes), checked_name(word) if word else ""
-        if act == "gif":
-            return {"gif": encode_gif([paced(drawing)], **GIF)}
         if act == "save":
             return {"saved": str(self._save(drawing, word, **saved))}
-        options: dict[str, Any] = {"word": self._vae.word_or_none(word or None)}
-        options["seed"] = next(self._seeds)
+        told: Any = self._vae.word_or_none(word or None)
+        seed = next(self._seeds)
         if act == "complete":
-            endings = self._vae.complete(to_box(drawing), n=n, **options)
+            endings = self._vae.complete(to_box(drawing), n=n, word=told, seed=seed)
             lists = [[[row.round(2).tolist() for row in stroke] for stroke in e] for e in endings]
             return {"endings": lists}
         if act == "reconstruct":
-            (other,), title = self._vae.reconstruct([drawing], **options), "through the latent"
+            (other,) = self._vae.reconstruct([drawing], word=told, seed=seed)
+            title = "through the latent"
         else:
-            other, title = self._vae.retime(drawing, seed=options["seed"]), "the model's pace"
+            other, title = self._vae.retime(drawing, seed=seed), "the model's pace"
         if self.player is None:
             self.player = Player([drawing, other], titles=["yours", title])
             self.children = [*self.children, self.player]
@@ -123,8 +120,7 @@ class DrawingPad(Stage):
         except (OSError, ValueError) as error:  # for the person to mend
             answer = {"error": str(error)}
         finally:
-            files = [answer.pop("gif")] if "gif" in answer else []
-            self.paper.send({**answer, "id": number}, files)
+            self.paper.send({**answer, "id": number})
 
     def _guess(self, _change: object) -> None:
         shares = self._cnn.predict([self.drawing])[0] if self.paper.strokes else np.array([])
@@ -135,7 +131,7 @@ class DrawingPad(Stage):
         name = geometry_id(drawing) + suffix
         path = self._pictures / f"{word or 'drawing'}_{name}"
         if suffix == ".gif":
-            return to_gif(drawing, path, **GIF)
+            return to_gif(drawing, path, trail_ms=300, hold_ms=1000)
         if suffix != ".ndjson":
             return to_png(drawing, path) if suffix == ".png" else to_svg(drawing, path, title=word)
         if not word:

@@ -11,24 +11,20 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
+from doodlelib.fast.cuda_graphs import Batch
 from doodlelib.strokes import DT, END, PEN, PEN_COLUMNS, PEN_DOWN, PEN_UP, Scale, standardise
 
 PADDED = 8  # steps
 
 
 @dataclass(frozen=True)
-class StrokeBatch:
+class StrokeBatch(Batch):
     """Padded stroke-6 of some drawings: start row, the points, then end rows up to the longest."""
 
     rows: Float32[Tensor, "B T 6"]  # dt is 0 where it is unknown
     lengths: Int64[Tensor, " B"]  # points of each drawing
     words: Int64[Tensor, " B"]  # index of each one's word
     timed: Bool[Tensor, " B"]  # whether dt is known
-
-    @property
-    def size(self) -> int:
-        """Number of drawings."""
-        return len(self.lengths)
 
     @property
     def is_step(self) -> Bool[Tensor, "B T-2"]:
@@ -48,10 +44,6 @@ class StrokeBatch:
             return self  # does not wait for a GPU
         some = StrokeBatch(**{name: value[drawings] for name, value in vars(self).items()})
         return replace(some, rows=some.rows[:, : max(int(some.lengths.max()), 2) + 2])
-
-    def to(self, device: torch.device | str) -> "StrokeBatch":
-        """The batch on `device`."""
-        return StrokeBatch(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 def collate(

@@ -43,12 +43,11 @@ def save(
     model: SketchVAE | DoodleCNN | Retimer,
     *,
     training: Mapping[str, Any] | None = None,
-    half_precision: bool = False,
 ) -> Path:
     """Write `model` to one file, whole or not at all.
 
-    `training` is step, epoch, optimiser state and the like: plain values and tensors. With
-    `half_precision` float32 weights are stored as float16, for shipping; `read` gives float32.
+    `training` is step, epoch, optimiser state and the like: plain values and tensors. Of a model in
+    half precision, for shipping, `read` gives weights in float32.
 
     Raises:
         FloatingPointError: A weight is not finite.
@@ -56,9 +55,7 @@ def save(
     """
     weights = model.state_dict()
     for name, value in weights.items():
-        if half_precision and value.dtype == torch.float32:
-            weights[name] = value.half()
-        if not weights[name].isfinite().all():
+        if not value.isfinite().all():
             raise FloatingPointError(f"{name} is not finite, so that {path} is not written")
     contents: dict[str, Any] = {
         "format_version": FORMATS[type(model)],

@@ -14,6 +14,7 @@ from jaxtyping import Float, Float32, Int64, Shaped, UInt8
 from torch import Tensor, nn
 
 from doodlelib.config import CNNConfig
+from doodlelib.fast.cuda_graphs import Batch
 from doodlelib.fast.parallel import Sums
 from doodlelib.raster import rasterize_many, rasterize_timed
 
@@ -23,24 +24,11 @@ TEMPERATURES = 0.1, 10.0  # range of `calibrate`
 
 
 @dataclass(frozen=True)
-class ImageBatch:
+class ImageBatch(Batch):
     """Images and the index of each one's word."""
 
     images: UInt8[Tensor, "B C S S"]
     labels: Int64[Tensor, " B"]
-
-    @property
-    def size(self) -> int:
-        """Number of images."""
-        return len(self.labels)
-
-    def to(self, device: torch.device | str) -> "ImageBatch":
-        """The batch on `device`."""
-        return ImageBatch(self.images.to(device), self.labels.to(device))
-
-    def padded(self) -> "ImageBatch":
-        """Itself: images are all of one size."""
-        return self
 
 
 def to_images(drawings: Sequence, config: CNNConfig) -> UInt8[np.ndarray, "N C S S"]:

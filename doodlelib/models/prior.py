@@ -34,14 +34,6 @@ class ExemplarPrior(nn.Module):
             self.register_buffer(name, torch.zeros(words, KEPT, latent_size, dtype=torch.float16))
         self.register_load_state_dict_pre_hook(_resize)
 
-    def keep_latest(self, n: int) -> None:
-        """Drop all but each word's latest `n` exemplars, for a smaller file."""
-        left = self.count.clamp(max=n)
-        number = torch.arange(n, device=left.device)
-        slots = ((self.count - left)[:, None] + number) % self.mean.shape[1]  # oldest first
-        rows = torch.arange(len(left), device=left.device)[:, None]
-        self.mean, self.std, self.count = self.mean[rows, slots], self.std[rows, slots], left
-
     @torch.no_grad()
     def update(
         self, words: Int64[Tensor, " B"], mean: Float[Tensor, "B Z"], log_std: Float[Tensor, "B Z"]

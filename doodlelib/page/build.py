@@ -20,13 +20,13 @@ from torch.nn.utils import fuse_conv_bn_eval
 from doodlelib.data.store import Split
 from doodlelib.models.cnn import DoodleCNN
 from doodlelib.models.vae import SketchVAE
-from doodlelib.paths import atomic_write
+from doodlelib.paths import write_whole
 from doodlelib.strokes import BOX
 
 OWN = Path(__file__).parent / "static"
 SHARED = Path(__file__).parents[1] / "lab" / "static"
 MODULES = [  # each after those that it imports
-    *("dom.js", "drawing.js", "curve.js", "save.js", "gif.js", "endings.js", "pad.js", "player.js"),
+    *("dom.js", "drawing.js", "curve.js", "save.js", "gif.js", "endings.js", "player.js", "pad.js"),
     *("simplify.js", "sketcher.js", "classifier.js", "worker.js", "app.js"),
 ]
 EXEMPLARS = 16  # of a word: the densest, of which a cool temperature samples
@@ -73,8 +73,7 @@ def build(path: str | Path, vae: SketchVAE, cnn: DoodleCNN, *, words: Sequence[s
         raise ValueError(
             f"the page would have {len(page)} bytes, more than {MAX_BYTES}: take a smaller VAE"
         )
-    with atomic_write(path) as file:
-        file.write(page)
+    write_whole(path, page)
     return len(page)
 
 
@@ -142,11 +141,8 @@ def pack_cnn(cnn: DoodleCNN) -> Packed:
         weight = each.weight.detach()
         rows = weight.permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight
         tensors |= {name: rows, f"{name}_bias": each.bias.detach()}
-    return {
-        "words": cnn.words,
-        "strides": strides,
-        "temperature": cnn.temperature.item(),
-    }, tensors
+    spec = {"words": cnn.words, "strides": strides, "temperature": cnn.temperature.item()}
+    return spec, tensors
 
 
 def quantised(model: Model) -> Model:
@@ -185,9 +181,7 @@ def _quantise(matrix: Tensor) -> tuple[Tensor, Tensor]:
 def _append(blob: bytearray, tensor: Tensor, *, whole: bool) -> dict[str, int | bool]:
     """Put a tensor at the end of `blob`; where it is."""
     blob.extend(bytes(-len(blob) % 4))
-    matrix = (
-        tensor.detach().float().flatten(1) if tensor.ndim > 1 else tensor.detach().float()[None]
-    )
+    matrix = torch.atleast_2d(tensor.detach().float()).flatten(1)
     described = {"offset": len(blob), "rows": len(matrix), "columns": matrix.shape[1]}
     if tensor.ndim == 1 or whole:
         blob.extend(matrix.contiguous().numpy().tobytes())

@@ -116,7 +116,8 @@ def fit(
 def validate(model: Model, batches: Iterable[Batch], *, seed: int = 0) -> Sums:
     """Sums and counts of the model's figures over `batches`, under the final KL weight."""
     model.eval()
-    loss, device = parallel.shared_loss(model), next(model.parameters()).device
+    loss: Any = model.loss if parallel.world_size() == 1 else parallel.SharedLoss(model)
+    device = next(model.parameters()).device
     sums: Sums = {}
     with torch.random.fork_rng():
         parallel.seed_rank(seed)
@@ -150,8 +151,7 @@ def log_line(row: Row, *, epochs: int) -> str:
 
     The time is what is left if all epochs take as long.
     """
-    names = [key.removeprefix("valid_") for key in row if key.startswith("valid_")]
-    parts = [name for name in names if name != "loss"]
+    parts = [key[6:] for key in row if key.startswith("valid_") and key != "valid_loss"]
     figures = " ".join(f"{name.removesuffix('_time')} {row[f'valid_{name}']:.3g}" for name in parts)
     losses = f"loss {row['train_loss']:.4g} valid {row['valid_loss']:.4g}"
     left = (epochs - row["epoch"]) * row["seconds"] / 60

@@ -34,11 +34,6 @@ class Epoch:
     sums: Sums = field(default_factory=dict)  # of the figures over those
     random_states: list[Tensor] = field(default_factory=list)  # of CPU and, if one is used, GPU
 
-    def note_random_states(self, device: torch.device) -> None:
-        """Store the states of the random number generators."""
-        of_gpu = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-        self.random_states = [torch.get_rng_state(), *of_gpu]
-
     def set_random_states(self, device: torch.device) -> None:
         """Set the generators to the stored states, if there are any."""
         if self.random_states:
@@ -137,7 +132,9 @@ class RunState(Generic[Model]):
             raise FileNotFoundError(f"{self.folder} is gone, so that {path.name} cannot be written")
         training = {"optimizer": self.optimizer.state_dict(), "history": self.history}
         if epoch:
-            epoch.note_random_states(next(self.model.parameters()).device)
+            device = next(self.model.parameters()).device
+            of_gpu = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+            epoch.random_states = [torch.get_rng_state(), *of_gpu]
             training["epoch"] = dataclasses.asdict(epoch)
         return checkpoint.save(path, self.model, training=training)
 

@@ -149,7 +149,7 @@ def render_frames(
     if not 16 <= size <= MAX_SIZE:
         raise ValueError(f"size must be 16 to {MAX_SIZE} px, not {size}")
     canvas = np.zeros((size * _OVERSAMPLING, size * _OVERSAMPLING), np.uint8)
-    width = max(6, round(size * _OVERSAMPLING / 85))  # canvas px; a dot must stay dark
+    width = max(7, round(size * _OVERSAMPLING / 85))  # canvas px; a dot must stay dark
     boxed = to_box(drawing, size=size * 0.88)  # in the middle, with a margin
     sides = [np.ptp(np.concatenate(rows)) for rows in [*zip(*boxed, strict=True)][:2]]
     right, down = ((size - side) / 2 for side in sides)
@@ -157,7 +157,8 @@ def render_frames(
     x, y, t = (np.concatenate(rows) for rows in zip(*drawing, strict=True))
     before = -1.0
     for end in ends:
-        _add_lines(canvas, _lines_between(drawing, before, end), width)
+        fresh = [_fixed_point(x, _OVERSAMPLING) for x in _lines_between(drawing, before, end)]
+        cv2.polylines(canvas, fresh, False, 255, width, shift=_FRACTION_BITS)  # with round ends
         before = end
         shade = _to_shades(cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA))
         kind = np.zeros_like(shade)  # of ink: old or fresh
@@ -191,19 +192,9 @@ def _lines_between(drawing: Drawing, start: float, end: float) -> list[Float64[n
         cut, other_cut = np.column_stack([np.interp((start, end), t, axis) for axis in (x, y)])
         points = np.column_stack([x, y])[first:stop]
         head, tail = [cut] if first else [], [other_cut] if stop < len(t) else []
-        lines.append(np.vstack([*head, points, *tail]))
+        line = np.vstack([*head, points, *tail])
+        lines.append(line if len(line) > 1 else line.repeat(2, axis=0))  # OpenCV draws no points
     return lines
-
-
-def _add_lines(
-    canvas: UInt8[np.ndarray, "W W"], lines: list[Float64[np.ndarray, "_ 2"]], width: int
-) -> None:
-    """Paint lines with round ends on `canvas`."""
-    fixed = [_fixed_point(line, _OVERSAMPLING) for line in lines]
-    cv2.polylines(canvas, fixed, False, 255, width, shift=_FRACTION_BITS)
-    for line in fixed:  # OpenCV draws no ends to a line without length
-        for end in line[[0, -1]].tolist():
-            cv2.circle(canvas, end, width << _FRACTION_BITS >> 1, 255, -1, shift=_FRACTION_BITS)
 
 
 def _fixed_point(points: Float64[np.ndarray, "*n 2"], scale: int = 1) -> np.ndarray:

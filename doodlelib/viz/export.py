@@ -62,19 +62,15 @@ def to_gif(
     return write_whole(path, data)
 
 
-def compare_gif(
-    drawing: Sequence, path: str | Path, *, size: int = 255, smooth: bool = True
-) -> Path:
+def compare_gif(drawing: Sequence, path: str | Path, *, size: int = 255) -> Path:
     """A GIF of a timed drawing twice, side by side: at human and at constant speed.
 
     `size` is the side of each, px. Errors are those of `to_gif`.
     """
-    drawing = curved(drawing) if smooth else drawing
-    panels = paced(drawing), paced(drawing, constant=True)
+    panels = paced(curved(drawing)), paced(curved(drawing), constant=True)
     labels = "human time", "constant speed"
-    return write_whole(
-        path, encode_gif(panels, labels=labels, size=size, trail_ms=300, hold_ms=1000)
-    )
+    data = encode_gif(panels, labels=labels, size=size, trail_ms=300, hold_ms=1000)
+    return write_whole(path, data)
 
 
 def to_png(drawing: Sequence, path: str | Path, *, size: int = 255, smooth: bool = True) -> Path:

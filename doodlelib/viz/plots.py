@@ -231,18 +231,13 @@ def plot_pit(values: Mapping[str, Float[np.ndarray, " n"]], *, ax: Axes | None =
     return ax
 
 
-def plot_position_density(
-    density: Float[np.ndarray, "s s"],
-    extent: tuple[float, float, float, float],
-    *,
-    target: Sequence[float] | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """The smallest regions that hold 50 %, 90 % and 99 % of a density, dark to light.
+def plot_position_density(move: Any, *, ax: Axes | None = None) -> Axes:
+    """Where an `analysis.forecast.NextMove` may end, and a dot where it did.
 
-    `density` and its `extent` are those of `analysis.forecast.NextMove`; a dot marks the `target`.
+    The smallest regions that hold 50 %, 90 % and 99 % of the predicted density, dark to light.
     """
     ax = ax or new_axes(figsize=(4.0, 4.0))
+    density, extent = move.position, move.extent
     levels, order = np.unique(density, return_inverse=True)
     mass = (levels * np.bincount(order.ravel()))[::-1].cumsum()[::-1]  # where it is as dense
     share = (mass / mass[0])[order].reshape(density.shape)
@@ -254,8 +249,7 @@ def plot_position_density(
     ax.contourf(x[part[1]], y[part[0]], share[part], levels=levels, colors=colors)
     for level, color in regions.items():
         ax.fill([], [], color=color, label=f"{level:.0%} of the prediction")
-    if target is not None:
-        ax.plot(*target, "o", color=PALETTE[1], ms=7, mec="white", label="where the pen went")
+    ax.plot(*move.target, "o", color=PALETTE[1], ms=7, mec="white", label="where the pen went")
     return ax
 
 
@@ -303,7 +297,7 @@ def word_colors(words: Sequence[str]) -> dict[str, str]:
 def plot_projection(
     points: Float[np.ndarray, "n 2"], labels: Sequence[str], *, ax: Axes | None = None
 ) -> Axes:
-    """Latents in the plane (see `latent.project`), coloured by word, with names in their midst."""
+    """Latents in the plane, as by t-SNE, coloured by word, with names in their midst."""
     ax = ax or new_axes(figsize=(8.0, 5.6))
     halo = [withStroke(linewidth=3, foreground="white")]
     look: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold", "path_effects": halo}

@@ -95,23 +95,3 @@ def test_a_path_is_decoded_with_the_nearer_word() -> None:
         expected = vae.decode(z, word=nearer, seed=4, **settings)
         for drawing, other in zip(decoded, expected, strict=True):
             np.testing.assert_array_equal(to_stroke4(drawing), to_stroke4(other))
-
-
-def two_groups() -> torch.Tensor:
-    z = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
-    z[20:, 3] += 30
-    return z
-
-
-def test_tsne_keeps_groups_apart_and_the_seed_decides() -> None:
-    points = latent.project(two_groups(), seed=1)
-    inside = max(points[part].std(axis=0).max() for part in (slice(20), slice(20, None)))
-    between = np.linalg.norm(points[:20].mean(axis=0) - points[20:].mean(axis=0))
-    assert between > 3 * inside
-    np.testing.assert_array_equal(points, latent.project(two_groups(), seed=1))
-
-
-def test_few_latents_are_projected_and_too_few_refused() -> None:
-    assert np.isfinite(latent.project(torch.eye(3))).all()
-    with pytest.raises(ValueError, match="not 2"):
-        latent.project(torch.eye(3)[:2])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from browser import MARKS, Plain, plain
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from doodlelib.data import svg_reader
 from doodlelib.data.formats import read
@@ -246,7 +246,10 @@ def test_files_are_made_in_the_browser(pad: Plain, tmp_path: Path) -> None:
     with Image.open(tmp_path / "cat.png") as image:
         pixels = np.asarray(image.convert("L"))
     assert pixels.shape == (512, 512) and 0.005 < (pixels < 128).mean() < 0.05
-    assert (tmp_path / "cat.gif").read_bytes() == b"GIF"  # as the kernel sent it
+    with Image.open(tmp_path / "cat.gif") as image:
+        assert image.size == (255, 255)
+        delays = [frame.info["duration"] for frame in ImageSequence.all_frames(image)]
+    assert sum(delays) == pytest.approx(strokes[-1][2][-1] + 1000, abs=60)  # and then it stays
 
 
 def test_the_game_s_clock_and_the_time_to_the_first_point(pad: Plain) -> None:

@@ -1,9 +1,12 @@
 """Where z lay in training."""
 
+import runpy
+
 import pytest
 import torch
 
 from doodlelib.models.prior import KEPT, ExemplarPrior
+from doodlelib.paths import ROOT
 
 FINE = -9.0  # log of a spread that is as good as none
 
@@ -88,7 +91,7 @@ def test_the_latest_few_may_be_kept() -> None:
     for count, word in ((KEPT + 7, 0), (3, 1)):
         mean = torch.arange(float(count))[:, None]
         exemplars.update(torch.full((count,), word), mean, torch.full_like(mean, FINE))
-    exemplars.keep_latest(5)
+    runpy.run_path(str(ROOT / "experiments/ship.py"))["keep_latest"](exemplars, 5)
     assert exemplars.mean[0, :, 0].tolist() == list(range(KEPT + 2, KEPT + 7))
     assert exemplars.mean[1, :3, 0].tolist() == [0, 1, 2]
     assert exemplars.count.tolist() == [5, 3]

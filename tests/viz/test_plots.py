@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib
@@ -371,7 +372,8 @@ def test_pit_is_drawn_as_densities_with_the_true_line() -> None:
 def test_place_regions_hold_their_share_of_the_density() -> None:
     axis = np.linspace(-50, 50, 201)
     place = np.exp(-0.5 * (axis[:, None] ** 2 + axis**2) / 10**2)
-    ax: Any = plots.plot_position_density(place, (-50, 50, 50, -50), target=(3, 4))
+    move = SimpleNamespace(position=place, extent=(-50, 50, 50, -50), target=(3, 4))
+    ax: Any = plots.plot_position_density(move)
     regions = ax.collections[0].get_paths()
     for share, region in zip((0.5, 0.9, 0.99), regions, strict=True):
         expected = 10 * np.sqrt(-2 * np.log(1 - share))  # radius that holds the share of a normal
@@ -385,7 +387,7 @@ def test_place_regions_hold_their_share_of_the_density() -> None:
         "where the pen went",
     ]
     one = ax.figure.add_subplot()
-    assert plots.plot_position_density(place, (-50, 50, 50, -50), ax=one) is one
+    assert plots.plot_position_density(move, ax=one) is one
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ import { curved } from "./curve.js";
 import { ARROWS, element, keepKeys, save, shape } from "./dom.js";
 import { addition, endOf, makeDrawing, makeGame } from "./drawing.js";
 import { inkAt, isCalm, makeEndings } from "./endings.js";
+import { toGIF } from "./gif.js";
+import { panel } from "./player.js";
 import { download, toNdjson, toPNG, toSVG } from "./save.js";
 
 const LIVE = 150; // ms between reports to the kernel while the pen is down
@@ -17,7 +19,8 @@ const NEAR = 8; // px around a stroke in which the eraser takes it
 const BATCHES = [1, 3, 6]; // endings that are asked for at a time: the first is there soon
 const PATIENCE = 10_000; // ms without an answer until the page says so
 const FEW = 40; // words that are listed without being asked for
-const ACTS = ["complete", "reconstruct", "retime", "gif", "save"]; // that are asked of the kernel
+const ACTS = ["complete", "reconstruct", "retime", "save"]; // that are asked of the kernel
+const GIF_SIDE = 255; // px
 const LABEL =
   "Drawing pad. Arrow keys move the pen, space lowers and lifts it or erases, " +
   "control and z undo, control and y redo.";
@@ -26,6 +29,13 @@ const GONE =
 const SLOW = "No answer yet: the kernel is busy, or gone.";
 const BACK = "Your drawing is here again; Clear takes it away.";
 const GAME = { off: "Draw to a prompt", asked: "Got it!", running: "Done", over: "Next word" };
+
+/** A drawing as a GIF that plays at its own pace. */
+function gifOf(strokes) {
+  const start = strokes[0][2][0];
+  const drawing = strokes.map(([x, y, t]) => [x, y, t.map((at) => at - start)]);
+  return toGIF([panel(drawing, "")], { total: endOf(drawing), columns: 1, size: GIF_SIDE });
+}
 
 const names = (words) => `${words.length} ${words.length === 1 ? "word" : "words"}`;
 
@@ -446,7 +456,7 @@ function render({ model, el }) {
     downloads[index].addEventListener("click", async () => {
       const [strokes, title] = [drawing.strokes, word.value.trim()];
       const make = {
-        GIF: async () => (await ask("gif"))?.buffers[0],
+        GIF: () => gifOf(strokes),
         SVG: () => toSVG(strokes, { title }),
         PNG: () => toPNG(strokes),
         ndjson: () => toNdjson([strokes], title, { wait: drawing.wait }),

@@ -4,15 +4,13 @@ import { curved } from "./curve.js";
 import { element, shape } from "./dom.js";
 import { boxOf, endOf } from "./drawing.js";
 import { inkAt, isCalm } from "./endings.js";
-import { toGIF } from "./gif.js";
 import pad from "./pad.js";
-import player, { panel } from "./player.js";
+import player from "./player.js";
 import { simplify, toBox } from "./simplify.js";
 
 const SHAPE = 0.4; // temperature
 const PAUSE = 1500; // ms that a finished doodle of the wall stays
 const STEPS = 9; // of a way between two words
-const GIF_SIDE = 255;
 
 const specs = JSON.parse(document.getElementById("specs").textContent);
 const words = specs.sketcher.words;
@@ -98,13 +96,6 @@ async function endings(strokes, word, count) {
   });
 }
 
-/** A drawing as a GIF that plays at its own pace. */
-function gifOf(strokes) {
-  const start = strokes[0][2][0];
-  const drawing = strokes.map(([x, y, t]) => [x, y, t.map((at) => at - start)]);
-  return toGIF([panel(drawing, "")], { total: endOf(drawing), columns: 1, size: GIF_SIDE });
-}
-
 /** Strokes as a part of an address, and back. */
 const toLink = (strokes) => {
   const rounded = strokes.map((stroke) => stroke.map((row) => row.map(Math.round)));
@@ -130,7 +121,7 @@ function drawWithMe(section) {
     name: "page",
     strokes: linked ? fromLink(linked) : [],
     guesses: [],
-    acts: ["complete", "gif"],
+    acts: ["complete"],
   };
   let latest = 0; // guess
   const model = makeModel(values, {
@@ -141,7 +132,6 @@ function drawWithMe(section) {
       if (mine === latest) own.set("guesses", found.guesses);
     },
     async onSend({ id, act, strokes, word, n }, answer) {
-      if (act === "gif") answer({ id }, [await gifOf(strokes)]);
       if (act === "complete") answer({ id, endings: await endings(strokes, word, n) });
     },
   });
