@@ -339,9 +339,11 @@ class Retimer(nn.Module):
         variances multiplied; 0 reads it as it is and takes the mean of the weightiest component.
         """
         self.eval()
-        rows, random = rows.clone(), {"generator": generator, "device": rows.device}
+        rows = rows.clone()
         rows[:, known:, DT] = rows[:, 0, DT] = 0
-        chance, noise = torch.rand(rows.shape[:2], **random), torch.randn(rows.shape[:2], **random)
+        numbers = rows.new_empty(2, *rows.shape[:2])
+        chance = numbers[0].uniform_(generator=generator)
+        noise = numbers[1].normal_(generator=generator)
         if temperature > 0:
             rows = torch.where(chance[:, :1, None] < 0.5, rows, mirrored(rows))
 
