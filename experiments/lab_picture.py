@@ -2,17 +2,17 @@
 
     python experiments/lab_picture.py [OUT.png]
 
-Needs Chromium (Debian: ``apt-get install chromium``). The notebook runs as it is, with the shipped
-models. The cells of the sliders and of the pad are then put side by side, a cat's head is drawn on
-the pad, and the model is asked for endings. OUT is reports/figures/lab.png unless given.
+Needs Chromium (Debian: ``apt-get install chromium``). The cells of the sliders and of the pad run
+with the shipped models, and are put side by side; a cat's head is drawn on the pad, and the model
+is asked for endings. OUT is reports/figures/lab.png unless given.
 """
 
 import argparse
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
+import nbformat
 import numpy as np
 
 from doodlelib.paths import ROOT
@@ -23,7 +23,9 @@ from browser import Lab, opened
 SIZE = {"width": 1480, "height": 950}  # px
 WIDTH_MS = 700.0  # for a line as long as the pad is wide
 PAUSE_MS = 450.0  # between strokes
+MOMENT_MS = 2500  # after which the endings are shown, each somewhere on its way
 CELLS = ("temperature_explorer(model", "DrawingPad(model")
+NEEDED = ("name: str =", "from doodlelib import lab", *CELLS)
 ARRANGE = """(cells) => {
     for (const cell of document.querySelectorAll(".jp-Notebook .jp-Cell")) {
         cell.hidden = !cells.some((source) => cell.innerText.includes(source));
@@ -55,7 +57,7 @@ STYLE = """
 
 def cat() -> list[list[list[float]]]:
     """Strokes of points x, y (0 to 1) and t (ms): a head, round by hand, and one ear."""
-    turn, number = np.linspace(-0.42, -2.36, 34) * np.pi, np.arange(34)
+    turn, number = np.linspace(-0.42, -2.36, 100) * np.pi, np.linspace(0, 33, 100)
     wobble = 0.012 * np.array([np.sin(0.5 * number), np.cos(0.37 * number)])
     head = np.array([0.5 + 0.33 * np.cos(turn), 0.6 + 0.27 * np.sin(turn)]) + wobble
     ear = np.concatenate(
@@ -87,7 +89,8 @@ def set_sliders(lab: Lab) -> None:
     lab.wait_until_idle()
     output.get_by_role("slider", name="Doodles").fill("24")
     lab.wait_for(lambda: output.locator("figure").count() == 24)
-    output.get_by_role("slider", name="Time", exact=True).fill("5000")
+    time = output.get_by_role("slider", name="Time", exact=True)
+    time.fill(str(round(0.5 * float(time.get_attribute("max") or 0))))
 
 
 def use_pad(lab: Lab) -> None:
@@ -97,13 +100,9 @@ def use_pad(lab: Lab) -> None:
     output.get_by_text("Looks like").wait_for()
     output.get_by_role("combobox", name="Word").fill("cat")
     lab.page.keyboard.press("Tab")
-    lab.page.wait_for_timeout(2000)  # the button would overtake the last strokes
     output.get_by_role("button", name="Complete").click()
-    output.get_by_role("group", name="Player").wait_for()
-    lab.wait_until_idle()
-    time = output.get_by_role("slider", name="Time", exact=True)
-    time.fill(str(0.75 * float(time.get_attribute("max") or 0)))
-    time.evaluate("slider => slider.blur()")
+    output.locator(".doodle-busy").wait_for(state="hidden")
+    lab.page.wait_for_timeout(MOMENT_MS)
     lab.page.locator(".jp-NotebookPanel .jp-WindowedPanel-outer").evaluate("e => e.scrollTo(0, 0)")
 
 
@@ -112,11 +111,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, nargs="?", default=ROOT / "reports/figures/lab.png")
     out = parser.parse_args().out
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        shutil.copytree(ROOT / "notebooks", folder / "notebooks")  # JupyterLab saves by itself
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        (folder / "notebooks").mkdir()
+        name = "05_latent_space.ipynb"
+        notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+        notebook.cells = [c for c in notebook.cells if any(part in c.source for part in NEEDED)]
+        notebook.cells[1].source += '\nfirst, checkpoints = "cat", []'
+        nbformat.write(notebook, folder / "notebooks" / name)  # a copy: JupyterLab saves by itself
         (folder / "doodlelib").symlink_to(ROOT / "doodlelib")
-        with opened(folder, "05_latent_space.ipynb", viewport=SIZE) as lab:
+        with opened(folder, name, viewport=SIZE) as lab:
             arrange(lab)
             set_sliders(lab)
             use_pad(lab)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def serving(folder: Path) -> Generator[str]:
 def _url_of(process: subprocess.Popen, runtime: Path) -> str:
     """Address of the server, once it answers; it writes its port to a file."""
     info = runtime / f"jpserver-{process.pid}.json"
-    for _ in range(300):
+    for _ in range(WAIT // 200):
         try:
             url = f"http://127.0.0.1:{json.loads(info.read_text())['port']}"
             with urllib.request.urlopen(f"{url}/api/status?token={TOKEN}", timeout=2):
@@ -121,7 +122,8 @@ class Lab:
         """Run all cells."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        self.page.locator(".doodle-map").wait_for()  # the last widget
+        last = self.page.locator(".jp-Notebook .jp-CodeCell").last.locator(".jp-InputPrompt")
+        last.filter(has_text=re.compile(r"\d")).wait_for(timeout=4 * WAIT)  # [25]: it was run
         self.wait_until_idle()
 
     def output(self, source: str) -> "Locator":

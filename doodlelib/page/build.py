@@ -29,6 +29,10 @@ MODULES = [  # each after those that it imports
     *("dom.js", "drawing.js", "curve.js", "save.js", "gif.js", "endings.js", "player.js", "pad.js"),
     *("simplify.js", "sketcher.js", "classifier.js", "worker.js", "app.js"),
 ]
+SHOWN = [  # first, where the VAE knows them: words that it draws well
+    *("cat", "rabbit", "face", "sun", "apple", "snowman", "sailboat", "mushroom", "duck", "tree"),
+    *("pineapple", "fish"),
+]
 EXEMPLARS = 16  # of a word: the densest, of which a cool temperature samples
 MAX_BYTES = 12_000_000
 LEVELS = 127  # on either side of 0
@@ -45,12 +49,12 @@ def build(path: str | Path, vae: SketchVAE, cnn: DoodleCNN, *, words: Sequence[s
         path: Of the HTML file.
         vae: Draws; of one decoder layer with layer norm, told words, trained on times.
         cnn: Guesses what is drawn, at 28 px.
-        words: Shown first; by default the first twelve that the VAE knows.
+        words: Shown first; by default those of `SHOWN`, or the first twelve, that the VAE knows.
 
     Raises:
         ValueError: The page has no code for such a model, or would be too large.
     """
-    shown = list(words) or vae.words[:12]
+    shown = list(words) or [word for word in SHOWN if word in vae.words] or vae.words[:12]
     if unknown := sorted(set(shown) - set(vae.words)):
         raise ValueError(f"the model does not know {', '.join(unknown)}")
     specs: dict[str, Any] = {"shown": shown}
@@ -60,7 +64,7 @@ def build(path: str | Path, vae: SketchVAE, cnn: DoodleCNN, *, words: Sequence[s
         places = {key: _append(blob, x, whole=key in WHOLE) for key, x in tensors.items()}
         specs[name] = spec | {"tensors": places}
     parts = {
-        "STYLE": _text("doodles.css") + _text("page.css"),
+        "STYLE": f"@layer lab {{\n{_text('doodles.css')}}}\n{_text('page.css')}",
         "SPECS": json.dumps(specs).replace("<", "\\u003c"),
         "WEIGHTS": base64.b64encode(blob).decode(),
         "MODULES": "".join(
@@ -70,9 +74,7 @@ def build(path: str | Path, vae: SketchVAE, cnn: DoodleCNN, *, words: Sequence[s
     }
     page = re.sub(r"%%(\w+)%%", lambda found: parts[found[1]], _text("page.html")).encode()
     if len(page) > MAX_BYTES:
-        raise ValueError(
-            f"the page would have {len(page)} bytes, more than {MAX_BYTES}: take a smaller VAE"
-        )
+        raise ValueError(f"a page of {len(page)} bytes, more than {MAX_BYTES}: take a smaller VAE")
     write_whole(path, page)
     return len(page)
 

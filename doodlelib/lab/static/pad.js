@@ -97,6 +97,7 @@ function render({ model, el }) {
   const reconstruct = button("Reconstruct", "Your drawing, encoded and decoded again");
   const retime = button("Retime", "Your drawing at the model's pace");
   const auto = element("input", { type: "checkbox" });
+  auto.checked = model.get("goesOn") ?? false;
   const take = button("Keep it", "What the model drew becomes a part of your drawing");
   const fileButton = (verb, kind, title) =>
     button(kind, title, { "aria-label": `${verb} ${kind}` });

@@ -5,7 +5,8 @@ import { element, shape } from "./dom.js";
 import { boxOf, endOf } from "./drawing.js";
 import { inkAt, isCalm } from "./endings.js";
 import pad from "./pad.js";
-import player from "./player.js";
+import player, { panel } from "./player.js";
+import { copy as copyText } from "./save.js";
 import { simplify, toBox } from "./simplify.js";
 
 const SHAPE = 0.4; // temperature
@@ -122,6 +123,7 @@ function drawWithMe(section) {
     strokes: linked ? fromLink(linked) : [],
     guesses: [],
     acts: ["complete"],
+    goesOn: true, // by itself, when the pen is lifted
   };
   let latest = 0; // guess
   const model = makeModel(values, {
@@ -144,50 +146,68 @@ function drawWithMe(section) {
     const strokes = model.get("strokes");
     if (strokes.length === 0) return (said.textContent = "Draw something first.");
     location.hash = `drawing=${toLink(strokes)}`;
-    await navigator.clipboard?.writeText(location.href).catch(() => {});
-    said.textContent = "The address of this page now holds your drawing, and is copied.";
+    const isCopied = await copyText(location.href).then(() => true, () => false);
+    said.textContent = `The address of this page now holds your drawing${isCopied ? ", and is copied" : ""}.`;
   });
 }
 
 /** Labelled input elements. */
 const slider = (value, max, step) => element("input", { type: "range", min: 0, max, step, value });
-const labelled = (text, input) => element("label", { class: "doodle-row" }, text, input);
+const wordField = (more) => element("input", { type: "text", list: "words", ...more });
+const labelled = (text, input) => element("label", {}, element("span", {}, text), input);
+
+/** Index of the word that is typed in a field, or -1, which is said. */
+function typed(field, said) {
+  const index = words.indexOf(field.value.trim());
+  field.setAttribute("aria-invalid", index < 0);
+  said.textContent = index < 0 ? `It cannot draw “${field.value}”: take one of the ${words.length} words of the list.` : "";
+  return index;
+}
 
 function wall(section) {
   const [shapeHeat, timeHeat] = [slider(SHAPE, 1, 0.05), slider(1, 1.5, 0.05)];
-  const another = element("input", { type: "text", list: "words", placeholder: "another word" });
+  const another = wordField({ placeholder: "another word" });
+  const said = element("p", { role: "alert", class: "doodle-alarm" });
   const tiles = element("div", { class: "page-wall" });
-  const large = element("div");
+  const large = element("div", { class: "page-large" });
   const shown = makeModel({ ...PLAYER, pace: "both" });
   let hasPlayer = false;
+  let isSeen = false;
+  let turn = 0; // of drawing all anew
 
-  function show(word, drawing) {
+  /** Play a doodle of the wall in large, below the row of its tile. */
+  function show(button, word, drawing) {
     shown.set("titles", [word]);
     shown.set("strokes", [drawing]);
+    button.after(large);
     if (!hasPlayer) player.render({ model: shown, el: large });
     hasPlayer = true;
+    for (const one of tiles.children) one.classList.toggle("page-open", one === button);
+    large.scrollIntoView({ block: "nearest", behavior: isCalm() ? "auto" : "smooth" });
   }
 
   function tile(word) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("aria-hidden", "true");
     const path = shape(svg, "path", { class: "doodle-ink" });
-    const button = element("button", { type: "button", "aria-label": `Another ${word}` }, svg, element("span", {}, word));
-    let [drawing, since, isAsked] = [null, 0, false];
+    const button = element("button", { type: "button", "aria-label": `Another ${word}`, "aria-busy": "true" }, svg, element("span", {}, word));
+    let [drawing, since, latest] = [null, 0, 0];
 
     async function renew(isTapped) {
-      if (isAsked) return;
-      isAsked = true;
+      const mine = ++latest;
+      button.ariaBusy = "true";
       const options = { shape: Number(shapeHeat.value), time: Number(timeHeat.value) };
       const [made] = await doodles(word, options);
+      if (mine !== latest) return;
+      button.ariaBusy = "false";
       drawing = curved(made);
-      [since, isAsked] = [performance.now(), false];
+      since = performance.now();
       const [left, top, width, height] = boxOf(drawing);
       const side = Math.max(width, height) * 1.2 || 1;
       const box = [left + (width - side) / 2, top + (height - side) / 2, side, side];
       svg.setAttribute("viewBox", box.join(" "));
       svg.style.strokeWidth = side / 60;
-      if (isTapped) show(word, made);
+      if (isTapped) show(button, word, made);
     }
 
     function paint(now) {
@@ -203,47 +223,51 @@ function wall(section) {
 
   const all = specs.shown.map(tile);
   section.append(
-    element("div", { class: "doodle-row" }, labelled("Shape: usual to wild", shapeHeat), labelled("Time: steady to uneven", timeHeat), labelled("Draw ", another)),
+    element("div", { class: "page-fields" }, labelled("Shape: usual to wild", shapeHeat), labelled("Time: steady to uneven", timeHeat), labelled("One more", another)),
+    said,
     tiles,
-    large,
   );
-  for (const heat of [shapeHeat, timeHeat]) {
-    heat.addEventListener("change", async () => {
-      for (const one of all) await one.renew(false);
-    });
+
+  async function renewAll() {
+    const mine = ++turn;
+    for (const one of all) if (mine === turn) await one.renew(false);
   }
+  for (const heat of [shapeHeat, timeHeat]) heat.addEventListener("change", renewAll);
   another.addEventListener("change", async () => {
-    if (!words.includes(another.value)) return;
-    const made = tile(another.value);
+    const index = typed(another, said);
+    if (index < 0) return;
+    another.value = "";
+    const made = tile(words[index]);
     all.push(made);
     await made.renew(true);
   });
   const tick = (now) => {
-    requestAnimationFrame(tick);
+    if (isSeen) requestAnimationFrame(tick);
     for (const one of all) one.paint(now);
   };
-  requestAnimationFrame(tick);
-  return async () => {
-    for (const one of all) await one.renew(false);
-  };
+  new IntersectionObserver(([{ isIntersecting }]) => {
+    if (isIntersecting && !isSeen) requestAnimationFrame(tick);
+    isSeen = isIntersecting;
+  }).observe(tiles);
+  return renewAll;
 }
 
 function morph(section) {
-  const inputs = [specs.shown[0], specs.shown[1]].map((value) =>
-    element("input", { type: "text", list: "words", value }),
-  );
+  const inputs = [0, 1].map((i) => wordField({ value: specs.shown[i] ?? specs.shown[0] }));
   const go = element("button", { type: "button" }, "Draw the way");
+  const said = element("p", { role: "alert", class: "doodle-alarm" });
   const el = element("div");
   const model = makeModel({ ...PLAYER, columns: 1, size: 280, speed: 2 });
   let hasPlayer = false;
 
   async function draw() {
-    const chosen = inputs.map((input) => words.indexOf(input.value));
-    if (chosen.includes(-1)) return;
+    const chosen = inputs.map((input) => typed(input, said));
+    const wrong = chosen.indexOf(-1);
+    if (wrong >= 0) return void typed(inputs[wrong], said);
     go.disabled = true;
     const { drawings } = await ask({ kind: "way", words: chosen, steps: STEPS, latent: 0.1, temperature: 0.1, timeTemperature: 1 });
     go.disabled = false;
-    model.set("along", `${inputs[0].value} to ${inputs[1].value}`);
+    model.set("along", chosen.map((index) => words[index]).join(" to "));
     model.set("titles", drawings.map(() => ""));
     model.set("share", 0);
     model.set("strokes", drawings);
@@ -251,7 +275,10 @@ function morph(section) {
     hasPlayer = true;
   }
   go.addEventListener("click", draw);
-  section.append(element("div", { class: "doodle-row" }, labelled("From", inputs[0]), labelled("to", inputs[1]), go), el);
+  for (const input of inputs) {
+    input.addEventListener("keydown", ({ key }) => key === "Enter" && draw());
+  }
+  section.append(element("div", { class: "page-fields" }, labelled("From", inputs[0]), labelled("to", inputs[1]), go), said, el);
   return draw;
 }
 
@@ -262,9 +289,9 @@ function section(title, text) {
   main.append(made);
   return made;
 }
-drawWithMe(section("Draw with me", "Draw, and stop: the model says what it sees, and can go on from there, at human speed."));
-const fill = wall(section("Doodles", "New ones by the model, at the pace of a person. Tap one for another."));
-const way = morph(section("From one word to another", "Nine doodles between two words."));
+drawWithMe(section("Draw with me", "Draw, and lift the pen: the model says what it sees, and goes on from there, at human speed, until you touch the paper again."));
+const fill = wall(section("Doodles", "New ones by the model, at the pace of a person. Tap one for another, and to see it beside constant speed."));
+const way = morph(section("From one word to another", "Nine doodles on the way: move the slider, or choose one of the small ones."));
 await ready;
 await fill();
 await way();
