@@ -5,7 +5,7 @@ import { element, shape } from "./dom.js";
 import { boxOf, endOf } from "./drawing.js";
 import { inkAt, isCalm } from "./endings.js";
 import pad from "./pad.js";
-import player, { panel } from "./player.js";
+import player from "./player.js";
 import { copy as copyText } from "./save.js";
 import { simplify, toBox } from "./simplify.js";
 
