@@ -82,14 +82,13 @@ def fill_prior(path: Path, split: Split, *, seed: int = 0) -> None:
     """Fill the exemplar prior of a VAE's checkpoint with posteriors of the training split.
 
     Training fills it with the drawings it met last, augmented, some of them twice. Here each is
-    encoded once, with its time masked, since the decoder is to find one. Untimed drawings come
-    first: the decoder draws best in its untimed mode, and z also tells which points there are;
-    timed drawings have those where the pen changed its speed, too. `seed` decides the choice among
-    a word's drawings.
+    encoded once, with its time masked, since the decoder is to find one. Timed drawings come first:
+    they also have the points where the pen changed its speed, and z tells which there are. `seed`
+    decides the choice among a word's drawings.
     """
     vae, training = checkpoint.read(path, SketchVAE)
     order = np.random.default_rng(seed).permutation(len(split))
-    order = order[np.argsort(split.timed[order], kind="stable")]
+    order = order[np.argsort(~split.timed[order], kind="stable")]
     order = order[(split.lengths[order] > 1) & (split.lengths[order] <= vae.config.max_seq_len)]
     chosen = np.concatenate(
         [order[split.words[order] == word][:KEPT] for word in range(len(split.classes))]

@@ -45,11 +45,11 @@ def test_the_prior_is_filled_with_drawings_as_they_are(tmp_path: Path) -> None:
         assert len(exemplars.mean[word].unique(dim=0)) == KEPT
 
 
-def test_the_prior_holds_untimed_drawings_first(tmp_path: Path) -> None:
+def test_the_prior_holds_timed_drawings_first(tmp_path: Path) -> None:
     store = dataset.prepare(tmp_path / "s", words=["star"], samples_per_class=200, progress=False)
     split = dataset.load_split(store)
-    timed = np.ones(len(split), dtype=bool)
-    timed[-20:] = False
+    timed = np.zeros(len(split), dtype=bool)
+    timed[-20:] = True
     vae = setup.make_model(read_config(VAEConfig, **SMALL), store, seed=1)
     path = checkpoint.save(tmp_path / "vae.pt", vae)
     setup.fill_prior(path, dataset.Split(**(vars(split) | {"timed": timed})), seed=0)
