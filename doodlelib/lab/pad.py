@@ -98,7 +98,9 @@ class DrawingPad(Stage):
         told: Any = self._vae.word_or_none(word or None)
         seed = next(self._seeds)
         if act == "complete":
-            endings = self._vae.complete(to_box(drawing), n=n, word=told, seed=seed)
+            timing = "joint" if n == 1 else None  # the first ending is to move at once
+            options: dict[str, Any] = {"word": told, "timing": timing, "seed": seed}
+            endings = self._vae.complete(to_box(drawing), n=n, **options)
             lists = [[[row.round(2).tolist() for row in stroke] for stroke in e] for e in endings]
             return {"endings": lists}
         if act == "reconstruct":
