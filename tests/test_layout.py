@@ -52,7 +52,7 @@ CORE = [
     *("strokes.py", "simplify.py", "models/batch.py", "models/lstm.py", "models/mdn.py"),
     *("models/network.py", "models/likelihood.py", "models/sampling.py"),
 ]
-MOST_FILES, MOST_LINES = 69, 11_545
+MOST_FILES, MOST_LINES = 69, 11_550
 MOST_CORE_LINES, MOST_NAMES = 1_500, 12
 
 

@@ -5,6 +5,7 @@
 import hashlib
 import json
 import random
+import signal
 import tempfile
 import threading
 from collections.abc import Generator, Mapping, Sequence
@@ -88,10 +89,14 @@ def train(
                 logging_config=ray.train.LoggingConfig(log_level="ERROR"),
             ),
         )
+        former = signal.getsignal(signal.SIGINT)  # Ray leaves its own behind
         try:
             result: Any = trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise RuntimeError(f"training failed, and can go on from {folder}: {error}") from None
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, former)
         if isinstance(result.return_value, Exception):
             raise result.return_value
         if result.checkpoint is None:

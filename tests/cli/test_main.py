@@ -86,7 +86,7 @@ def usage_error(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         ("-m generate --temperature nan", "temperatures are 0 to 1e6, not nan"),
         (
             "-m generate --time_temperature inf",
-            "temperatures are 0 to 1e6, not 0.4 and inf",
+            "temperatures are 0 to 1e6, not 0.25 and inf",
         ),
         ("-m generate --temperature hot", "invalid float value: 'hot'"),
         ("-m generate -mt cnn", "-m generate needs -mt rnn, not cnn"),

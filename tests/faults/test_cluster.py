@@ -230,7 +230,9 @@ def test_two_workers_one_of_them_killed_train_as_one_process(
         options = {"workers": workers, "resume": last, "parameters": SMALL | changed}
         return cluster.train(store, tmp_path / name, **options) / "DoodleGenRNN_last.pt"
 
+    interrupt = signal.getsignal(signal.SIGINT)
     last = go_on("both", last, 2, num_epochs=3)
+    assert signal.getsignal(signal.SIGINT) is interrupt, "Ctrl-C is Ray's no longer"
     assert (tmp_path / "killed").exists()
     go_on("on", last, 1, num_epochs=4)
     assert "epoch 4/4 loss" in capsys.readouterr().out

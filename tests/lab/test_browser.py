@@ -160,7 +160,7 @@ def test_sliders_give_new_doodles_when_they_are_let_go(lab: Lab) -> None:
     shape.focus()
     lab.page.keyboard.press("ArrowRight")
     lab.wait_for(lambda: doodles() != before)
-    assert float(shape.input_value()) == pytest.approx(0.45)
+    assert float(shape.input_value()) == pytest.approx(0.3)
     lab.wait_until_idle()
     before, sent = doodles(), len(lab.messages)
     drag(lab.page, output.get_by_role("slider", name="Time temperature"), -60)

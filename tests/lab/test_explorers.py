@@ -244,7 +244,7 @@ def test_another_checkpoint_brings_its_own_words(tmp_path: Path) -> None:
     assert controls.values["word"] == ""  # it does not know cats
     assert list(controls.fields["word"]["options"]) == ["", "dog", "owl"]
     controls.set(word="owl")
-    drawings = other.generate(1, word="owl", temperature=0.4, seed=0)
+    drawings = checkpoint.load_vae(path).generate(1, word="owl", seed=0)
     assert child(stage, Player).strokes == Player(drawings).strokes
     controls.set(checkpoint="")
     assert list(controls.fields["word"]["options"]) == ["", "cat", "dog"]

@@ -188,7 +188,7 @@ def test_an_untimed_beginning_is_given_a_time(vae: SketchVAE) -> None:
     known = {"words": vae.words, "scale": vae.scale, "simplification": vae.simplification}
     vae.attach(Retimer(config, **known))
     try:
-        endings = vae.complete(begun, n=2, word="cat", seed=0)
+        endings = vae.complete(begun, n=2, word="cat", timing="joint", seed=0)
         timed = vae.retime(begun, seed=0)
     finally:
         vae.attach(None)
