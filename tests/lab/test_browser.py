@@ -500,28 +500,3 @@ def test_all_is_readable_in_the_dark(lab: Lab) -> None:
         lab.page.evaluate(change % "Light")
         lab.wait_for(lambda: brightness() < 60)
     assert light < 60
-
-
-def test_a_drawing_outlives_its_kernel(lab: Lab) -> None:
-    """The last test: what the other cells show has no kernel any more."""
-    output = lab.output(pad := "DrawingPad(model, classifier)")
-    paper = output.get_by_role("application", name="Drawing pad")
-    drag(lab.page, paper, 60)
-    lab.page.mouse.up()
-    drawn = paper.locator(".doodle-ink").get_attribute("d")
-    lab.page.evaluate("() => void jupyterapp.commands.execute('kernelmenu:restart')")
-    lab.page.locator(".jp-Dialog .jp-mod-accept").click()
-    output.get_by_role("alert").filter(has_text="The kernel is gone").wait_for()
-    assert paper.locator(".doodle-ink").get_attribute("d") == drawn
-    complete = output.get_by_role("button", name="Complete")
-    assert complete.is_disabled() and output.get_by_role("button", name="Undo").is_enabled()
-    lab.shoot("pad_kernel_gone")
-    lab.wait_until_idle()
-    for source in ("name: str =", "from doodlelib import lab, models", pad):
-        lab.page.locator(".jp-CodeCell .cm-content", has_text=source).first.click()
-        lab.page.keyboard.press("Control+Enter")
-    output.get_by_text("Your drawing is here again").wait_for()
-    assert paper.locator(".doodle-ink").get_attribute("d") == drawn
-    output.get_by_text("Looks like").wait_for()  # named by the new kernel
-    lab.wait_for(complete.is_enabled)
-    lab.shoot("pad_kernel_new")
