@@ -67,7 +67,8 @@ def in_one_thread(method: Callable[Given, Result]) -> Callable[Given, Result]:
         _local.threads = threads
         torch.set_num_threads(1)  # of this thread alone
         try:
-            return method(*args, **kwargs)
+            with _numpy_threads().limit(limits=1):
+                return method(*args, **kwargs)
         finally:
             torch.set_num_threads(threads)
             _local.threads = None
